@@ -1,0 +1,1 @@
+"""Makes tracks: data sets, splits, trainings and the reference they are scored against."""

@@ -1,0 +1,42 @@
+"""How far two preparations of one track differ: the same seeds on another machine round differently."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.record import Records
+from harness.scoring.official import logit_scaled_confidence
+
+__all__ = ["Drift", "drift"]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Differences between two references."""
+
+    n_models: int
+    identical: int  # models with the same weights, bit for bit
+    confidence_shift: float  # largest change of a forget example's mean confidence, in standard deviations over models
+    test_accuracy: float  # change of the mean
+
+    def __str__(self) -> str:
+        return (
+            f"{self.identical} of {self.n_models} retrained models have the same weights as before; mean "
+            f"confidences of forget examples moved by at most {self.confidence_shift:.2f} standard deviations, "
+            f"test accuracy by {self.test_accuracy:+.4f}"
+        )
+
+
+def drift(before: Records, after: Records, forget_labels: np.ndarray) -> Drift:
+    """Return how retrained models differ from those of an earlier preparation of the same data and split."""
+    confidences = [
+        np.stack([logit_scaled_confidence(logits, forget_labels) for logits in records.forget_logits])
+        for records in (before, after)
+    ]
+    shift = np.abs(confidences[0].mean(0) - confidences[1].mean(0)) / confidences[0].std(0)
+    return Drift(
+        n_models=len(after),
+        identical=int(np.isin(after.weights_sha256, before.weights_sha256).sum()),
+        confidence_shift=float(shift.max()),
+        test_accuracy=float(after.accuracy_on("test").mean() - before.accuracy_on("test").mean()),
+    )

@@ -1,0 +1,83 @@
+"""What a submission is: the page for participants.
+
+A submission is one Python file that defines
+
+    def unlearn(net, retain_loader, forget_loader, val_loader): ...
+
+(the name `unlearning`, of the 2023 starting kit, is accepted as well). It is called once per run, in a process of its
+own that starts with nothing but this file.
+
+What it gets
+    net             a fresh copy of an original model, on the run's device, in eval mode, all parameters trainable
+    retain_loader   the training examples that stay
+    forget_loader   the training examples to be forgotten
+    val_loader      examples the model was not trained on
+  The loaders are `torch.utils.data.DataLoader`s: shuffled, not augmented, of the track's batch size. A batch answers
+  to both habits: `for images, labels in loader`, and `batch["image"]`, `batch["label"]` or `batch["age_group"]`.
+  Batches are on the run's device. `loader.dataset[i]` and a loader of your own over it serve CPU tensors:
+  `DataLoader(retain_loader.dataset, batch_size=256, shuffle=True, num_workers=2)`.
+
+What it returns
+    The unlearned net, or None if it changed `net` in place. Only weights come back: parameters and buffers under the
+    names and shapes of the track's architecture, finite, read as float32. Hooks and swapped modules mean nothing.
+
+What it may count on
+    Seeds, number of runs, run index and clock are the harness's. Torch, numpy and `random` are seeded before the file
+    is read, differently in every run, the same when a run is repeated. Nothing is carried from one run to the next.
+    `os.environ["UNLEARN_TIME_LIMIT_SECONDS"]` holds the time limit. The clock starts before the file is read, with
+    the PACKAGES already imported, and stops when the process has ended.
+    The mean time of the runs must not exceed the limit: 10 % of one training. At twice the limit a run is killed.
+
+`harness check FILE` checks all this without scoring; `submissions/template.py` is a file to start from.
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["FUNCTION_NAMES", "KEYS", "N_ARGUMENTS", "PACKAGES", "TIME_LIMIT_VARIABLE", "Batch"]
+
+FUNCTION_NAMES = ("unlearn", "unlearning")  # the first one defined is called
+N_ARGUMENTS = 4
+TIME_LIMIT_VARIABLE = "UNLEARN_TIME_LIMIT_SECONDS"
+
+# Imported before the clock starts, where installed, so that nobody pays for them.
+PACKAGES = (
+    "torch",
+    "torch.nn",
+    "torch.optim",
+    "torch.utils.data",
+    "torch._dynamo",  # torch.optim imports it at its first use
+    "torchvision",
+    "numpy",
+    "scipy.stats",
+    "scipy.optimize",
+    "sklearn.linear_model",
+    "pandas",
+    "PIL.Image",
+    "tqdm",
+)
+
+KEYS = {"image": 0, "label": 1, "age_group": 1}
+
+
+class _Pair(NamedTuple):
+    images: "Tensor"
+    labels: "Tensor"
+
+
+class Batch(_Pair):
+    """Images (n, channels, height, width) and labels (n,); for a single example without the first dimension.
+
+    A pair that also answers to keys: `images, labels = batch` or `batch["image"]`, `batch["label"]`.
+    """
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(KEYS[key] if isinstance(key, str) else key)
+
+    def keys(self) -> list[str]:
+        """Return the names a batch answers to."""
+        return list(KEYS)

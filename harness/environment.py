@@ -1,0 +1,26 @@
+"""Where the harness keeps its files, and the versions and the machine that results depend on."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import harness
+
+__all__ = ["environment", "home"]
+
+
+def home() -> Path:
+    """Return the folder that holds tracks, calibrations and results: HARNESS_HOME, or `.harness` here."""
+    return Path(os.environ.get("HARNESS_HOME", ".harness")).absolute()
+
+
+def environment() -> dict[str, str]:
+    """Return versions and machine; kept with every run and every score."""
+    return {
+        "harness": harness.__version__,
+        "torch": version("torch"),
+        "numpy": version("numpy"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }

@@ -1,0 +1,115 @@
+"""The whole story of an evaluation: missing runs are made, every run is stored, stored runs are scored."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness.errors import UsageError
+from harness.reference import Reference, load_reference
+from harness.results import Conditions, Results, Run
+from harness.runner.outcome import Outcome
+from harness.scoring.score import Score
+from harness.submission import Submission
+from harness.track import Track
+
+__all__ = ["MIN_RANKED_RUNS", "Evaluation", "evaluate"]
+
+MIN_RANKED_RUNS = 16
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of a submission after an evaluation."""
+
+    submission: Submission
+    track: Track
+    conditions: Conditions
+    outcome: Outcome
+    n_requested: int
+    runs: tuple[Run, ...]  # in the order of the indices, up to and including the first failed one
+    n_made: int  # of them made now; the others were stored
+    score: Score | None  # None unless every run is OK
+    reference: Reference
+
+    @property
+    def failed(self) -> Run | None:
+        """The run that failed, if one did."""
+        return next((run for run in self.runs if run.outcome != Outcome.OK), None)
+
+    @property
+    def share_of_limit(self) -> float:
+        """Mean of seconds / limit over the runs; above 1 the submission is over the limit. NaN without runs."""
+        return float(np.mean([run.seconds / run.info["limit_seconds"] for run in self.runs])) if self.runs else np.nan
+
+    @property
+    def unranked_because(self) -> str | None:
+        """Why this score is not ranked, or None if it is."""
+        limit = self.conditions.limit
+        reasons = {
+            f"outcome {self.outcome}": self.outcome != Outcome.OK,
+            "time limit overridden": limit is not None and limit.is_overridden,
+            "over the limit": self.share_of_limit > 1,
+            f"fewer than {MIN_RANKED_RUNS} runs": self.n_requested < MIN_RANKED_RUNS,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def evaluate(
+    submission: Submission,
+    track: Track,
+    conditions: Conditions,
+    *,
+    runs: int,
+    home: Path,
+    required_isolation: str | None = None,
+    on_run: Callable[[Run], None] = lambda run: None,
+) -> Evaluation:
+    """Make the runs that are not stored yet, and score all of them.
+
+    on_run hears of every run made, in the order of the indices. Raises UsageError if there are fewer retrained models
+    than runs. An interruption loses at most the runs in flight; the same call again goes on from there.
+    """
+    if runs > track.manifest.retrained:
+        raise UsageError(
+            f"{runs} runs need {runs} retrained models in each pool, {track.name} has {track.manifest.retrained}; "
+            f"add models with: harness prepare {track.name} --retrained {runs}"
+        )
+    results = Results(home, track, submission, conditions)
+    reference = load_reference(track, runs, cache=results.folder.parent)
+    done = results.runs(range(runs), required_isolation)
+    missing = [] if submission.problems else _missing(done, runs)
+    if missing:
+        from harness.runs import make_runs  # imports torch, which a repeated call has no use for
+
+        done |= make_runs(submission, track, conditions, results, missing, on_run=on_run)
+    in_order = _up_to_first_failure(done)
+    outcome = Outcome.INVALID_SUBMISSION if submission.problems else in_order[-1].outcome
+    records = [run.record for run in in_order if run.record is not None]
+    return Evaluation(
+        submission=submission,
+        track=track,
+        conditions=conditions,
+        outcome=outcome,
+        n_requested=runs,
+        runs=tuple(in_order),
+        n_made=sum(run.index in missing for run in in_order),
+        score=reference.score(records) if outcome == Outcome.OK else None,
+        reference=reference,
+    )
+
+
+def _missing(stored: dict[int, Run], runs: int) -> list[int]:
+    """Return the indices still to be run: those after a failed run are skipped."""
+    first_failed = min((index for index, run in stored.items() if run.outcome != Outcome.OK), default=runs)
+    return [index for index in range(first_failed) if index not in stored]
+
+
+def _up_to_first_failure(runs: dict[int, Run]) -> list[Run]:
+    in_order = []
+    for index in sorted(runs):
+        in_order.append(runs[index])
+        if runs[index].outcome != Outcome.OK:
+            break
+    return in_order

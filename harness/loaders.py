@@ -1,0 +1,83 @@
+"""Data sets and loaders as a submission sees them (the contract is in `harness.contract`).
+
+Used inside the process that runs a submission, so this file imports torch, numpy and the contract only.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils.collate import default_collate_fn_map
+
+from harness.contract import Batch
+
+__all__ = ["Images", "loader", "to_inputs"]
+
+
+def to_inputs(images: np.ndarray, *, scale: float, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return stored pixels (n, height, width, channels) as network inputs (n, channels, height, width) float32."""
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32) / scale
+    shape = (1, -1, 1, 1)
+    return ((pixels - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)).contiguous()
+
+
+class Images(Dataset[Batch]):
+    """A data set held in memory: inputs (n, channels, height, width) float32 and labels (n,) int64, on the CPU."""
+
+    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
+        self.inputs = inputs
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Batch:
+        return Batch(self.inputs[index], self.labels[index])
+
+    def __getitems__(self, indices: list[int]) -> "_Chosen":
+        # A loader, also one over a Subset, asks for a whole batch here. What it gets is still a list of examples for
+        # a collate function of the participant's own; the default one takes all of them at once.
+        return _Chosen(self, indices)
+
+
+class _Chosen(list[Any]):
+    """Some examples of a data set, as a list that makes its items only when they are looked at."""
+
+    def __init__(self, dataset: Images, indices: list[int]) -> None:
+        super().__init__(indices)
+        self.dataset = dataset
+
+    def __getitem__(self, index: Any) -> Any:
+        chosen = super().__getitem__(index)
+        return [self.dataset[i] for i in chosen] if isinstance(index, slice) else self.dataset[chosen]
+
+    def __iter__(self) -> Any:
+        return (self.dataset[index] for index in super().__iter__())
+
+    def batch(self, device: torch.device | None = None) -> Batch:
+        """Return all examples as one batch."""
+        rows = torch.tensor(list(super().__iter__()))
+        images, labels = self.dataset.inputs[rows], self.dataset.labels[rows]
+        return Batch(images, labels) if device is None else Batch(images.to(device), labels.to(device))
+
+
+def _collate(batch: Any, *, collate_fn_map: Any = None) -> Batch:
+    if isinstance(batch, _Chosen):
+        return batch.batch()
+    return Batch(torch.stack([example.images for example in batch]), torch.stack([example.labels for example in batch]))
+
+
+default_collate_fn_map[Batch] = _collate
+
+
+def _collate_on(batch: _Chosen, device: torch.device) -> Batch:
+    return batch.batch(device)
+
+
+def loader(dataset: Images, *, batch_size: int, device: torch.device) -> "DataLoader[Batch]":
+    """Return the shuffled loader a submission is given, with batches on the device."""
+    return DataLoader(dataset, batch_size=batch_size, shuffle=True, collate_fn=partial(_collate_on, device=device))

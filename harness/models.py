@@ -1,0 +1,77 @@
+"""Architectures by name: torchvision's, a ResNet-18 for small images, and a small residual network for the CPU.
+
+Trusted code and the process that runs a submission both build their networks here, so this file imports torch and
+torchvision only.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torchvision
+from torch import nn
+from torchvision.models.resnet import BasicBlock
+
+__all__ = ["SmallResNet", "build", "resnet18_cifar"]
+
+
+def build(name: str, *, n_classes: int, channels: int, width: int | None = None) -> nn.Module:
+    """Return a freshly initialised network for images (n, channels, height, width).
+
+    name: `small_resnet`, `resnet18_cifar` or any classification model of torchvision.
+    Raises ValueError for a name nobody knows or an option the architecture does not have.
+    """
+    own: dict[str, Callable[..., nn.Module]] = {"small_resnet": SmallResNet, "resnet18_cifar": resnet18_cifar}
+    options = {} if width is None else {"width": width}
+    if name in own:
+        return own[name](n_classes=n_classes, channels=channels, **options)
+    if name not in torchvision.models.list_models(torchvision.models):
+        raise ValueError(f"no model is called {name!r}; use {', '.join(own)} or a torchvision model such as resnet18")
+    if options:
+        raise ValueError(f"the model {name!r} takes no width; only small_resnet does")
+    if channels != 3:
+        raise ValueError(f"torchvision's {name} takes colour images (3 channels), the data have {channels}")
+    network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=n_classes)
+    return network
+
+
+def resnet18_cifar(*, n_classes: int, channels: int = 3) -> nn.Module:
+    """Return torchvision's ResNet-18 with a 3x3 stem and no max-pooling, as is usual for 32x32 images."""
+    network = torchvision.models.resnet18(weights=None, num_classes=n_classes)
+    network.conv1 = nn.Conv2d(channels, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    network.maxpool = nn.Identity()
+    return network
+
+
+class SmallResNet(nn.Module):
+    """A residual network of three stages with one block each, under torchvision's layer names.
+
+    width 8 has 20 thousand parameters, width 16 has 78 thousand. Initialised as torchvision's ResNets are.
+    """
+
+    def __init__(self, *, n_classes: int, channels: int = 1, width: int = 8) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer1 = BasicBlock(width, width)
+        self.layer2 = BasicBlock(width, 2 * width, 2, _shortcut(width, 2 * width))
+        self.layer3 = BasicBlock(2 * width, 4 * width, 2, _shortcut(2 * width, 4 * width))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(4 * width, n_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (n, n_classes) for images (n, channels, height, width)."""
+        features = self.relu(self.bn1(self.conv1(images)))
+        features = self.layer3(self.layer2(self.layer1(features)))
+        logits: torch.Tensor = self.fc(torch.flatten(self.avgpool(features), 1))
+        return logits
+
+
+def _shortcut(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel_size=1, stride=2, bias=False),
+        nn.BatchNorm2d(outputs),
+    )

@@ -1,0 +1,195 @@
+"""An evaluation on the terminal: a compact table, what went wrong, and how the score compares."""
+
+import time
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from harness.evaluate import Evaluation
+from harness.results import Run
+from harness.runner.outcome import Outcome
+
+__all__ = ["LiveRuns", "ProgressBar", "show", "show_check"]
+
+PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
+OUTPUT_LINES = 20
+
+
+def show(evaluation: Evaluation, comparisons: list[str]) -> RenderableType:
+    """Return the whole result of an evaluation; comparisons are sentences to end with."""
+    heading = f"{evaluation.submission.name} on {evaluation.track.name}"
+    constants = ", ".join(f"{name}={value}" for name, value in evaluation.submission.constants.items())
+    title = Text(f"{heading} ({constants})" if constants else heading, style="bold")
+    if evaluation.outcome != Outcome.OK:
+        return Group(title, *_failure(evaluation))
+    return Group(title, _table(evaluation), *_remarks(evaluation), *(Text(sentence) for sentence in comparisons))
+
+
+def show_check(evaluation: Evaluation) -> RenderableType:
+    """Return the result of a check: what is wrong with the file, or what one run used of its limits."""
+    title = Text(f"{evaluation.submission.name} on {evaluation.track.name}", style="bold")
+    if evaluation.outcome != Outcome.OK:
+        return Group(title, *_failure(evaluation))
+    limits = evaluation.track.declaration.limits
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_row("one run", "OK")
+    table.add_row("time", f"{_mean_seconds(evaluation):.2f} s, {_time_used(evaluation)}")
+    table.add_row("threads", str(limits.threads))
+    table.add_row("file", f"{len(evaluation.submission.source.encode()) / 1024:.1f} of {limits.source_kb} KB")
+    table.add_row("output", f"{len(evaluation.runs[0].info['log']) / 1024:.1f} of {limits.log_kb} KB kept")
+    return Group(title, table, Text(f"score it: harness evaluate {evaluation.submission.path}"))
+
+
+def _table(evaluation: Evaluation) -> Table:
+    score, reference = evaluation.score, evaluation.reference
+    assert score is not None
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    floor, ceiling = _number(reference.floor.score), _number(reference.ceiling.score)
+    table.add_row("score", Text(_number(score.score), style="bold"), f"between floor {floor} and ceiling {ceiling}")
+    quality = f"F, mean over {_n_forget(evaluation)} forget examples; median epsilon {_number(score.median_epsilon, 2)}"
+    table.add_row("forgetting quality", _number(score.forgetting_quality), quality)
+    table.add_row("retain ratio", _number(score.retain_ratio), "retain accuracy against retrained models")
+    table.add_row("test ratio", _number(score.test_ratio), "test accuracy against retrained models")
+    table.add_row("time", f"{_mean_seconds(evaluation):.2f} s", _time_used(evaluation))
+    made = f"{evaluation.n_made} made now" if evaluation.n_made else "all of them stored from before"
+    table.add_row("runs", str(len(evaluation.runs)), made)
+    table.add_row("isolation", evaluation.conditions.isolation.level, _isolation(evaluation))
+    return table
+
+
+def _n_forget(evaluation: Evaluation) -> int:
+    return len(evaluation.reference.forget_labels)
+
+
+def _mean_seconds(evaluation: Evaluation) -> float:
+    return sum(run.seconds for run in evaluation.runs) / len(evaluation.runs)
+
+
+def _time_used(evaluation: Evaluation) -> str:
+    limit = evaluation.conditions.limit
+    assert limit is not None
+    if limit.training_seconds is None:
+        return f"used {evaluation.share_of_limit:.0%} of {limit.seconds:g} s"
+    used = f"used {evaluation.share_of_limit * limit.fraction:.1%} of {limit.fraction:.0%} of a training"
+    return f"{used} ({limit.training_seconds:.1f} s alone)"
+
+
+def _isolation(evaluation: Evaluation) -> Text:
+    if evaluation.conditions.isolation.level == "none":
+        return Text("not a security boundary: run only code you trust", style="red")
+    return Text("")
+
+
+def _remarks(evaluation: Evaluation) -> list[Text]:
+    """Return what a reader of the score must know."""
+    score = evaluation.score
+    assert score is not None
+    remarks = []
+    if evaluation.unranked_because is not None:
+        remarks.append(Text(f"not ranked: {evaluation.unranked_because}", style="yellow"))
+    elif evaluation.n_requested < evaluation.track.declaration.evaluation.runs:
+        full = evaluation.track.declaration.evaluation.runs
+        remarks.append(Text(f"quick: {evaluation.n_requested} runs instead of {full}", style="yellow"))
+    if score.unresolved:
+        withheld = "; too many, so F is withheld" if score.score is None else ""
+        remarks.append(Text(f"{score.unresolved} examples could not be resolved{withheld}", style="yellow"))
+    if score.perfectly_separated > _n_forget(evaluation) / 2:
+        remarks.append(
+            Text(
+                f"{score.perfectly_separated} of {_n_forget(evaluation)} forget examples tell these models from "
+                "retrained ones without error: their outputs differ too little between runs, or lie elsewhere"
+            )
+        )
+    return remarks
+
+
+def _failure(evaluation: Evaluation) -> list[RenderableType]:
+    """Return outcome, what the file itself did wrong, its own output, and the remedy."""
+    run = evaluation.failed
+    parts: list[RenderableType] = []
+    if run is None:
+        parts.append(Text(evaluation.outcome, style="bold red"))
+        parts += [Text(f"  {problem}") for problem in evaluation.submission.problems]
+    else:
+        place = f" in run {run.index} of {evaluation.n_requested}"
+        parts.append(Text.assemble((evaluation.outcome, "bold red"), place))
+        parts += [Text(f"  {_escaped(line)}") for line in (*run.info["lines"], run.info["message"])]
+        parts += _output(run)
+    parts.append(Text(f"remedy: {evaluation.outcome.remedy}"))
+    return parts
+
+
+def _output(run: Run) -> list[RenderableType]:
+    lines = run.info["log"].splitlines()
+    if not lines:
+        return []
+    shown = [Text(f"| {_escaped(line)}") for line in lines[-OUTPUT_LINES:]]
+    head = "its output" if len(lines) <= OUTPUT_LINES else f"the last {OUTPUT_LINES} lines of its output"
+    return [Text(f"{head}:"), Padding(Group(*shown), (0, 2))]
+
+
+def _escaped(text: str) -> str:
+    """Return a participant's text without control characters, which could steer a terminal or a CI log."""
+    return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "withheld" if value is None else f"{value:.{digits}f}"
+
+
+class ProgressBar:
+    """A bar on a terminal; elsewhere a plain line now and then. Use as a context; call with (done, total)."""
+
+    def __init__(self, console: Console, label: str) -> None:
+        self.console, self.label = console, label
+        self._last_line = time.monotonic()
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task(label, total=None)
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._bar.start()
+        else:
+            self.console.print(f"{self.label} ...")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.is_terminal:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Show how far it is."""
+        if self.console.is_terminal:
+            self._bar.update(self._task, completed=done, total=total, description=f"{self.label} {note}".rstrip())
+        elif time.monotonic() - self._last_line >= PLAIN_SECONDS:
+            self._last_line = time.monotonic()
+            self.console.print(f"{self.label}: {done / total:.0%} {note}".rstrip())
+
+
+class LiveRuns(ProgressBar):
+    """The live line of an evaluation: run k of N, and the share of the time limit used so far."""
+
+    def __init__(self, console: Console, n_runs: int) -> None:
+        super().__init__(console, f"{n_runs} runs")
+        self.n_runs = n_runs
+        self._shares: list[float] = []
+
+    def add(self, run: Run) -> None:
+        """Count a run."""
+        self._shares.append(run.seconds / run.info["limit_seconds"])
+        share = sum(self._shares) / len(self._shares)
+        self(run.index + 1, self.n_runs, f"run {run.index + 1} of {self.n_runs}, {share:.0%} of the time limit")

@@ -1,0 +1,121 @@
+"""What runs leave on disk: one file per run, named by what determines it; written whole or not at all.
+
+    HARNESS_HOME/results/TRACK-PUBLIC/CODE-DEVICE/
+        submission.py       what was run, with constants set
+        run-0003.npz        the record of run 3: its outputs, and how it went as JSON
+        score-64-REF.json   the score of the first 64 runs against that reference
+
+A run is found again by code_hash, hash of `public/`, index, device kind, runner version and time limit, so that nothing
+is run twice and more runs add only the new ones.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.record import Records
+from harness.runner.isolation import LEVELS, Isolation
+from harness.runner.outcome import Outcome
+from harness.storage import write_arrays, write_bytes, write_json
+from harness.submission import Submission
+from harness.track import Track
+
+__all__ = ["RUNNER_VERSION", "Conditions", "Limit", "Results", "Run"]
+
+RUNNER_VERSION = "1"  # raised when the same file would be run differently
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The time limit of one run, and where it comes from."""
+
+    seconds: float
+    fraction: float  # of a training alone
+    is_overridden: bool = False  # by --time-limit: such runs are kept apart and never ranked
+    training_seconds: float | None = None  # None for tracks with a limit of their own
+    calibration: str | None = None
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What runs are made under."""
+
+    limit: Limit | None  # None if nothing is to be run
+    isolation: Isolation
+    device: str = "cpu"
+    threads: int = 1
+    jobs: int = 1
+    fork: bool | None = None  # None: where the system can
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a submission as it is stored: its outcome, and its record if it is OK."""
+
+    index: int
+    outcome: Outcome
+    seconds: float
+    info: dict[str, Any]  # message, lines, log, limit, calibration, order, device, isolation, versions
+    record: Records | None = None
+
+
+class Results:
+    """The runs and scores of one submission on one track and one kind of device."""
+
+    def __init__(self, home: Path, track: Track, submission: Submission, conditions: Conditions) -> None:
+        limit = f"-limit{conditions.limit.fraction:g}" if conditions.limit and conditions.limit.is_overridden else ""
+        key = f"{submission.code_hash[:16]}-{conditions.device}{limit}-v{RUNNER_VERSION}"
+        self.folder = home / "results" / f"{track.name}-{track.manifest.public_hash[:12]}" / key
+
+    def begin(self, submission: Submission) -> None:
+        """Keep what is about to be run."""
+        write_bytes(self.folder / "submission.py", submission.source.encode())
+
+    def runs(self, indices: Iterable[int], required_isolation: str | None) -> dict[int, Run]:
+        """Return the stored runs among the indices; those made below the required isolation do not count."""
+        stored = {index: run for index in indices if (run := self._run(index)) is not None}
+        if required_isolation is None:
+            return stored
+        enough = LEVELS[: LEVELS.index(required_isolation) + 1]
+        return {index: run for index, run in stored.items() if run.info["isolation"] in enough}
+
+    def _run(self, index: int) -> Run | None:
+        """Return a stored run, or None. A file that cannot be read counts as none: the run is made again."""
+        try:
+            with np.load(self._run_path(index), allow_pickle=False) as arrays:
+                info = json.loads(str(arrays["info"]))
+                record = Records.from_arrays(arrays) if "accuracy" in arrays else None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        return Run(index, Outcome(info.pop("outcome")), info.pop("seconds"), info, record)
+
+    def save_run(self, run: Run) -> None:
+        """Store a run."""
+        info = {"outcome": run.outcome, "seconds": run.seconds, **run.info}
+        arrays = {} if run.record is None else run.record.arrays()
+        write_arrays(self._run_path(run.index), {"info": np.array(json.dumps(info)), **arrays})
+
+    def score(self, name: str) -> dict[str, Any] | None:
+        """Return a stored score, or None."""
+        try:
+            stored: dict[str, Any] = json.loads(self._score_path(name).read_text())
+        except (OSError, ValueError):
+            return None
+        return stored
+
+    def save_score(self, name: str, score: dict[str, Any]) -> Path:
+        """Store a score and return its path."""
+        path = self._score_path(name)
+        write_json(path, score)
+        return path
+
+    def _run_path(self, index: int) -> Path:
+        return self.folder / f"run-{index:04d}.npz"
+
+    def _score_path(self, name: str) -> Path:
+        return self.folder / f"score-{name}.json"

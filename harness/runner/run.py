@@ -1,0 +1,123 @@
+"""One run from start to outcome: the clock, the kill, and what came back. Trusted side."""
+
+import hashlib
+import hmac
+import shutil
+import signal
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from harness.runner.launch import Ended, Launcher, LaunchError, Process
+from harness.runner.message import Job, Report
+from harness.runner.outcome import Outcome
+
+__all__ = ["KILL_FACTOR", "Finished", "execute", "seeds_of"]
+
+KILL_FACTOR = 2.0  # a run is killed at twice its limit
+READY_SECONDS = 120.0
+HARNESS_RETRIES = 2  # with the same seeds: a retry is no second throw of the dice
+HINTS = (Outcome.IMPORT_ERROR, Outcome.EXCEPTION, Outcome.MEMORY_LIMIT, Outcome.BAD_OUTPUT)
+AXES = ("torch", "numpy", "random")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended; weights only if it is OK."""
+
+    outcome: Outcome
+    seconds: float  # the parent's clock, from "go" to the end of the process
+    seconds_inside: float = 0.0  # of that within the submission, as it says itself: for information
+    message: str = ""
+    lines: tuple[str, ...] = ()  # of the submission's own file
+    log: str = ""  # what it printed, capped
+    weights: np.ndarray | None = None  # (n_values,) float32: parameters and float buffers in the architecture's order
+
+
+def seeds_of(secret: bytes, code_hash: str, index: int) -> dict[str, int]:
+    """Return a run's seeds, one per random stream, 32 bits each; nobody without the secret can tell them."""
+    return {
+        axis: int.from_bytes(hmac.digest(secret, f"{code_hash}/{index}/{axis}".encode(), hashlib.sha256)[:4], "big")
+        for axis in AXES
+    }
+
+
+def execute(
+    launcher: Launcher,
+    *,
+    source: str,
+    filename: str,
+    original: int,
+    seeds: dict[str, int],
+    device: str,
+    threads: int,
+    limit_seconds: float,
+    n_values: int,
+) -> Finished:
+    """Run a submission once; what the harness failed at is tried again with the same seeds."""
+    for attempt in range(1 + HARNESS_RETRIES):
+        scratch = Path(tempfile.mkdtemp(prefix="harness-scratch-"))
+        job = Job(source, filename, original, seeds, device, threads, limit_seconds, str(scratch))
+        try:
+            return _attempt(launcher, job, n_values)
+        except LaunchError as error:
+            if attempt == HARNESS_RETRIES:
+                return Finished(Outcome.HARNESS_ERROR, 0.0, message=str(error))
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    raise AssertionError("unreachable")
+
+
+def _attempt(launcher: Launcher, job: Job, n_values: int) -> Finished:
+    process = launcher.start(job, n_values * np.dtype(np.float32).itemsize)
+    try:
+        process.wait_ready(READY_SECONDS)
+        ended_in_time, seconds = _clocked(process, KILL_FACTOR * job.time_limit_seconds)
+        return _judge(process.finish(), ended_in_time, seconds, job.time_limit_seconds)
+    finally:
+        process.close()
+
+
+def _clocked(process: Process, seconds: float) -> tuple[bool, float]:
+    """Let a ready run go, and kill it after so many seconds; whether it ended by itself, and its time."""
+    started = time.monotonic()
+    try:
+        process.go()
+        ended = process.wait(seconds)
+        elapsed = time.monotonic() - started
+    except BaseException:  # a Ctrl-C, say: nothing is left running
+        process.kill()
+        raise
+    if not ended:
+        process.kill()
+    return ended, elapsed
+
+
+def _judge(ended: Ended, ended_in_time: bool, seconds: float, limit_seconds: float) -> Finished:
+    """Tell the outcome from what a dead process left."""
+    report = Report.from_bytes(ended.report)
+    finished = partial(Finished, seconds=seconds, log=ended.log)
+    if not ended_in_time:
+        return finished(Outcome.TIME_LIMIT, message=f"killed after {seconds:.2f} s; the limit is {limit_seconds:.2f} s")
+    if report is None:
+        return finished(Outcome.CRASHED, message=_how_it_died(ended.status))
+    if report.outcome != Outcome.OK:
+        outcome = Outcome(report.outcome) if report.outcome in HINTS else Outcome.CRASHED
+        return finished(outcome, message=report.message, lines=report.lines)
+    weights = np.frombuffer(ended.result, np.float32)
+    if not np.isfinite(weights).all():
+        return finished(
+            Outcome.NON_FINITE, message=f"{np.mean(~np.isfinite(weights)):.1%} of the weights are NaN or inf"
+        )
+    return finished(Outcome.OK, seconds_inside=report.seconds_inside, weights=weights)
+
+
+def _how_it_died(status: int) -> str:
+    if status >= 0:
+        return f"the process ended with exit status {status} before unlearn returned"
+    name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+    return f"the process was ended by {name} before unlearn returned"

@@ -1,0 +1,197 @@
+"""One run, inside its process: make the net and the loaders, wait for "go", call `unlearn`, hand in weights.
+
+All of this is within a submission's reach. It holds nothing a submission may not know, and nothing it says is trusted.
+"""
+
+import contextlib
+import importlib
+import json
+import linecache
+import os
+import random
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from harness import models
+from harness.contract import FUNCTION_NAMES, PACKAGES, TIME_LIMIT_VARIABLE, Batch
+from harness.loaders import Images, loader, to_inputs
+from harness.runner.message import Job, Report
+
+__all__ = ["World", "enter", "flat_weights", "load", "run", "schema_of", "set_up", "warm_up"]
+
+
+class World:
+    """The public part of a track, in memory."""
+
+    def __init__(self, public: Path) -> None:
+        self.task = json.loads((public / "task.json").read_text())
+        self.sets = {name: self._images(public / f"{name}.npz") for name in ("retain", "forget", "val")}
+        self.originals = [
+            load_file(public / f"original-{index}.safetensors") for index in range(self.task["originals"])
+        ]
+
+    def _images(self, path: Path) -> Images:
+        with np.load(path, allow_pickle=False) as arrays:
+            inputs = to_inputs(arrays["images"], scale=self.task["scale"], mean=self.task["mean"], std=self.task["std"])
+            return Images(inputs, torch.from_numpy(arrays["labels"]))
+
+    def net(self, original: int, device: torch.device) -> nn.Module:
+        """Return a fresh copy of an original model, in eval mode, trainable."""
+        task = self.task
+        net = models.build(task["model"], n_classes=task["n_classes"], channels=task["channels"], width=task["width"])
+        net.load_state_dict(self.originals[original])
+        return net.to(device).eval()
+
+
+class BadOutputError(Exception):
+    """What `unlearn` returned cannot be read as weights of the track's architecture."""
+
+
+def warm_up(public: Path) -> World:
+    """Import what submissions may count on, and read the public part of the track, with one thread."""
+    torch.set_num_threads(1)
+    for package in PACKAGES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(package)
+    return World(public)
+
+
+def enter(job: Job) -> None:
+    """Make the process the run's own: its folder, its environment."""
+    os.environ.update(HOME=job.scratch, TMPDIR=job.scratch, OMP_NUM_THREADS=str(job.threads))
+    os.environ[TIME_LIMIT_VARIABLE] = f"{job.time_limit_seconds:.3f}"
+    tempfile.tempdir = None  # looked up before the fork, it would be the zygote's
+    os.chdir(job.scratch)
+
+
+def set_up(world: World, job: Job) -> tuple[nn.Module, list[DataLoader[Batch]]]:
+    """Return the net and the loaders of a run, with all random streams seeded."""
+    device = torch.device(job.device)
+    torch.set_num_threads(job.threads)
+    net = world.net(job.original, device)
+    batch_size = world.task["batch_size"]
+    loaders = [loader(world.sets[name], batch_size=batch_size, device=device) for name in ("retain", "forget", "val")]
+    random.seed(job.seeds["random"])
+    np.random.seed(job.seeds["numpy"])
+    torch.manual_seed(job.seeds["torch"])
+    return net, loaders
+
+
+def run(world: World, job: Job, result: int, report: int, wait_for_go: Callable[[], None]) -> None:
+    """Run a submission once. result, report: descriptors for the raw float32 weights and for the JSON report."""
+    net, loaders = set_up(world, job)
+    wait_for_go()
+    said = _run(job, net, loaders, result)
+    os.pwrite(report, said.to_bytes(), 0)
+
+
+def _run(job: Job, net: nn.Module, loaders: list[DataLoader[Batch]], result: int) -> Report:
+    """Read the file, call `unlearn`, hand in the weights; say how it went."""
+    schema = schema_of(net)
+    started = time.perf_counter()
+    try:
+        unlearn = load(job)
+    except ImportError as error:
+        return _report("IMPORT_ERROR", error, job)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the file's
+        return _report("EXCEPTION", error, job)
+    try:
+        returned = unlearn(net, *loaders)
+        if job.device == "cuda":
+            torch.cuda.synchronize()
+    except BaseException as error:  # noqa: BLE001
+        return _report("EXCEPTION", error, job)
+    seconds = time.perf_counter() - started
+    try:
+        _write(result, flat_weights(net if returned is None else returned, schema))
+    except BaseException as error:  # noqa: BLE001
+        return _report("BAD_OUTPUT", error, job)
+    return Report("OK", seconds_inside=seconds)
+
+
+def _report(outcome: str, error: BaseException, job: Job) -> Report:
+    text = _text(error)
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in text:
+        outcome = "MEMORY_LIMIT"
+    return Report(outcome, text, _own_lines(error, job.filename))
+
+
+def load(job: Job) -> Callable[..., object]:
+    """Execute the file as a module of its own and return its function."""
+    lines = job.source.splitlines(keepends=True)
+    linecache.cache[job.filename] = (len(job.source), None, lines, job.filename)
+    module = ModuleType("submission")
+    module.__file__ = job.filename
+    sys.modules["submission"] = module
+    exec(compile(job.source, job.filename, "exec"), module.__dict__)
+    for name in FUNCTION_NAMES:
+        function = getattr(module, name, None)
+        if callable(function) and not isinstance(function, type):
+            return cast(Callable[..., object], function)
+    raise TypeError("the file defines no function unlearn(net, retain_loader, forget_loader, val_loader)")
+
+
+def schema_of(net: nn.Module) -> dict[str, torch.Size]:
+    """Return the names and shapes a returned net must have."""
+    return {name: value.shape for name, value in net.state_dict().items()}
+
+
+def flat_weights(net: object, schema: dict[str, torch.Size]) -> Tensor:
+    """Return parameters and float buffers as one float32 vector in the order of the track's architecture."""
+    if not isinstance(net, nn.Module):
+        raise BadOutputError(f"unlearn returned {type(net).__name__}, not a net")
+    state = net.state_dict()
+    missing, unexpected = sorted(schema.keys() - state.keys()), sorted(state.keys() - schema.keys())
+    if missing or unexpected:
+        some = ", ".join([f"no {name}" for name in missing[:3]] + [f"unknown {name}" for name in unexpected[:3]])
+        raise BadOutputError(f"the returned net has another architecture: {some}")
+    for name, shape in schema.items():
+        if state[name].shape != shape:
+            raise BadOutputError(f"{name} has shape {tuple(state[name].shape)}, not {tuple(shape)}")
+        if state[name].is_meta:
+            raise BadOutputError(f"{name} holds no data (device meta)")
+    with torch.no_grad():
+        return torch.cat(
+            [
+                state[name].detach().to("cpu", torch.float32).reshape(-1)
+                for name in schema
+                if state[name].dtype.is_floating_point
+            ]
+        )
+
+
+def _write(descriptor: int, weights: Tensor) -> None:
+    content = memoryview(weights.numpy().data).cast("B")
+    offset = 0
+    while offset < len(content):
+        offset += os.pwrite(descriptor, content[offset:], offset)
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, BadOutputError):
+        return str(error)
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException:  # noqa: BLE001
+        return f"{type(error).__name__} (its message cannot be printed)"
+
+
+def _own_lines(error: BaseException, filename: str) -> tuple[str, ...]:
+    """Return the traceback's lines within the submission's own file, without those of the harness and of packages."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == filename]
+    lines = [f"{filename}, line {frame.lineno}, in {frame.name}: {frame.line}" for frame in frames]
+    if isinstance(error, SyntaxError) and error.filename == filename:
+        lines.append(f"{filename}, line {error.lineno}: {error.text}")
+    return tuple(lines)

@@ -1,0 +1,1 @@
+"""Scores from stored arrays: numpy, scipy and scikit-learn only; no torch, no files."""

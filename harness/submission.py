@@ -1,0 +1,167 @@
+"""A submission as text: read, named by hashes, checked without running it. It is never imported on this side."""
+
+import ast
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.contract import FUNCTION_NAMES, N_ARGUMENTS
+from harness.errors import UsageError
+
+__all__ = ["Submission", "read_submission"]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One file.
+
+    sha256 names the file's bytes. code_hash names its behaviour (comments and layout do not count, constants that were
+    set do) and keys runs and seeds. problems: what the static check found; such a file is not run.
+    """
+
+    path: Path
+    source: str  # what is run: the file, with constants set
+    sha256: str
+    code_hash: str
+    constants: dict[str, str]  # those set for this evaluation, as Python literals
+    problems: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The file as it is shown: its path below a folder `submissions`, else its name."""
+        parts = self.path.parts
+        return "/".join(parts[parts.index("submissions") + 1 :]) if "submissions" in parts else self.path.name
+
+
+def read_submission(path: Path, *, source_kb: int, constants: Mapping[str, str] | None = None) -> Submission:
+    """Return a submission, checked, with capital constants set as `--set NAME=VALUE` asks.
+
+    A file with a fault is returned with its problems. Raises UsageError if there is no file to read or if a constant
+    cannot be set.
+    """
+    if not path.exists():
+        raise UsageError(f"no file {path}; copy submissions/template.py to start one")
+    if not path.is_file():
+        raise UsageError(f"{path} is not a file; name one submission, such as submissions/template.py")
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    constants = dict(constants or {})
+    try:
+        source, tree = _parse(content, source_kb)
+    except ValueError as error:
+        return Submission(path, "", sha256, sha256, constants, (str(error),))
+    for name, value in constants.items():
+        source, tree = _with_constant(source, tree, name, value)
+    return Submission(path, source, sha256, _hash(tree), constants, tuple(_problems(tree)))
+
+
+def _parse(content: bytes, source_kb: int) -> tuple[str, ast.Module]:
+    """Return text and syntax tree. Raises ValueError with what is wrong."""
+    if len(content) > source_kb * 1024:
+        raise ValueError(f"the file has {len(content) / 1024:.0f} KB, the limit is {source_kb} KB")
+    if b"\0" in content:
+        raise ValueError("the file holds a null byte: it is not Python source")
+    try:
+        source = content.decode("utf-8-sig")
+        return source, ast.parse(source)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the file is not UTF-8 text (byte {error.start}): it is not Python source") from None
+    except SyntaxError as error:
+        raise ValueError(f"syntax error in line {error.lineno}: {error.msg}") from None
+    except (RecursionError, MemoryError):
+        raise ValueError("the file is nested too deeply to be parsed") from None
+
+
+def _with_constant(source: str, tree: ast.Module, name: str, value: str) -> tuple[str, ast.Module]:
+    """Return text and tree with a capital constant's value replaced, every line staying where it is."""
+    try:
+        literal = repr(ast.literal_eval(value))
+    except (ValueError, SyntaxError):
+        literal = repr(value)  # a bare word is a string
+    assignments = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name) and target.id.isupper()
+    }
+    if name not in assignments:
+        known = ", ".join(assignments) or "none"
+        raise UsageError(f"--set {name}: the file sets no such constant in capitals at its top level (it has: {known})")
+    old = assignments[name]
+    assert old.end_lineno is not None
+    assert old.end_col_offset is not None
+    lines = source.encode().splitlines(keepends=True)  # columns of the syntax tree count bytes
+    head, tail = lines[old.lineno - 1][: old.col_offset], lines[old.end_lineno - 1][old.end_col_offset :]
+    padding = b"\n" * (old.end_lineno - old.lineno)
+    lines[old.lineno - 1 : old.end_lineno] = [head + literal.encode() + tail + padding]
+    changed = b"".join(lines).decode()
+    return changed, ast.parse(changed)
+
+
+def _hash(tree: ast.Module) -> str:
+    """Return the sha256 of a syntax tree, the same for every Python version that parses it the same way."""
+
+    def plain(node: object) -> str:
+        if isinstance(node, ast.AST):
+            fields = [f"{name}={plain(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
+            return f"{type(node).__name__}({','.join(fields)})"
+        if isinstance(node, list):
+            return f"[{','.join(map(plain, node))}]"
+        return repr(node)
+
+    return hashlib.sha256(plain(tree).encode()).hexdigest()
+
+
+def _problems(tree: ast.Module) -> list[str]:
+    """Return what keeps a parsed file from being a submission. Only names bound at the top level are looked at."""
+    bound = {name: node for node in tree.body for name in _names_bound_by(node)}
+    name = next((name for name in FUNCTION_NAMES if name in bound), None)
+    if name is None:
+        return ["the file defines no function unlearn(net, retain_loader, forget_loader, val_loader)"]
+    node = bound[name]
+    if isinstance(node, ast.ClassDef):
+        return [f"{name} in line {node.lineno} is a class; it must be a function"]
+    if isinstance(node, ast.AsyncFunctionDef):
+        return [f"{name} in line {node.lineno} is a coroutine (async def); it must be a plain function"]
+    if isinstance(node, ast.FunctionDef):
+        return _argument_problems(node)
+    return []  # bound by an assignment or an import: known only once it runs
+
+
+def _names_bound_by(node: ast.stmt) -> list[str]:
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return [node.name]
+        case ast.Import() | ast.ImportFrom():
+            return [alias.asname or alias.name for alias in node.names]
+        case ast.Assign():
+            return [target.id for target in node.targets if isinstance(target, ast.Name)]
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()):
+            return [name]
+        case ast.If() | ast.Try() | ast.With():
+            inner = [node.body, getattr(node, "orelse", []), getattr(node, "finalbody", [])]
+            return [name for block in inner for statement in block for name in _names_bound_by(statement)]
+        case _:
+            return []
+
+
+def _argument_problems(function: ast.FunctionDef) -> list[str]:
+    arguments = function.args
+    positional = len(arguments.posonlyargs) + len(arguments.args)
+    where = f"{function.name} in line {function.lineno}"
+    problems = []
+    if positional - len(arguments.defaults) > N_ARGUMENTS or (positional < N_ARGUMENTS and arguments.vararg is None):
+        problems.append(
+            f"{where} takes {positional} arguments; it is called with {N_ARGUMENTS}: "
+            "net, retain_loader, forget_loader, val_loader"
+        )
+    required = [
+        argument.arg
+        for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if default is None
+    ]
+    if required:
+        problems.append(f"{where} needs keyword arguments nobody passes: {', '.join(required)}")
+    return problems

@@ -1,0 +1,111 @@
+"""A tiny track for the whole suite: real digits, 2 originals, 2 pools of 16, prepared in seconds, limit of its own."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from data_prep.prepare import prepare
+from harness.cli import cli
+from harness.track import Track, read_declaration
+
+TINY = """
+name = "tiny"
+title = "a track for tests"
+
+[data]
+source = "sklearn:digits"
+scale = 16
+
+[split]
+train = 120
+val = 80
+
+[forget]
+kind = "random"
+count = 20
+
+[model]
+name = "small_resnet"
+width = 4
+
+[training]
+epochs = 8
+batch_size = 30
+learning_rate = 0.1
+
+[reference]
+originals = 2
+retrained = 16
+published_secret = "00112233"
+
+[limits]
+seconds = 2.0
+
+[evaluation]
+runs = 4
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The declaration of the tiny track."""
+    file = tmp_path_factory.mktemp("tiny") / "tiny.toml"
+    file.write_text(TINY)
+    return file
+
+
+@pytest.fixture(scope="session")
+def prepared_tracks(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of prepared tracks with the tiny one; not to be changed."""
+    tracks = tmp_path_factory.mktemp("home") / "tracks"
+    prepare(read_declaration(tiny_file), tiny_file, tracks, jobs=2)
+    return tracks
+
+
+@pytest.fixture(scope="session")
+def tiny(prepared_tracks: Path) -> Track:
+    """The prepared tiny track."""
+    from harness.track import load_track
+
+    return load_track(prepared_tracks / "tiny")
+
+
+@pytest.fixture
+def home(prepared_tracks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty HARNESS_HOME whose tracks are the prepared ones (one folder for all, so that one zygote serves all)."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "tracks").symlink_to(prepared_tracks)
+    monkeypatch.setenv("HARNESS_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def harness(home: Path) -> Callable[..., Result]:
+    """The command line: harness("check", file)."""
+
+    def call(*arguments: object) -> Result:
+        return CliRunner().invoke(cli, [str(argument) for argument in arguments], prog_name="harness")
+
+    return call
+
+
+@pytest.fixture
+def submission(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a participant's file into a folder of its own."""
+    folder = tmp_path / "submissions"
+    folder.mkdir()
+    made: Iterator[int] = iter(range(1000))
+
+    def write(source: str | bytes) -> Path:
+        file = folder / f"foo{next(made) or ''}.py"
+        file.write_bytes(source if isinstance(source, bytes) else source.encode())
+        return file
+
+    return write
+
+
+os.environ.pop("HARNESS_HOME", None)
