@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import UsageError
+from harness.storage import read_arrays
 from harness.track import Examples
 
 __all__ = ["load_dataset"]
@@ -34,8 +35,8 @@ def _digits() -> Examples:
 
 def _npz(path: Path) -> Examples:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
+        arrays = read_arrays(path)
+        images, labels = arrays["images"], arrays["labels"]
     except FileNotFoundError:
         raise UsageError(f"no data file {path}") from None
     except (OSError, ValueError, KeyError) as error:

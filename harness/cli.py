@@ -6,7 +6,6 @@ Exit codes: 0 fine; 2 wrong usage; 3 the submission failed; 4 the harness or the
 import contextlib
 import errno
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from harness.results import Conditions, Limit
 from harness.runner import device as devices
 from harness.runner import isolation as isolations
 from harness.runner.outcome import Outcome
-from harness.storage import write_json
+from harness.storage import read_arrays, write_json
 from harness.submission import Submission, read_submission
 from harness.track import Track, export_track, import_track
 
@@ -185,6 +184,7 @@ def check_command(file: Path, track_name: str, settings: tuple[str, ...], device
 @cli.command("prepare")
 @click.argument("track_name", metavar="TRACK")
 @click.option("--force", is_flag=True, help="Prepare it anew, and report how far the new reference is from the old.")
+@click.option("--retrained", type=click.IntRange(min=1), help="Add models until each pool holds so many.")
 @click.option("--export", "public_file", type=click.Path(path_type=Path), help="Write the public part as one file.")
 @click.option("--export-private", "whole_file", type=click.Path(path_type=Path), help="Write all, secret included.")
 @click.option("--import", "import_file", type=click.Path(path_type=Path), help="Unpack an exported track.")
@@ -192,6 +192,7 @@ def check_command(file: Path, track_name: str, settings: tuple[str, ...], device
 def prepare_command(
     track_name: str,
     force: bool,
+    retrained: int | None,
     public_file: Path | None,
     whole_file: Path | None,
     import_file: Path | None,
@@ -206,6 +207,8 @@ def prepare_command(
     if force or not (tracks / catalogue.find(track_name).declaration.name).exists():
         _prepare(track_name, tracks, jobs)
     track = catalogue.open_track(track_name, tracks)
+    if retrained is not None:
+        track = _grow(track, retrained, jobs)
     for file, private in ((public_file, False), (whole_file, True)):
         if file is not None:
             export_track(track, file, private=private)
@@ -227,6 +230,13 @@ def _prepare(track_name: str, tracks: Path, jobs: int | None) -> None:
         )
     if prepared.drift is not None:
         _console().print(str(prepared.drift))
+
+
+def _grow(track: Track, retrained: int, jobs: int | None) -> Track:
+    from data_prep.prepare import grow  # imports torch
+
+    with ProgressBar(_console(), f"adding models to {track.name}") as bar:
+        return grow(track, retrained, jobs=jobs or devices.default_jobs("cpu", 1), on_progress=bar)
 
 
 @cli.command("score")
@@ -269,11 +279,10 @@ def _console() -> Console:
 def _arrays(file: Path) -> dict[str, np.ndarray]:
     """Return the arrays of an .npz. Raises UsageError if it is none."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
+        return read_arrays(file)
     except FileNotFoundError:
         raise UsageError(f"no file {file}") from None
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile):
+    except (OSError, ValueError):
         raise UsageError(f"{file} is no .npz of arrays; harness score --help says what it has to hold") from None
 
 

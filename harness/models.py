@@ -36,7 +36,7 @@ def build(name: str, *, n_classes: int, channels: int, width: int | None = None)
 
 def resnet18_cifar(*, n_classes: int, channels: int = 3) -> nn.Module:
     """Return torchvision's ResNet-18 with a 3x3 stem and no max-pooling, as is usual for 32x32 images."""
-    network = torchvision.models.resnet18(weights=None, num_classes=n_classes)
+    network: nn.Module = torchvision.models.resnet18(weights=None, num_classes=n_classes)
     network.conv1 = nn.Conv2d(channels, 64, kernel_size=3, stride=1, padding=1, bias=False)
     network.maxpool = nn.Identity()
     return network

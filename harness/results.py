@@ -10,7 +10,6 @@ is run twice and more runs add only the new ones.
 """
 
 import json
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from harness.record import Records
 from harness.runner.isolation import LEVELS, Isolation
 from harness.runner.outcome import Outcome
-from harness.storage import write_arrays, write_bytes, write_json
+from harness.storage import read_arrays, write_arrays, write_bytes, write_json
 from harness.submission import Submission
 from harness.track import Track
 
@@ -87,10 +86,10 @@ class Results:
     def _run(self, index: int) -> Run | None:
         """Return a stored run, or None. A file that cannot be read counts as none: the run is made again."""
         try:
-            with np.load(self._run_path(index), allow_pickle=False) as arrays:
-                info = json.loads(str(arrays["info"]))
-                record = Records.from_arrays(arrays) if "accuracy" in arrays else None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            arrays = read_arrays(self._run_path(index))
+            info = json.loads(str(arrays["info"]))
+            record = Records.from_arrays(arrays) if "accuracy" in arrays else None
+        except (OSError, ValueError, KeyError):
             return None
         return Run(index, Outcome(info.pop("outcome")), info.pop("seconds"), info, record)
 

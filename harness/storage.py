@@ -5,13 +5,15 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["hash_folder", "write_arrays", "write_bytes", "write_json"]
+__all__ = ["hash_folder", "read_arrays", "write_arrays", "write_bytes", "write_json"]
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -29,6 +31,16 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write an .npz atomically; equal arrays give equal bytes."""
     with _replacing(path) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return all arrays of an .npz. Raises OSError if there is no such file, ValueError if it is damaged or none."""
+    with path.open("rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (zipfile.BadZipFile, zlib.error, EOFError, TypeError) as error:
+            raise ValueError(f"{path} is no .npz, or a damaged one ({error})") from None
 
 
 def hash_folder(folder: Path) -> str:

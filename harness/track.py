@@ -24,9 +24,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from harness.errors import MachineError, UsageError
 from harness.record import Records
-from harness.storage import hash_folder
+from harness.storage import hash_folder, read_arrays
 
 __all__ = [
+    "ORIGINALS",
     "POOLS",
     "Declaration",
     "Examples",
@@ -39,6 +40,7 @@ __all__ = [
     "read_declaration",
 ]
 
+ORIGINALS = "originals"
 POOLS = ("scoring", "ceiling")  # of retrained models: one to score against, one to score as if it were a submission
 
 Positive = Annotated[int, Field(gt=0)]
@@ -230,8 +232,12 @@ class Track:
 
     def examples(self, name: str) -> Examples:
         """Return the retain, forget, val or test set."""
-        arrays = self._arrays((self.private if name == "test" else self.public) / f"{name}.npz")
+        arrays = read_arrays(self.examples_file(name))
         return Examples(arrays["images"], arrays["labels"])
+
+    def examples_file(self, name: str) -> Path:
+        """Return the file of a data set; the test set is private."""
+        return (self.private if name == "test" else self.public) / f"{name}.npz"
 
     def original(self, index: int) -> dict[str, np.ndarray]:
         """Return the weights of one original model by name."""
@@ -241,18 +247,15 @@ class Track:
 
     def originals(self) -> Records:
         """Return the records of the original models."""
-        return self._records("originals")
+        return Records.from_arrays(read_arrays(self.records_file(ORIGINALS)))
 
     def retrained(self, pool: str) -> Records:
         """Return the records of one of the two POOLS of retrained models."""
-        return self._records(f"retrained-{pool}")
+        return Records.from_arrays(read_arrays(self.records_file(pool)))
 
-    def _records(self, name: str) -> Records:
-        return Records.from_arrays(self._arrays(self.private / f"{name}.npz"))
-
-    def _arrays(self, path: Path) -> dict[str, np.ndarray]:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+    def records_file(self, kind: str) -> Path:
+        """Return the file of records of the ORIGINALS or of one of the POOLS."""
+        return self.private / (f"{kind}.npz" if kind == ORIGINALS else f"retrained-{kind}.npz")
 
 
 def fingerprint(declaration: Declaration, data: dict[str, np.ndarray]) -> str:

@@ -1,14 +1,28 @@
-"""The main path through the command line: run, store, score, show; run nothing twice."""
+"""The main path through the command line: run, store, score, show; run nothing twice, lose nothing."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import Result
 
+from harness.evaluate import evaluate
+from harness.results import Conditions, Limit
+from harness.runner.isolation import choose
+from harness.submission import read_submission
+from harness.track import Track
+
 Harness = Callable[..., Result]
 Write = Callable[[str], Path]
+Evaluated = Callable[..., dict[str, Any]]
 
 FINETUNE = """
 import torch
@@ -27,35 +41,348 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
     return net
 """
 
+STARTING_KIT = """
+import torch
+from torch import nn, optim
 
-def evaluated(harness: Harness, tmp_path: Path, file: Path, *options: object) -> dict:  # type: ignore[type-arg]
-    """Evaluate on the tiny track and return the JSON, asserting success."""
-    out = tmp_path / "out.json"
-    result = harness("evaluate", file, "--track", tiny_of(file), "--json", out, *options)
-    assert result.exit_code == 0, result.output
-    return dict(json.loads(out.read_text()))
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+def unlearning(net, retain, forget, validation, **kwargs):
+    criterion = nn.CrossEntropyLoss()
+    optimizer = optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=1)
+    net.train()
+    for inputs, targets in retain:
+        inputs, targets = inputs.to(DEVICE), targets.to(DEVICE)
+        optimizer.zero_grad()
+        loss = criterion(net(inputs), targets)
+        loss.backward()
+        optimizer.step()
+    scheduler.step()
+    net.eval()
+    return net
+"""
+
+KAGGLE = """
+import torch
+from torch.utils.data import DataLoader, Subset
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+def unlearning(net, retain_loader, forget_loader, val_loader):
+    own = DataLoader(retain_loader.dataset, batch_size=64, shuffle=True, num_workers=2)
+    few = DataLoader(Subset(forget_loader.dataset, range(4)), batch_size=2)
+    criterion = torch.nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.001, momentum=0.9, weight_decay=5e-4)
+    net.train()
+    for loader, key in ((own, "age_group"), (few, "label"), (retain_loader, "age_group")):
+        for sample in loader:
+            inputs, targets = sample["image"].to(DEVICE), sample[key].to(DEVICE)
+            optimizer.zero_grad()
+            criterion(net(inputs), targets).backward()
+            optimizer.step()
+    net.eval()
+"""
 
 
-def tiny_of(file: Path) -> str:
-    return str(file.parents[1] / "tiny.toml")
+@pytest.fixture
+def evaluated(harness: Harness, tmp_path: Path, tiny_file: Path) -> Evaluated:
+    """Evaluates a file on the tiny track and returns what --json wrote."""
+
+    def call(file: Path, *options: object) -> dict[str, Any]:
+        out = tmp_path / "out.json"
+        result = harness("evaluate", file, "--track", tiny_file, "--json", out, *options)
+        assert result.exit_code == 0, result.output
+        return {**json.loads(out.read_text()), "output": result.output}
+
+    return call
 
 
-@pytest.fixture(autouse=True)
-def _tiny_declaration(tmp_path: Path, tiny_file: Path) -> None:
-    (tmp_path / "tiny.toml").write_text(tiny_file.read_text())
+def run_files(home: Path) -> dict[str, int]:
+    """Return the stored runs and when they were written."""
+    return {str(path.relative_to(home)): path.stat().st_mtime_ns for path in home.glob("results/*/*/run-*.npz")}
 
 
-def test_a_submission_is_run_and_scored_between_floor_and_ceiling(
-    harness: Harness, submission: Write, tmp_path: Path
-) -> None:
-    result = evaluated(harness, tmp_path, submission(FINETUNE), "--runs", 16)
-    assert result["outcome"] == "OK"
-    assert result["n_runs"] == 16
-    assert result["ranked"] is True
+# ---- run and score ------------------------------------------------------------------------------------------------
+
+
+def test_a_submission_is_run_and_scored_between_floor_and_ceiling(evaluated: Evaluated, submission: Write) -> None:
+    result = evaluated(submission(FINETUNE), "--runs", 16)
+    assert (result["outcome"], result["n_runs"], result["ranked"]) == ("OK", 16, True)
     assert result["floor"] < result["ceiling"]
-    assert 0 < result["score"] < 1
     assert result["score"] == pytest.approx(
         result["forgetting_quality"] * result["retain_ratio"] * result["test_ratio"]
     )
-    assert result["calibrated_score"] is None
-    assert 0 < result["seconds"]["mean"] <= result["seconds"]["max"] < 4
+    assert 0 < result["seconds"]["mean"] <= result["seconds"]["max"] < 2 * result["seconds"]["limit"]
+    assert result["isolation"]["level"] == "none"
+    assert result["calibrated_score"] is None  # not computed yet, so not made up
+
+
+def test_doing_nothing_scores_exactly_the_floor(evaluated: Evaluated, submission: Write) -> None:
+    result = evaluated(submission("def unlearn(net, retain_loader, forget_loader, val_loader): pass"), "--runs", 16)
+    assert result["score"] == pytest.approx(result["floor"], rel=1e-3)
+
+
+@pytest.mark.parametrize("source", [STARTING_KIT, KAGGLE], ids=["starting-kit", "kaggle"])
+def test_code_of_2023_runs_unchanged(source: str, evaluated: Evaluated, submission: Write) -> None:
+    assert evaluated(submission(source), "--runs", 2)["outcome"] == "OK"
+
+
+def test_the_result_is_shown_with_its_scale_and_how_it_compares(
+    evaluated: Evaluated, submission: Write, home: Path
+) -> None:
+    file = submission(FINETUNE)
+    first = evaluated(file, "--runs", 4)
+    assert f"floor {first['floor']:.3f}, ceiling {first['ceiling']:.3f}" in first["output"]
+    assert "harness evaluate baselines/finetune.py --runs 4" in first["output"]
+    assert "not ranked: fewer than 16 runs" in first["output"]
+    assert "no security boundary" in first["output"]
+    file.write_text(FINETUNE.replace("EPOCHS = 1", "EPOCHS = 2"))
+    second = evaluated(file, "--runs", 4)
+    assert f"{second['score']:.3f} against {first['score']:.3f} of the last version of this file" in second["output"]
+    finetune = evaluated(Path(__file__).parents[1] / "baselines" / "finetune.py", "--runs", 4)
+    third = evaluated(file, "--runs", 4)
+    assert f"{third['score']:.3f} against {finetune['score']:.3f} of fine-tuning" in third["output"]
+
+
+def test_quick_is_marked_and_cannot_be_mixed_with_runs(
+    harness: Harness, evaluated: Evaluated, submission: Write, tiny_file: Path
+) -> None:
+    file = submission("def unlearn(net, retain_loader, forget_loader, val_loader): pass")
+    assert evaluated(file, "--quick")["n_runs"] == 4  # the tiny track's default is below 16
+    result = harness("evaluate", file, "--track", tiny_file, "--quick", "--runs", 3)
+    assert result.exit_code == 2
+    assert "--quick or --runs" in result.output
+
+
+def test_over_the_limit_is_scored_in_full_but_not_ranked(evaluated: Evaluated, submission: Write) -> None:
+    slow = "import time\ndef unlearn(net, retain_loader, forget_loader, val_loader): time.sleep(0.5)"
+    result = evaluated(submission(slow), "--runs", 16, "--time-limit", 0.02, "--jobs", 8)
+    assert result["ranked"] is False
+    assert result["seconds"]["mean"] > result["seconds"]["limit"] == pytest.approx(0.4)
+    assert result["score"] is not None
+
+
+def test_a_longer_limit_is_kept_apart_and_never_ranked(evaluated: Evaluated, submission: Write, home: Path) -> None:
+    file = submission(FINETUNE)
+    evaluated(file, "--runs", 2)
+    result = evaluated(file, "--runs", 2, "--time-limit", 0.5)
+    assert result["unranked_because"] == "time limit overridden"
+    assert len(run_files(home)) == 4
+
+
+# ---- nothing is run twice, nothing is lost ------------------------------------------------------------------------
+
+
+def test_a_repeated_call_runs_nothing_and_more_runs_add_only_the_new(
+    evaluated: Evaluated, submission: Write, home: Path
+) -> None:
+    file = submission(FINETUNE)
+    first = evaluated(file, "--runs", 3)
+    files = run_files(home)
+    again = evaluated(file, "--runs", 3)
+    assert run_files(home) == files
+    assert {**again, "output": ""} == {**first, "output": ""}
+    evaluated(file, "--runs", 5)
+    assert {name: run_files(home)[name] for name in files} == files
+    assert len(run_files(home)) == 5
+
+
+def test_comments_and_layout_do_not_make_new_runs_but_code_does(
+    evaluated: Evaluated, submission: Write, home: Path
+) -> None:
+    evaluated(submission(FINETUNE), "--runs", 2)
+    evaluated(submission("# a comment\n" + FINETUNE.replace("RATE = 0.05", "RATE   =   0.05")), "--runs", 2)
+    assert len(run_files(home)) == 2
+    evaluated(submission(FINETUNE.replace("0.05", "0.06")), "--runs", 2)
+    assert len(run_files(home)) == 4
+
+
+def test_a_set_constant_acts_and_is_part_of_what_is_run(evaluated: Evaluated, submission: Write, home: Path) -> None:
+    written = evaluated(submission(FINETUNE.replace("EPOCHS = 1", "EPOCHS = 2")), "--runs", 2)
+    is_set = evaluated(submission(FINETUNE), "--runs", 2, "--set", "EPOCHS=2")
+    assert len(run_files(home)) == 2
+    assert is_set["code_hash"] == written["code_hash"]
+    assert is_set["constants"] == {"EPOCHS": "2"}
+    assert evaluated(submission(FINETUNE), "--runs", 2)["code_hash"] != written["code_hash"]
+
+
+def conditions(*, jobs: int = 1, fork: bool | None = None) -> Conditions:
+    return Conditions(Limit(seconds=10.0, fraction=0.1), choose(), jobs=jobs, fork=fork)
+
+
+def hashes_of(track: Track, file: Path, home: Path, given: Conditions, runs: int = 3) -> list[str]:
+    """Return the hashes of the weights of a submission's runs."""
+    evaluation = evaluate(read_submission(file, source_kb=256), track, given, runs=runs, home=home)
+    return [str(run.record.weights_sha256[0]) for run in evaluation.runs if run.record is not None]
+
+
+RANDOM = """
+import random
+import numpy as np
+import torch
+
+def unlearn(net, retain_loader, forget_loader, val_loader):
+    order = next(iter(retain_loader))[1].sum()
+    names = sum(hash(name) % 1000 for name in {"a", "b", "c"})
+    with torch.no_grad():
+        net.fc.bias += torch.randn(10) + np.random.rand() + random.random() + order + names
+"""
+
+
+def test_runs_differ_from_each_other_and_repeat_exactly(tiny: Track, submission: Write, tmp_path: Path) -> None:
+    file = submission(RANDOM)
+    first = hashes_of(tiny, file, tmp_path / "a", conditions(jobs=2), runs=6)
+    assert len(set(first)) == 6
+    assert hashes_of(tiny, file, tmp_path / "b", conditions(), runs=6) == first
+
+
+def test_a_new_process_per_run_gives_the_same_weights_as_a_forked_one(
+    tiny: Track, submission: Write, tmp_path: Path
+) -> None:
+    file = submission(FINETUNE)
+    forked = hashes_of(tiny, file, tmp_path / "a", conditions(fork=True), runs=2)
+    assert hashes_of(tiny, file, tmp_path / "b", conditions(fork=False), runs=2) == forked
+
+
+def test_a_new_process_per_run_is_killed_and_its_faults_are_told(
+    tiny: Track, submission: Write, tmp_path: Path
+) -> None:
+    cases = {
+        "import time\ndef unlearn(a, b, c, d): time.sleep(60)": "TIME_LIMIT",
+        "import os\ndef unlearn(a, b, c, d): os._exit(3)": "CRASHED",
+        "def unlearn(a, b, c, d): print('hello'); 1 / 0": "EXCEPTION",
+    }
+    given = Conditions(Limit(seconds=0.5, fraction=0.1), choose(), fork=False)
+    for source, outcome in cases.items():
+        evaluation = evaluate(read_submission(submission(source), source_kb=256), tiny, given, runs=1, home=tmp_path)
+        assert evaluation.outcome == outcome
+    assert evaluation.runs[0].info["log"] == "hello\n"
+
+
+STOPPED = """
+import pathlib, time
+def unlearn(net, retain_loader, forget_loader, val_loader):
+    time.sleep(0.4)
+"""
+
+
+def start_harness(home: Path, *arguments: object) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", *map(str, arguments)],
+        env=os.environ | {"HARNESS_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_runs(home: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(run_files(home)) < count:
+        assert time.monotonic() < deadline, "no runs were stored"
+        time.sleep(0.05)
+
+
+def processes_of(pid: int) -> set[int]:
+    """Return a process and all that descend from it."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(status.parent.name)] = int(fields[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def assert_gone(pids: set[int]) -> None:
+    deadline = time.monotonic() + 10
+    while alive := {pid for pid in pids if Path(f"/proc/{pid}").exists() and not is_zombie(pid)}:
+        assert time.monotonic() < deadline, f"left behind: {alive}"
+        time.sleep(0.05)
+
+
+def is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_evaluation_leaves_nothing_running_and_goes_on_where_it_was(
+    stop: signal.Signals, evaluated: Evaluated, submission: Write, home: Path, tiny_file: Path
+) -> None:
+    file = submission(STOPPED)
+    process = start_harness(home, "evaluate", file, "--track", tiny_file, "--runs", 16, "--jobs", 2)
+    wait_for_runs(home, 3)
+    descendants = processes_of(process.pid)
+    assert len(descendants) >= 3
+    process.send_signal(stop)
+    output, _ = process.communicate(timeout=20)
+    assert_gone(descendants)
+    if stop == signal.SIGINT:
+        assert process.returncode == 130
+        assert "the same command goes on from there" in output
+        assert "Traceback" not in output
+    stored = run_files(home)
+    assert 3 <= len(stored) < 16
+    result = evaluated(file, "--runs", 8)
+    assert result["outcome"] == "OK"
+    assert {name: run_files(home)[name] for name in stored} == stored
+
+
+def test_a_damaged_run_file_is_made_again(evaluated: Evaluated, submission: Write, home: Path) -> None:
+    file = submission(FINETUNE)
+    first = evaluated(file, "--runs", 4)
+    damaged = next(iter(home.glob("results/*/*/run-0002.npz")))
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    again = evaluated(file, "--runs", 4)
+    assert "1 made now, 3 stored before" in again["output"]
+    assert again["score"] == first["score"]
+
+
+# ---- what a run finds ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_finds_the_environment_the_contract_promises(
+    evaluated: Evaluated, submission: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_HARNESS", "1")
+    source = """
+import os, sys, torch
+
+def unlearn(net, retain_loader, forget_loader, val_loader):
+    assert float(os.environ["UNLEARN_TIME_LIMIT_SECONDS"]) == 2.0
+    assert not [name for name in os.environ if "HARNESS" in name], os.environ
+    assert not net.training and all(p.requires_grad for p in net.parameters())
+    assert {type(loader) for loader in (retain_loader, forget_loader, val_loader)} == {torch.utils.data.DataLoader}
+    assert (len(retain_loader.dataset), len(forget_loader.dataset), len(val_loader.dataset)) == (100, 20, 80)
+    assert torch.get_num_threads() == 1
+    assert "torch._dynamo" in sys.modules and "pandas" in sys.modules
+    assert not [name for name in sys.modules if name.startswith(("harness.scoring", "harness.track", "data_prep"))]
+    assert os.listdir() == [] and sys.stdin.read() == ""
+    open("scratch", "w").close()
+"""
+    assert evaluated(submission(source), "--runs", 4)["outcome"] == "OK"
+
+
+def test_every_run_starts_from_its_own_original_and_keeps_its_record(
+    evaluated: Evaluated, submission: Write, home: Path, tiny: Track
+) -> None:
+    evaluated(submission(FINETUNE), "--runs", 3)
+    files = sorted(home.glob("results/*/*/run-*.npz"))
+    for index, file in enumerate(files):
+        with np.load(file, allow_pickle=False) as arrays:
+            assert arrays["original"][0] == index % 2
+            assert arrays["forget_logits"].shape == (1, 20, 10)
+            assert arrays["test_logits"].shape == (1, len(tiny.examples("test")), 10)
+            assert arrays["retain_confidence"].shape == (1, 100)
+            assert 0 < arrays["distance"][0] < 100
+            info = json.loads(str(arrays["info"]))
+            assert info["isolation"] == "none"
+            assert 0 < info["seconds_inside"] < info["seconds"]

@@ -49,13 +49,13 @@ def _table(evaluation: Evaluation) -> Table:
     assert score is not None
     table = Table(show_header=False, box=None, padding=(0, 2))
     floor, ceiling = _number(reference.floor.score), _number(reference.ceiling.score)
-    table.add_row("score", Text(_number(score.score), style="bold"), f"between floor {floor} and ceiling {ceiling}")
-    quality = f"F, mean over {_n_forget(evaluation)} forget examples; median epsilon {_number(score.median_epsilon, 2)}"
+    table.add_row("score", Text(_number(score.score), style="bold"), f"floor {floor}, ceiling {ceiling}")
+    quality = f"median epsilon {_number(score.median_epsilon, 2)}, {_n_forget(evaluation)} forget examples"
     table.add_row("forgetting quality", _number(score.forgetting_quality), quality)
-    table.add_row("retain ratio", _number(score.retain_ratio), "retain accuracy against retrained models")
-    table.add_row("test ratio", _number(score.test_ratio), "test accuracy against retrained models")
+    table.add_row("retain ratio", _number(score.retain_ratio), "retain accuracy / that of retrained models")
+    table.add_row("test ratio", _number(score.test_ratio), "test accuracy / that of retrained models")
     table.add_row("time", f"{_mean_seconds(evaluation):.2f} s", _time_used(evaluation))
-    made = f"{evaluation.n_made} made now" if evaluation.n_made else "all of them stored from before"
+    made = f"{evaluation.n_made} made now, {len(evaluation.runs) - evaluation.n_made} stored before"
     table.add_row("runs", str(len(evaluation.runs)), made)
     table.add_row("isolation", evaluation.conditions.isolation.level, _isolation(evaluation))
     return table
@@ -74,13 +74,13 @@ def _time_used(evaluation: Evaluation) -> str:
     assert limit is not None
     if limit.training_seconds is None:
         return f"used {evaluation.share_of_limit:.0%} of {limit.seconds:g} s"
-    used = f"used {evaluation.share_of_limit * limit.fraction:.1%} of {limit.fraction:.0%} of a training"
-    return f"{used} ({limit.training_seconds:.1f} s alone)"
+    used = f"{evaluation.share_of_limit * limit.fraction:.1%}"
+    return f"used {used} of {limit.fraction:.0%} of a training ({limit.training_seconds:.1f} s)"
 
 
 def _isolation(evaluation: Evaluation) -> Text:
     if evaluation.conditions.isolation.level == "none":
-        return Text("not a security boundary: run only code you trust", style="red")
+        return Text("no security boundary: only for code you trust", style="red")
     return Text("")
 
 

@@ -99,7 +99,7 @@ def launcher(public: Path, *, public_hash: str, device: str, log_kb: int, fork: 
     public_hash: names the contents of `public`. A launcher lives as long as this process and serves all submissions.
     """
     forks = sys.platform == "linux" if fork is None else fork
-    key = (public, public_hash, device, log_kb, forks)
+    key = (public.resolve(), public_hash, device, log_kb, forks)
     if key not in _launchers or _launchers[key].is_closed:
         kind = ForkLauncher if forks else SpawnLauncher
         _launchers[key] = kind(public, device=device, log_bytes=log_kb * 1024)
@@ -175,7 +175,7 @@ class ForkLauncher:
                 raise LaunchError("interrupted")
             if self._zygote is None or self._zygote.process.poll() is not None:
                 self._zygote = _Zygote(self.public, self.device)
-            return _ForkedProcess(self._zygote, job, n_bytes, self.log_bytes)
+            return _ForkedProcess(self, self._zygote, job, n_bytes)
 
     def close(self) -> None:
         """End the zygote, which ends its runs."""
@@ -217,8 +217,9 @@ class _Zygote:
 
 
 class _ForkedProcess:
-    def __init__(self, zygote: _Zygote, job: Job, n_bytes: int, log_bytes: int) -> None:
-        self._log = _Log(log_bytes)
+    def __init__(self, launcher: ForkLauncher, zygote: _Zygote, job: Job, n_bytes: int) -> None:
+        self._launcher = launcher
+        self._log = _Log(launcher.log_bytes)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._log_end, log_theirs = os.pipe()
         os.set_blocking(self._log_end, False)
@@ -272,7 +273,7 @@ class _ForkedProcess:
 
     def finish(self) -> Ended:
         status = json.loads(_received(self._channel) or "{}").get("status")
-        if status is None:
+        if status is None or self._launcher.is_closed:
             raise LaunchError("the zygote was lost during the run")
         while self._drain(1 << 20):
             continue
@@ -333,7 +334,7 @@ class SpawnLauncher:
             if self.is_closed:
                 raise LaunchError("interrupted")
             process, self._ahead = self._ahead or self._interpreter(), self._interpreter()
-            run = _SpawnedProcess(process, job, n_bytes, self.log_bytes)
+            run = _SpawnedProcess(self, process, job, n_bytes)
             self._running = [*(other for other in self._running if not other.wait(0)), run]
         return run
 
@@ -357,10 +358,10 @@ class SpawnLauncher:
 
 
 class _SpawnedProcess:
-    def __init__(self, process: "subprocess.Popen[bytes]", job: Job, n_bytes: int, log_bytes: int) -> None:
-        self._process, self._n_bytes = process, n_bytes
+    def __init__(self, launcher: SpawnLauncher, process: "subprocess.Popen[bytes]", job: Job, n_bytes: int) -> None:
+        self._launcher, self._process, self._n_bytes = launcher, process, n_bytes
         self._folder = Path(tempfile.mkdtemp(prefix="harness-run-"))
-        self._log = _Log(log_bytes)
+        self._log = _Log(launcher.log_bytes)
         self._ready, self._ended = threading.Event(), threading.Event()
         paths = {"result": self._folder / "result", "report": self._folder / "report"}
         for path in paths.values():
@@ -392,6 +393,8 @@ class _SpawnedProcess:
         self._ended.wait()
         self.kill()  # what it left behind
         self._reader.join(1.0)
+        if self._launcher.is_closed:
+            raise LaunchError("interrupted")
         result = _read_exactly(self._folder / "result", self._n_bytes)
         report = _read_exactly(self._folder / "report", None)
         return Ended(result, report, self._log.text(), self._process.returncode)

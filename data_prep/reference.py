@@ -1,0 +1,153 @@
+"""The models of a track: originals and two pools of retrained ones, trained in stacks, side by side.
+
+Each finished stack leaves one file of records, its part, so that an interrupted preparation goes on where it stopped.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from data_prep.training import train_stack
+from harness.loaders import to_inputs
+from harness.measure import Meter, build_model
+from harness.record import Records
+from harness.storage import read_arrays, write_arrays
+from harness.track import ORIGINALS, POOLS, Track
+
+__all__ = ["Progress", "Stack", "join", "part", "plan", "split_off", "train_missing"]
+
+STACK_SIZE = 32  # more models at once gain nothing further and take more memory
+Progress = Callable[[int, int], None]  # epochs trained so far, over all models, of how many
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Models trained together: some of the originals, or of a pool of retrained models."""
+
+    kind: str  # ORIGINALS or one of the POOLS
+    first: int
+    seeds: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.first:04d}-{len(self.seeds)}"
+
+
+def plan(track: Track, jobs: int, *, present: Mapping[str, int]) -> list[Stack]:
+    """Return the stacks a track's models are trained in, evenly over the jobs.
+
+    present: how many models of a kind there are already; they make one stack.
+    """
+    stacks = []
+    for kind, size in _sizes(track).items():
+        there = present.get(kind, 0)
+        new = np.arange(there, size)
+        n_stacks = max(-(-len(new) // STACK_SIZE), min(jobs, len(new)))
+        groups = [np.arange(there), *(np.array_split(new, n_stacks) if n_stacks else [])]
+        stacks += [_stack(track, kind, rows) for rows in groups if len(rows)]
+    return stacks
+
+
+def _sizes(track: Track) -> dict[str, int]:
+    return dict.fromkeys(POOLS, track.manifest.retrained) | {ORIGINALS: track.declaration.reference.originals}
+
+
+def _stack(track: Track, kind: str, rows: np.ndarray) -> Stack:
+    return Stack(kind, int(rows[0]), tuple(_seed(track, kind, int(row)) for row in rows))
+
+
+def _seed(track: Track, kind: str, index: int) -> int:
+    message = f"{track.manifest.fingerprint}/{kind}/{index}".encode()
+    return int.from_bytes(hmac.digest(track.secret, message, hashlib.sha256)[:6], "big")
+
+
+def train_missing(track: Track, stacks: list[Stack], jobs: int, on_progress: Progress) -> None:
+    """Train the stacks that have no file yet, `jobs` at a time in processes of their own."""
+    missing = [stack for stack in stacks if not part(track, stack).is_file()]
+    epochs = track.declaration.training.epochs
+    total = epochs * sum(len(stack.seeds) for stack in stacks)
+    done_before = total - epochs * sum(len(stack.seeds) for stack in missing)
+    tally = track.folder / "tally"  # one byte per model and epoch: appended to by all processes
+    tally.write_bytes(b"")
+    with _watching(lambda: on_progress(done_before + tally.stat().st_size, total)):
+        joblib.Parallel(n_jobs=jobs)(joblib.delayed(_train)(track, stack, tally) for stack in missing)
+    tally.unlink()
+
+
+@contextlib.contextmanager
+def _watching(report: Callable[[], None]) -> Iterator[None]:
+    """Call `report` twice a second while the block runs, and once at its end."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            report()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+    report()
+
+
+def _train(track: Track, stack: Stack, tally: Path) -> None:
+    """Train one stack and write its part: the records, and for originals the weights."""
+    torch.set_num_threads(1)
+    names = ("retain", "forget") if stack.kind == ORIGINALS else ("retain",)
+    sets = [track.examples(name) for name in names]
+    data = track.declaration.data
+    images = np.concatenate([examples.images for examples in sets])
+
+    def on_epoch() -> None:
+        with tally.open("ab") as file:
+            file.write(b"." * len(stack.seeds))
+
+    models = train_stack(
+        lambda: build_model(track),
+        to_inputs(images, scale=data.scale, mean=data.mean, std=data.std),
+        torch.from_numpy(np.concatenate([examples.labels for examples in sets])),
+        track.declaration.training,
+        seeds=list(stack.seeds),
+        on_epoch=on_epoch,
+    )
+    meter = Meter(track)
+    records = [meter.record({name: value.numpy() for name, value in weights.items()}) for weights in models]
+    if stack.kind == ORIGINALS:
+        for index, weights in enumerate(models, start=stack.first):
+            save_file(weights, track.public / f"original-{index}.safetensors")
+    write_arrays(part(track, stack), Records.concatenate(records).arrays())
+
+
+def part(track: Track, stack: Stack) -> Path:
+    """Return the file of a finished stack's records."""
+    return track.folder / "parts" / f"{stack.name}.npz"
+
+
+def join(track: Track, stacks: list[Stack]) -> None:
+    """Join the parts of all stacks into the track's files, one per kind."""
+    for kind in _sizes(track):
+        of_kind = sorted((stack for stack in stacks if stack.kind == kind), key=lambda stack: stack.first)
+        parts = [Records.from_arrays(read_arrays(part(track, stack))) for stack in of_kind]
+        write_arrays(track.records_file(kind), Records.concatenate(parts).arrays())
+    shutil.rmtree(track.folder / "parts")
+
+
+def split_off(track: Track, stacks: list[Stack]) -> None:
+    """Make the records a track already has the parts of its first stacks, so that more can be added to them."""
+    for kind in _sizes(track):
+        first = next(stack for stack in stacks if stack.kind == kind)
+        part(track, first).parent.mkdir(exist_ok=True)
+        track.records_file(kind).rename(part(track, first))

@@ -1,0 +1,290 @@
+"""Bad input through the real command line: the right outcome or usage error, the next step, the exit code."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from harness.track import Track
+
+Harness = Callable[..., Result]
+Write = Callable[[str | bytes], Path]
+
+SIGNATURE = "def unlearn(net, retain_loader, forget_loader, val_loader):"
+IDENTITY = f"{SIGNATURE} pass"
+
+# What a file does, the outcome, what the participant must read (besides the remedy).
+FAULTS = {
+    "null byte": ("x = 1\0", "INVALID_SUBMISSION", "null byte"),
+    "not Python": (b"\x89PNG\xff\xfe", "INVALID_SUBMISSION", "not Python source"),
+    "syntax error": ("def unlearn(:", "INVALID_SUBMISSION", "line 1"),
+    "too large": ("#" * 300_000, "INVALID_SUBMISSION", "the limit is 256 KB"),
+    "no function": ("def forget(net): pass", "INVALID_SUBMISSION", "defines no function unlearn"),
+    "class": ("class unlearn: pass", "INVALID_SUBMISSION", "is a class"),
+    "coroutine": (f"async {IDENTITY}", "INVALID_SUBMISSION", "coroutine"),
+    "wrong number of arguments": ("def unlearn(net, retain_loader): pass", "INVALID_SUBMISSION", "takes 2 arguments"),
+    "bound to something else": ("unlearn = 3", "EXCEPTION", "defines no function unlearn"),
+    "import error": ("import nothing_like_this\n" + IDENTITY, "IMPORT_ERROR", "foo.py, line 1"),
+    "import that never ends": ("while True: pass\n" + IDENTITY, "TIME_LIMIT", "killed after"),
+    "exception": (f"{SIGNATURE}\n    print('before')\n    return 1 / 0", "EXCEPTION", "foo.py, line 3, in unlearn"),
+    "exception that cannot be printed": (
+        f"class E(Exception):\n    def __str__(self): raise ValueError\n{SIGNATURE}\n    raise E",
+        "EXCEPTION",
+        "E (its message cannot be printed)",
+    ),
+    "KeyboardInterrupt": (f"{SIGNATURE} raise KeyboardInterrupt", "EXCEPTION", "KeyboardInterrupt"),
+    "sleeping forever": (f"import time\n{SIGNATURE} time.sleep(1e6)", "TIME_LIMIT", "the limit is 0.40 s"),
+    "ignoring SIGTERM": (
+        f"import signal\n{SIGNATURE}\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    while True: pass",
+        "TIME_LIMIT",
+        "killed after",
+    ),
+    "os._exit": (f"import os\n{SIGNATURE} os._exit(0)", "CRASHED", "exit status 0"),
+    "sys.exit": (f"import sys\n{SIGNATURE} sys.exit(0)", "EXCEPTION", "SystemExit"),
+    "null pointer": (f"import ctypes\n{SIGNATURE} ctypes.string_at(0)", "CRASHED", "SIGSEGV"),
+    "memory": (f"{SIGNATURE} bytearray(1 << 60)", "MEMORY_LIMIT", "MemoryError"),
+    "tensor memory": (f"import torch\n{SIGNATURE} torch.empty(1 << 55)", "MEMORY_LIMIT", "can't allocate memory"),
+    "returning an int": (f"{SIGNATURE} return 3", "BAD_OUTPUT", "returned int, not a net"),
+    "another architecture": (
+        f"import torch\n{SIGNATURE} return torch.nn.Linear(2, 2)",
+        "BAD_OUTPUT",
+        "another architecture: no bn1.bias",
+    ),
+    "another shape": (
+        f"import torch\n{SIGNATURE} net.fc = torch.nn.Linear(16, 3)",
+        "BAD_OUTPUT",
+        "fc.weight has shape",
+    ),
+    "NaN weights": (f"{SIGNATURE} net.fc.weight.data[:] = float('nan')", "NON_FINITE", "of the weights"),
+    "finite weights, infinite outputs": (
+        f"{SIGNATURE} net.bn1.running_var.fill_(-1)",
+        "NON_FINITE",
+        "the outputs of the net are not",
+    ),
+    "net on meta": (f"{SIGNATURE} return net.to('meta')", "BAD_OUTPUT", "holds no data"),
+}
+
+
+@pytest.mark.parametrize(("source", "outcome", "message"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_of_the_file_gets_its_outcome_and_a_remedy(
+    source: str | bytes, outcome: str, message: str, harness: Harness, submission: Write, tiny_file: Path
+) -> None:
+    file = submission(source)
+    result = harness("evaluate", file, "--track", tiny_file, "--runs", 2, "--time-limit", 0.02, "--jobs", 1)
+    assert result.exit_code == 3, result.output
+    assert outcome in result.output
+    assert message in result.output
+    assert "remedy: " in result.output
+    assert "Traceback" not in result.output
+    assert "harness/" not in result.output.replace("(harness/contract.py)", "")  # no line of ours
+
+
+def test_float64_weights_are_read_as_float32(harness: Harness, submission: Write, tiny_file: Path) -> None:
+    file = submission(f"{SIGNATURE} return net.double()")
+    assert harness("evaluate", file, "--track", tiny_file, "--runs", 2).exit_code == 0
+
+
+def test_an_exception_at_run_3_of_8_is_told_and_the_rest_is_skipped(
+    harness: Harness, submission: Write, tiny_file: Path, home: Path, tmp_path: Path
+) -> None:
+    counter = tmp_path / "counter"
+    counter.mkdir()
+    source = f"""
+import os, pathlib
+{SIGNATURE}
+    counter = pathlib.Path({str(counter)!r})
+    number = len(os.listdir(counter))
+    (counter / str(number)).touch()
+    if number == 3:
+        raise RuntimeError("three")
+"""
+    result = harness("evaluate", submission(source), "--track", tiny_file, "--runs", 8, "--jobs", 1)
+    assert result.exit_code == 3
+    assert "EXCEPTION in run 3 of 8" in result.output
+    assert "RuntimeError: three" in result.output
+    assert len(list(home.glob("results/*/*/run-*.npz"))) == len(list(counter.iterdir())) == 4
+
+
+def test_a_failed_submission_is_not_run_again(harness: Harness, submission: Write, tiny_file: Path, home: Path) -> None:
+    file = submission(f"{SIGNATURE} 1 / 0")
+    first = harness("evaluate", file, "--track", tiny_file, "--runs", 4, "--jobs", 1)
+    stored = {path: path.stat().st_mtime_ns for path in home.glob("results/*/*/run-*.npz")}
+    again = harness("evaluate", file, "--track", tiny_file, "--runs", 4, "--jobs", 1)
+    assert first.exit_code == again.exit_code == 3
+    assert {path: path.stat().st_mtime_ns for path in home.glob("results/*/*/run-*.npz")} == stored
+    assert len(stored) == 1
+
+
+def test_100_mb_of_output_neither_block_nor_fill(harness: Harness, submission: Write, tiny_file: Path) -> None:
+    file = submission(f"import sys\n{SIGNATURE}\n    for _ in range(100): sys.stdout.write('x' * (1 << 20))\n    1 / 0")
+    result = harness("evaluate", file, "--track", tiny_file, "--runs", 1)
+    assert "EXCEPTION" in result.output
+    assert "more bytes were printed" in result.output
+    assert len(result.output) < 150_000
+
+
+def test_output_of_a_participant_cannot_steer_the_terminal(
+    harness: Harness, submission: Write, tiny_file: Path
+) -> None:
+    file = submission(
+        f"{SIGNATURE}\n    print('\\x1b[2J::set-output name=a::b')\n    raise ValueError('\\x1b]0;title\\x07')"
+    )
+    result = harness("evaluate", file, "--track", tiny_file, "--runs", 1)
+    assert "\x1b" not in result.output
+    assert "\x07" not in result.output
+    assert "| \\x1b[2J::set-output" in result.output  # no line of it begins a line of ours
+
+
+# ---- wrong usage --------------------------------------------------------------------------------------------------
+
+
+def usage_error(result: Result) -> str:
+    """Return what a usage error says, asserting that it is one."""
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    return result.output
+
+
+def test_a_missing_file_names_the_template(harness: Harness, tiny_file: Path) -> None:
+    output = usage_error(harness("evaluate", "submissions/nothing.py", "--track", tiny_file))
+    assert "submissions/template.py" in output
+
+
+def test_a_folder_is_no_submission(harness: Harness, tmp_path: Path, tiny_file: Path) -> None:
+    assert "is not a file" in usage_error(harness("evaluate", tmp_path, "--track", tiny_file))
+
+
+def test_an_unknown_track_names_those_there_are(harness: Harness, submission: Write) -> None:
+    assert "digits" in usage_error(harness("evaluate", submission(IDENTITY), "--track", "digit"))
+
+
+def test_an_unprepared_track_names_the_command(harness: Harness, submission: Write, tiny_file: Path) -> None:
+    other = submission("").with_name("other.toml")
+    other.write_text(tiny_file.read_text().replace('"tiny"', '"other"'))
+    output = usage_error(harness("evaluate", submission(IDENTITY), "--track", other))
+    assert f"harness prepare {other}" in output.replace("\n", "")
+
+
+def test_a_changed_declaration_asks_for_a_new_preparation(harness: Harness, submission: Write, tiny_file: Path) -> None:
+    other = submission("").with_name("other.toml")
+    other.write_text(tiny_file.read_text().replace("width = 4", "width = 5"))
+    assert "--force" in usage_error(harness("evaluate", submission(IDENTITY), "--track", other))
+
+
+def test_toml_with_unknown_keys_names_all_of_them(harness: Harness, submission: Write, tiny_file: Path) -> None:
+    other = submission("").with_name("other.toml")
+    other.write_text(tiny_file.read_text().replace("width = 4", "width = 4\ndepth = 3") + "\n[extra]\nx = 1\n")
+    output = usage_error(harness("evaluate", submission(IDENTITY), "--track", other))
+    assert "model.depth: unknown key" in output
+    assert "extra: unknown key" in output
+
+
+def test_more_runs_than_the_pool_name_the_way_to_more(harness: Harness, submission: Write, tiny_file: Path) -> None:
+    output = usage_error(harness("evaluate", submission(IDENTITY), "--track", tiny_file, "--runs", 17))
+    assert "harness prepare tiny --retrained 17" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "EPOCHS"], "NAME=VALUE"),
+        (["--set", "EPOCHS=3"], "sets no such constant"),
+        (["--runs", "0"], "0"),
+        (["--runs", "two"], "two"),
+        (["--rums", "2"], "--runs"),
+        (["--time-limit", "-1"], "above 0"),
+        (["--json", "no/such/folder/out.json"], "no folder"),
+        (["--isolation", "strong"], "full"),
+    ],
+)
+def test_a_wrong_option_says_what_it_takes(
+    options: list[str], message: str, harness: Harness, submission: Write, tiny_file: Path
+) -> None:
+    output = usage_error(harness("evaluate", submission(IDENTITY), "--track", tiny_file, *options))
+    assert message in output
+
+
+# ---- the machine fails --------------------------------------------------------------------------------------------
+
+
+def test_required_isolation_that_is_not_there_refuses(harness: Harness, submission: Write, tiny_file: Path) -> None:
+    result = harness("evaluate", submission(IDENTITY), "--track", tiny_file, "--require-isolation", "full")
+    assert result.exit_code == 4
+    assert "harness doctor" in result.output
+
+
+def test_a_corrupt_track_is_noticed_and_earlier_results_stay(
+    harness: Harness, submission: Write, tiny_file: Path, tiny: Track, home: Path
+) -> None:
+    file = submission(IDENTITY)
+    assert harness("evaluate", file, "--track", tiny_file, "--runs", 2).exit_code == 0
+    stored = {path: path.read_bytes() for path in home.glob("results/**/*.npz")}
+    own = home / "own"
+    subprocess.run(["cp", "-r", str(tiny.folder), str(own)], check=True)
+    (home / "tracks").unlink()
+    (home / "tracks").mkdir()
+    own.rename(home / "tracks" / "tiny")
+    damaged = home / "tracks" / "tiny" / "private" / "retrained-scoring.npz"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    result = harness("evaluate", file, "--track", tiny_file, "--runs", 2)
+    assert result.exit_code == 4, result.output
+    assert "harness prepare tiny --force" in result.output
+    assert {path: path.read_bytes() for path in home.glob("results/**/*.npz")} == stored
+
+
+def test_a_full_disk_says_so_and_earlier_results_stay(
+    submission: Write, tiny_file: Path, prepared_tracks: Path, tmp_path: Path
+) -> None:
+    """A HARNESS_HOME of 400 KB in a mount namespace of its own fills up during the runs."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    file = submission(f"import torch\n{SIGNATURE} net.fc.bias.data += torch.randn(10)")
+    command = f"{sys.executable} -m harness evaluate {file} --track {tiny_file} --jobs 1"
+    script = f"""
+mount -t tmpfs -o size=400k tmpfs {folder} && ln -s {prepared_tracks} {folder}/tracks
+export HARNESS_HOME={folder}
+{command} --runs 1 >/dev/null || exit 99
+before=$(cat {folder}/results/*/*/run-0000.npz | sha256sum)
+{command} --runs 16
+echo "exit code $?"
+test "$before" = "$(cat {folder}/results/*/*/run-0000.npz | sha256sum)" && echo intact
+"""
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert "exit code 4" in done.stdout, done
+    assert "Make room" in done.stderr
+    assert "intact" in done.stdout
+
+
+# ---- harness check ------------------------------------------------------------------------------------------------
+
+
+def test_check_tells_all_problems_of_the_text_at_once(harness: Harness, submission: Write, tiny_file: Path) -> None:
+    result = harness("check", submission("def unlearn(net, *, needed): pass"), "--track", tiny_file)
+    assert result.exit_code == 3
+    assert "takes 1 arguments" in result.output
+    assert "needed" in result.output
+
+
+def test_check_runs_once_and_shows_what_was_used(harness: Harness, submission: Write, tiny_file: Path) -> None:
+    result = harness("check", submission(IDENTITY), "--track", tiny_file)
+    assert result.exit_code == 0, result.output
+    assert "of 256 KB" in result.output
+    assert "harness evaluate" in result.output
+
+
+def test_check_debug_runs_in_the_foreground_with_a_whole_traceback(
+    submission: Write, tiny_file: Path, home: Path
+) -> None:
+    file = submission(f"{SIGNATURE}\n    breakpoint()\n    helper()\ndef helper():\n    1 / 0")
+    command = [sys.executable, "-m", "harness", "check", str(file), "--track", str(tiny_file), "--debug"]
+    done = subprocess.run(command, input="p type(net).__name__\nc\n", capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "'SmallResNet'" in done.stdout
+    assert f'File "{file}", line 5, in helper' in done.stderr
+    fine = [*command[:4], str(submission(IDENTITY)), *command[5:]]
+    assert subprocess.run(fine, capture_output=True, check=False).returncode == 0

@@ -1,0 +1,391 @@
+"""Batches and data sets as the contract promises them: for every habit a participant may have."""
+
+import copy
+import pickle
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    ConcatDataset,
+    DataLoader,
+    RandomSampler,
+    Subset,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+    default_collate,
+    random_split,
+)
+
+from harness.contract import Batch
+from harness.loaders import Images, loader, to_inputs
+
+N = 23
+CPU = torch.device("cpu")
+
+# Python 3.12 and later warn at every fork of a process with threads, which torch always has.
+forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+class CountingImages(Images):
+    """A data set that counts how often a single example is asked for."""
+
+    asked = 0
+
+    def __getitem__(self, index: int) -> Batch:
+        self.asked += 1
+        return super().__getitem__(index)
+
+
+@pytest.fixture
+def dataset() -> CountingImages:
+    """N examples of shape (2, 3, 4); an example's label is 100 + its index, and its pixels know it too."""
+    inputs = torch.arange(N * 24, dtype=torch.float32).view(N, 2, 3, 4)
+    return CountingImages(inputs, torch.arange(100, 100 + N))
+
+
+def indices_of(batches: Any) -> list[int]:
+    """Return the indices of all examples of some batches in order, having checked that every image fits its label."""
+    indices = []
+    for images, labels in batches:
+        assert images.shape == (len(labels), 2, 3, 4)
+        assert images.dtype == torch.float32
+        assert labels.dtype == torch.int64
+        first_pixels = images[:, 0, 0, 0]
+        assert torch.equal(first_pixels, (labels - 100) * 24)
+        assert torch.equal(images, first_pixels.view(-1, 1, 1, 1) + torch.arange(24).view(2, 3, 4))
+        indices += (labels - 100).tolist()
+    return indices
+
+
+# ---- the harness's own loaders ------------------------------------------------------------------------------------
+
+
+def test_the_harness_serves_every_example_exactly_once_per_epoch(dataset: CountingImages) -> None:
+    batches = loader(dataset, batch_size=5, device=CPU)
+    assert isinstance(batches, DataLoader)
+    assert batches.batch_size == 5
+    assert batches.dataset is dataset
+    assert len(batches) == 5
+    assert [len(labels) for _, labels in batches] == [5, 5, 5, 5, 3]
+    assert sorted(indices_of(batches)) == list(range(N))
+
+
+def test_every_epoch_has_an_order_of_its_own(dataset: CountingImages) -> None:
+    torch.manual_seed(0)
+    batches = loader(dataset, batch_size=5, device=CPU)
+    orders = [indices_of(batches) for _ in range(3)]
+    assert len({tuple(order) for order in [list(range(N)), *orders]}) == 4
+
+
+def test_the_order_follows_from_the_seed(dataset: CountingImages) -> None:
+    orders = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        orders.append(indices_of(loader(dataset, batch_size=5, device=CPU)))
+    assert orders[0] == orders[1]
+
+
+def test_a_batch_answers_to_both_habits(dataset: CountingImages) -> None:
+    for batch in loader(dataset, batch_size=6, device=CPU):
+        images, labels = batch
+        assert batch["image"] is images
+        assert batch["label"] is labels
+        assert batch["age_group"] is labels
+        assert batch[0] is images
+        assert batch[1] is labels
+        assert batch[-1] is labels
+        assert len(batch) == 2
+        assert indices_of([(batch["image"], batch["age_group"])]) == indices_of([batch])
+
+
+def test_next_iter_and_enumerate_and_zip_work_on_a_loader(dataset: CountingImages) -> None:
+    batches = loader(dataset, batch_size=8, device=CPU)
+    images, labels = next(iter(batches))
+    assert (len(images), len(labels)) == (8, 8)
+    assert next(iter(batches))["image"].shape == (8, 2, 3, 4)
+    assert [step for step, (_, _) in enumerate(batches)] == [0, 1, 2]
+    for (ours, our_labels), theirs in zip(batches, batches, strict=True):
+        assert indices_of([(ours, our_labels)])
+        assert indices_of([theirs])
+
+
+def test_batches_are_copies_so_that_changing_one_leaves_the_data_as_they_were(dataset: CountingImages) -> None:
+    before = dataset.inputs.clone(), dataset.labels.clone()
+    for images, labels in loader(dataset, batch_size=5, device=CPU):
+        images.zero_()
+        labels.zero_()
+    for images, labels in DataLoader(dataset, batch_size=5):
+        images.zero_()
+        labels.zero_()
+    assert torch.equal(dataset.inputs, before[0])
+    assert torch.equal(dataset.labels, before[1])
+
+
+# ---- a batch ------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_pickled_and_copied_as_a_batch() -> None:
+    batch = Batch(torch.ones(2, 1), torch.tensor([3, 4]))
+    for same in (pickle.loads(pickle.dumps(batch)), copy.copy(batch), copy.deepcopy(batch)):
+        assert type(same) is Batch
+        assert torch.equal(same["image"], batch.images)
+        assert torch.equal(same["label"], batch.labels)
+
+
+def test_a_batch_becomes_a_dictionary_and_knows_its_keys() -> None:
+    batch = Batch(torch.ones(2, 1), torch.tensor([3, 4]))
+    assert list(batch.keys()) == ["image", "label", "age_group"]
+    assert set(dict(batch)) == {"image", "label", "age_group"}
+    assert dict(**batch)["label"] is batch.labels
+
+
+def test_a_key_no_batch_has_is_a_key_error_and_an_index_no_pair_has_an_index_error() -> None:
+    batch = Batch(torch.ones(2, 1), torch.tensor([3, 4]))
+    with pytest.raises(KeyError, match="img"):
+        batch["img"]
+    with pytest.raises(IndexError):
+        batch[2]
+
+
+# ---- single examples ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", [0, 22, -1, np.int64(4), torch.tensor(4)], ids=repr)
+def test_an_example_is_what_the_data_set_holds(dataset: CountingImages, index: Any) -> None:
+    image, label = dataset[index]
+    assert torch.equal(image, dataset.inputs[index])
+    assert label.shape == ()
+    assert int(label) == int(dataset.labels[index])
+    assert torch.equal(dataset[index]["image"], image)
+    assert int(dataset[index]["age_group"]) == int(label)
+
+
+def test_a_data_set_has_a_length_an_end_and_can_be_walked_through(dataset: CountingImages) -> None:
+    assert len(dataset) == N
+    with pytest.raises(IndexError):
+        dataset[N]
+    assert [int(label) for _, label in dataset] == list(range(100, 100 + N))
+    images, labels = zip(*dataset, strict=True)
+    assert torch.equal(torch.stack(images), dataset.inputs)
+    assert torch.equal(torch.stack(labels), dataset.labels)
+    assert [int(example["label"]) for example, _ in zip(dataset, range(3), strict=False)] == [100, 101, 102]
+
+
+# ---- a participant's own loaders ----------------------------------------------------------------------------------
+
+
+def test_a_participants_own_loader_serves_every_example_once_and_shuffled(dataset: CountingImages) -> None:
+    torch.manual_seed(1)
+    own = DataLoader(loader(dataset, batch_size=5, device=CPU).dataset, batch_size=7, shuffle=True)
+    orders = [indices_of(own) for _ in range(2)]
+    assert [sorted(order) for order in orders] == [list(range(N))] * 2
+    assert orders[0] != orders[1]
+    assert [batch["image"].shape[0] for batch in own] == [7, 7, 7, 2]
+    assert all(type(batch) is Batch for batch in own)
+
+
+def test_whole_batches_are_fetched_without_asking_for_their_examples(dataset: CountingImages) -> None:
+    own = DataLoader(dataset, batch_size=8, shuffle=True)
+    assert len(indices_of(own)) == N
+    assert dataset.asked <= len(own)  # torch's collate looks at the first example of each batch
+    dataset.asked = 0
+    nested = DataLoader(Subset(Subset(dataset, range(20)), range(16)), batch_size=8)
+    assert len(indices_of(nested)) == 16
+    assert dataset.asked <= len(nested)
+    dataset.asked = 0
+    assert len(indices_of(loader(dataset, batch_size=8, device=CPU))) == N
+    assert dataset.asked == 0
+
+
+SUBSETS: dict[str, Callable[[Images], Any]] = {
+    "list": lambda data: Subset(data, [4, 2, 9]),
+    "numpy": lambda data: Subset(data, np.array([4, 2, 9])),  # type: ignore[arg-type]
+    "tensor": lambda data: Subset(data, torch.tensor([4, 2, 9])),  # type: ignore[arg-type]
+    "nested": lambda data: Subset(Subset(data, [9, 4, 7, 2]), [1, 3, 0]),
+    "split": lambda data: Subset(random_split(data, [N - 3, 3])[0].dataset, [4, 2, 9]),
+    "joined": lambda data: ConcatDataset([Subset(data, [4]), Subset(data, [2, 9])]),
+    "subset of joined": lambda data: Subset(ConcatDataset([data, data]), [4, N + 2, 9]),
+}
+
+
+@pytest.mark.parametrize("kind", SUBSETS)
+def test_a_loader_over_a_subset_serves_just_that_subset(dataset: CountingImages, kind: str) -> None:
+    assert indices_of(DataLoader(SUBSETS[kind](dataset), batch_size=2)) == [4, 2, 9]
+
+
+def test_parts_of_a_random_split_hold_every_example_once(dataset: CountingImages) -> None:
+    parts = random_split(dataset, [15, 8], generator=torch.Generator().manual_seed(0))
+    served = [index for part in parts for index in indices_of(DataLoader(part, batch_size=4))]
+    assert sorted(served) == list(range(N))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sampler": SubsetRandomSampler(torch.tensor([4, 2, 9])), "batch_size": 2},  # type: ignore[arg-type]
+        {"sampler": WeightedRandomSampler([float(i in (2, 4, 9)) for i in range(N)], 3, replacement=False)},
+        {"batch_sampler": BatchSampler(RandomSampler([4, 2, 9]), 2, drop_last=False)},
+    ],
+    ids=["subset", "weighted", "batches"],
+)
+def test_samplers_of_torch_choose_examples(dataset: CountingImages, options: dict[str, Any]) -> None:
+    expected = [0, 1, 2] if "batch_sampler" in options else [2, 4, 9]
+    assert sorted(indices_of(DataLoader(dataset, **options))) == expected
+
+
+def test_drop_last_drops_the_incomplete_batch(dataset: CountingImages) -> None:
+    assert indices_of(DataLoader(dataset, batch_size=10, drop_last=True)) == list(range(20))
+
+
+def test_a_loader_without_batches_serves_single_examples(dataset: CountingImages) -> None:
+    single = list(DataLoader(dataset, batch_size=None))
+    assert [int(example["label"]) for example in single] == list(range(100, 100 + N))
+    assert single[3]["image"].shape == (2, 3, 4)
+
+
+# ---- with worker processes ----------------------------------------------------------------------------------------
+
+
+@forks
+def test_a_participants_own_loader_works_with_worker_processes(dataset: CountingImages) -> None:
+    own = DataLoader(dataset, batch_size=4, shuffle=True, num_workers=2)
+    batches = list(own)
+    assert all(type(batch) is Batch for batch in batches)
+    assert sorted(indices_of(batches)) == list(range(N))
+
+
+@forks
+def test_a_subset_works_with_worker_processes(dataset: CountingImages) -> None:
+    nested = Subset(Subset(dataset, [9, 4, 7, 2]), [1, 3, 0])
+    assert indices_of(DataLoader(nested, batch_size=2, num_workers=2)) == [4, 2, 9]
+
+
+@forks
+def test_a_custom_collate_function_works_with_worker_processes(dataset: CountingImages) -> None:
+    own: DataLoader[Any] = DataLoader(dataset, batch_size=4, num_workers=2, collate_fn=flipped)
+    pairs = list(own)
+    assert torch.equal(torch.cat([images for images, _ in pairs]), dataset.inputs.flip(-1))
+    assert torch.equal(torch.cat([labels for _, labels in pairs]), dataset.labels)
+
+
+@forks
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_collate_function_may_hand_the_examples_on_as_they_are(dataset: CountingImages, num_workers: int) -> None:
+    own: DataLoader[Any] = DataLoader(dataset, batch_size=8, num_workers=num_workers, collate_fn=unchanged)
+    batches = list(own)
+    assert [len(batch) for batch in batches] == [8, 8, 7]
+    assert [int(example["label"]) for batch in batches for example in batch] == list(range(100, 100 + N))
+
+
+# ---- with a collate function of the participant's own -------------------------------------------------------------
+
+
+def flipped(batch: list[Batch]) -> tuple[Tensor, Tensor]:
+    return torch.stack([image.flip(-1) for image, _ in batch]), torch.stack([label for _, label in batch])
+
+
+def unchanged(batch: list[Batch]) -> list[Batch]:
+    return batch
+
+
+def labels_of(examples: Any) -> list[int]:
+    return [int(example["label"]) for example in examples]
+
+
+def shuffled_and_sorted_again(batch: list[Batch]) -> list[int]:
+    random.Random(0).shuffle(batch)
+    return sorted(labels_of(batch))
+
+
+def sorted_in_place(batch: list[Batch]) -> list[int]:
+    batch.sort(key=lambda example: -int(example["label"]))
+    return labels_of(reversed(list(batch)))
+
+
+def reversed_in_place(batch: list[Batch]) -> list[int]:
+    batch.reverse()
+    return labels_of(batch)[::-1]
+
+
+def popped(batch: list[Batch]) -> list[int]:
+    return labels_of([batch.pop() for _ in range(len(batch))])[::-1]
+
+
+def replaced(batch: list[Batch]) -> list[int]:
+    batch[0] = Batch(batch[0]["image"] * 0, batch[0]["label"])
+    return labels_of(batch)
+
+
+COLLATE: dict[str, Callable[[list[Batch]], list[int]]] = {
+    "iterates": labels_of,
+    "indexes": lambda batch: labels_of(batch[i] for i in range(len(batch))),
+    "indexes from the end": lambda batch: labels_of(batch[i] for i in range(-len(batch), 0)),
+    "slices": lambda batch: labels_of(batch[:3]) + labels_of(batch[3:]),
+    "unpacks": lambda batch: labels_of([*batch]),
+    "copies as a list": lambda batch: labels_of(list(batch)),
+    "copies": lambda batch: labels_of(batch.copy()),
+    "copies deeply": lambda batch: labels_of(copy.deepcopy(batch)),
+    "zips": lambda batch: [int(label) for label in list(zip(*batch, strict=True))[1]],
+    "collates by default": lambda batch: (default_collate(batch)["label"]).tolist(),
+    "collates a slice": lambda batch: (default_collate(batch[:])["label"]).tolist(),
+    "collates a new list": lambda batch: (default_collate([(image, label) for image, label in batch])[1]).tolist(),
+    "goes backwards": lambda batch: labels_of(reversed(batch))[::-1],
+    "adds lists": lambda batch: labels_of(batch + batch)[: len(batch)],
+    "repeats": lambda batch: labels_of(batch * 2)[: len(batch)],
+    "sorts": lambda batch: labels_of(sorted(batch, key=lambda example: int(example["label"]))),
+    "shuffles in place": shuffled_and_sorted_again,
+    "sorts in place": sorted_in_place,
+    "reverses in place": reversed_in_place,
+    "pops": popped,
+    "replaces": replaced,
+}
+
+
+@pytest.mark.parametrize("habit", COLLATE)
+def test_a_collate_function_gets_a_list_of_examples_whatever_it_does_with_it(
+    dataset: CountingImages, habit: str
+) -> None:
+    own: DataLoader[Any] = DataLoader(dataset, batch_size=10, collate_fn=COLLATE[habit])
+    expected = list(range(100, 100 + N))
+    assert list(own) == [expected[:10], expected[10:20], expected[20:]]
+
+
+def test_a_collate_function_gets_an_instance_of_list(dataset: CountingImages) -> None:
+    own: DataLoader[Any] = DataLoader(dataset, batch_size=10, collate_fn=unchanged)
+    assert all(isinstance(batch, list) for batch in own)
+
+
+def test_default_collate_stacks_a_plain_list_of_examples(dataset: CountingImages) -> None:
+    batch = default_collate([dataset[3], dataset[1]])
+    assert type(batch) is Batch
+    assert indices_of([batch]) == [3, 1]
+
+
+def test_a_plain_list_of_examples_serves_as_a_data_set(dataset: CountingImages) -> None:
+    examples: Any = list(dataset)
+    assert sorted(indices_of(DataLoader(examples, batch_size=4, shuffle=True))) == list(range(N))
+
+
+# ---- from stored pixels to inputs ---------------------------------------------------------------------------------
+
+
+def test_inputs_are_scaled_normalised_and_laid_out_channels_first() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3)).astype(np.uint8)
+    mean, std = [0.5, 0.4, 0.3], [0.1, 0.2, 0.5]
+    inputs = to_inputs(pixels, scale=255, mean=mean, std=std)
+    assert inputs.dtype == torch.float32
+    assert inputs.shape == (4, 3, 5, 6)
+    assert inputs.is_contiguous()
+    expected = ((pixels / 255 - mean) / std).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(inputs.numpy(), expected, atol=1e-5)
+
+
+def test_one_mean_and_deviation_serve_a_grey_image() -> None:
+    inputs = to_inputs(np.full((1, 2, 2, 1), 8, np.uint8), scale=16, mean=[0.25], std=[0.5])
+    assert torch.equal(inputs, torch.full((1, 1, 2, 2), 0.5))
