@@ -237,7 +237,7 @@ def test_an_unlikely_true_class_saturates_at_the_lower_end() -> None:
 def test_a_logit_that_is_not_finite_is_an_error_that_names_the_example(value: float) -> None:
     logits = np.zeros((3, 4), np.float32)
     logits[2, 1] = value
-    with pytest.raises(ValueError, match="example 2 .* not finite"):
+    with pytest.raises(ValueError, match=r"example 2 .* not finite"):
         logit_scaled_confidence(logits, np.zeros(3, int))
 
 

@@ -1,0 +1,216 @@
+"""Trainings, stacked and alone, and the architectures they train."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from data_prep.training import train, train_stack
+from harness import models
+from harness.track import Training
+
+RECIPE = Training(epochs=2, batch_size=8, learning_rate=0.05)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Such small networks are slower on several threads, much so beside other tests."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def build() -> nn.Module:
+    """Return the smallest network there is: for grey images, with batch normalisation."""
+    return models.build("small_resnet", n_classes=3, channels=1, width=2)
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Tensor, Tensor]:
+    """20 grey images of 6x6 pixels, so that an epoch has two whole batches and one of 4, and their 3 classes."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(20) % 3
+    return torch.randn(20, 1, 6, 6, generator=generator) + labels.view(-1, 1, 1, 1), labels
+
+
+def assert_close(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    torch.testing.assert_close(dict(ours), dict(theirs), atol=1e-4, rtol=1e-4)
+
+
+def assert_identical(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def largest_difference(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
+    return max(float((ours[name] - value).abs().max()) for name, value in theirs.items())
+
+
+# ---- one alone and many stacked -----------------------------------------------------------------------------------
+
+
+def test_a_stack_holds_the_models_that_would_have_been_trained_alone(data: tuple[Tensor, Tensor]) -> None:
+    seeds = [3, 2**47, 11]
+    stacked = train_stack(build, *data, RECIPE, seeds=seeds)
+    assert len(stacked) == 3
+    for weights, seed in zip(stacked, seeds, strict=True):
+        assert_close(weights, train(build, *data, RECIPE, seed=seed).state_dict())
+
+
+def test_momentum_and_weight_decay_mean_the_same_in_a_stack_and_alone(data: tuple[Tensor, Tensor]) -> None:
+    plain = Training(epochs=2, batch_size=8, learning_rate=0.05, momentum=0.0, weight_decay=0.0)
+    heavy = Training(epochs=2, batch_size=8, learning_rate=0.05, momentum=0.5, weight_decay=0.2)
+    trained = []
+    for recipe in (plain, heavy):
+        trained.append(train_stack(build, *data, recipe, seeds=[3])[0])
+        assert_close(trained[-1], train(build, *data, recipe, seed=3).state_dict())
+    assert largest_difference(*trained) > 1e-2
+
+
+def test_a_model_does_not_depend_on_those_it_is_stacked_with(data: tuple[Tensor, Tensor]) -> None:
+    together = train_stack(build, *data, RECIPE, seeds=[5, 6, 7])
+    in_another_order = train_stack(build, *data, RECIPE, seeds=[7, 5])
+    alone = train_stack(build, *data, RECIPE, seeds=[6])
+    assert_close(in_another_order[0], together[2])
+    assert_close(in_another_order[1], together[0])
+    assert_close(alone[0], together[1])
+
+
+def test_models_of_different_seeds_differ_far_more_than_by_rounding(data: tuple[Tensor, Tensor]) -> None:
+    first, second = train_stack(build, *data, RECIPE, seeds=[5, 6])
+    assert largest_difference(first, second) > 0.1
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(data: tuple[Tensor, Tensor]) -> None:
+    torch.manual_seed(1)
+    first, first_stack = (
+        train(build, *data, RECIPE, seed=4).state_dict(),
+        train_stack(build, *data, RECIPE, seeds=[4, 8]),
+    )
+    torch.manual_seed(2)
+    assert_identical(train(build, *data, RECIPE, seed=4).state_dict(), first)
+    for ours, theirs in zip(train_stack(build, *data, RECIPE, seeds=[4, 8]), first_stack, strict=True):
+        assert_identical(ours, theirs)
+
+
+@pytest.mark.parametrize("stacked", [False, True], ids=["alone", "stacked"])
+def test_a_training_leaves_the_global_random_state_as_it_was(data: tuple[Tensor, Tensor], stacked: bool) -> None:
+    torch.manual_seed(9)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index]
+    if stacked:
+        train_stack(build, *data, RECIPE, seeds=[1, 2])
+    else:
+        train(build, *data, RECIPE, seed=1)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.array_equal(np.random.get_state()[1], before[2])  # type: ignore[index]
+
+
+def test_a_training_leaves_its_data_as_they_were(data: tuple[Tensor, Tensor]) -> None:
+    before = data[0].clone(), data[1].clone()
+    train_stack(build, *data, RECIPE, seeds=[1])
+    train(build, *data, RECIPE, seed=1)
+    assert torch.equal(data[0], before[0])
+    assert torch.equal(data[1], before[1])
+
+
+def test_trained_models_fit_the_data_and_start_from_those_that_do_not(data: tuple[Tensor, Tensor]) -> None:
+    recipe = Training(epochs=12, batch_size=8, learning_rate=0.1)
+
+    def accuracy(weights: Mapping[str, Tensor]) -> float:
+        net = build()
+        net.load_state_dict(dict(weights))
+        return float((net.eval()(data[0]).argmax(1) == data[1]).float().mean())
+
+    torch.manual_seed(3)
+    assert accuracy(build().state_dict()) < 0.8
+    assert accuracy(train_stack(build, *data, recipe, seeds=[3])[0]) > 0.9
+
+
+def test_a_model_trained_alone_is_returned_in_eval_mode_and_can_stop_early(data: tuple[Tensor, Tensor]) -> None:
+    net = train(build, *data, RECIPE, seed=1, epochs=1)
+    assert not net.training
+    assert int(net.state_dict()["bn1.num_batches_tracked"]) == 3
+    assert int(train(build, *data, RECIPE, seed=1).state_dict()["bn1.num_batches_tracked"]) == 6
+
+
+def test_a_last_batch_of_a_single_example_is_left_out(data: tuple[Tensor, Tensor]) -> None:
+    images, labels = data[0][:17], data[1][:17]  # batches of 8, 8 and 1
+    assert int(train(build, images, labels, RECIPE, seed=1).state_dict()["bn1.num_batches_tracked"]) == 4
+    assert int(train_stack(build, images, labels, RECIPE, seeds=[1])[0]["bn1.num_batches_tracked"]) == 4
+
+
+def test_a_stack_reports_every_epoch(data: tuple[Tensor, Tensor]) -> None:
+    epochs: list[None] = []
+    train_stack(build, *data, RECIPE, seeds=[1, 2], on_epoch=lambda: epochs.append(None))
+    assert len(epochs) == RECIPE.epochs
+
+
+def test_the_weights_of_a_stack_are_tensors_of_their_own(data: tuple[Tensor, Tensor]) -> None:
+    first, second = train_stack(build, *data, RECIPE, seeds=[1, 2])
+    assert first.keys() == build().state_dict().keys()
+    before = second["fc.weight"].clone()
+    first["fc.weight"].zero_()
+    assert torch.equal(second["fc.weight"], before)
+    assert not any(value.requires_grad for value in first.values())
+
+
+# ---- architectures ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "size", "make"),
+    [
+        ("small_resnet", 1, 8, lambda: models.build("small_resnet", n_classes=7, channels=1)),
+        ("small_resnet", 3, 9, lambda: models.build("small_resnet", n_classes=7, channels=3, width=4)),
+        ("resnet18_cifar", 1, 8, lambda: models.build("resnet18_cifar", n_classes=7, channels=1)),
+        ("resnet18", 3, 32, lambda: models.build("resnet18", n_classes=7, channels=3)),
+    ],
+)
+def test_a_network_is_built_by_name_for_its_classes_and_channels(
+    name: str, channels: int, size: int, make: Callable[[], nn.Module]
+) -> None:
+    with torch.no_grad():
+        assert make().eval()(torch.zeros(2, channels, size, size)).shape == (2, 7)
+
+
+def test_the_small_network_has_as_many_parameters_as_it_says_and_torchvisions_names() -> None:
+    for width, parameters in ((8, 20_000), (16, 78_000)):
+        net = models.build("small_resnet", n_classes=10, channels=1, width=width)
+        assert sum(value.numel() for value in net.parameters()) == pytest.approx(parameters, rel=0.03)
+    assert {name for name, _ in net.named_children()} >= {"conv1", "bn1", "layer1", "layer2", "layer3", "avgpool", "fc"}
+
+
+def test_small_images_keep_their_size_in_the_stem_of_the_network_for_them() -> None:
+    net = models.build("resnet18_cifar", n_classes=10, channels=3)
+    with torch.no_grad():
+        stem = net.maxpool(net.conv1(torch.zeros(1, 3, 32, 32)))  # type: ignore[operator]
+    assert stem.shape == (1, 64, 32, 32)
+
+
+def test_an_unknown_network_is_an_error_that_names_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"'resnet_18'.*small_resnet, resnet18_cifar or a torchvision model"):
+        models.build("resnet_18", n_classes=10, channels=3)
+
+
+@pytest.mark.parametrize("name", ["fcn_resnet50", "fasterrcnn_resnet50_fpn", "r3d_18"])
+def test_a_torchvision_model_that_classifies_no_images_is_unknown(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        models.build(name, n_classes=10, channels=3)
+
+
+def test_a_torchvision_network_takes_colour_images_only_and_no_width() -> None:
+    with pytest.raises(ValueError, match="3 channels"):
+        models.build("resnet18", n_classes=10, channels=1)
+    with pytest.raises(ValueError, match="takes no width"):
+        models.build("resnet18", n_classes=10, channels=3, width=8)
+
+
+def test_a_width_the_architecture_does_not_have_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="takes no width"):
+        models.build("resnet18_cifar", n_classes=10, channels=3, width=8)
