@@ -109,11 +109,11 @@ def make_runs(
     results.begin(submission)
     made = {}
     with _interrupted_by(processes.close):
-        for run in run_in_order(run_and_store, indices, jobs=conditions.jobs):
+        for run in run_in_order(
+            run_and_store, indices, jobs=conditions.jobs, is_last=lambda run: run.outcome != Outcome.OK
+        ):
             on_run(run)
             made[run.index] = run
-            if run.outcome != Outcome.OK:
-                break
     return made
 
 

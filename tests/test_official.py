@@ -199,7 +199,7 @@ def test_a_confidence_on_a_point_of_the_grid_is_judged_by_the_last_bit_of_that_p
 
 def gap(value: float, dtype: type, *, n_classes: int = 3) -> float:
     """Return the confidence of a true class whose logit is above all others by so much."""
-    logits = np.zeros((1, n_classes), dtype)
+    logits: np.ndarray = np.zeros((1, n_classes), dtype)
     logits[0, 0] = value
     return float(logit_scaled_confidence(logits, np.array([0]))[0])
 

@@ -165,7 +165,7 @@ def test_a_class_to_forget_is_declared_by_its_label(tmp_path: Path) -> None:
 
 
 def test_a_fingerprint_follows_declaration_and_data_and_not_the_secret(tmp_path: Path) -> None:
-    data = {"images": np.zeros((2, 2, 2, 1), np.uint8), "labels": np.arange(2)}
+    data: dict[str, np.ndarray] = {"images": np.zeros((2, 2, 2, 1), np.uint8), "labels": np.arange(2)}
     plain = fingerprint(declared(GOOD, tmp_path), data)
     secret = GOOD.replace("retrained = 3", 'retrained = 3\npublished_secret = "00"')
     assert fingerprint(declared(secret, tmp_path), data) == plain
@@ -227,7 +227,7 @@ def test_what_is_forgotten_changes_neither_the_training_set_nor_val_and_test() -
     assert np.array_equal(few["val"], many["val"])
     assert np.array_equal(few["test"], many["test"])
     training = [np.sort(np.concatenate([sets["retain"], sets["forget"]])) for sets in (few, many)]
-    assert np.array_equal(*training)
+    assert np.array_equal(training[0], training[1])
     assert set(few["forget"]) < set(many["forget"])
 
 
@@ -268,8 +268,10 @@ def test_forgetting_a_class_that_leaves_val_or_test_empty_is_a_usage_error() -> 
 
 def test_the_bundled_digits_are_grey_images_with_values_up_to_16() -> None:
     digits = load_dataset("sklearn:digits", Path("nowhere"))
-    assert (digits.images.shape, digits.images.dtype) == ((1797, 8, 8, 1), np.uint8)
-    assert (digits.labels.shape, digits.labels.dtype) == ((1797,), np.int64)
+    assert digits.images.shape == (1797, 8, 8, 1)
+    assert digits.images.dtype == np.uint8
+    assert digits.labels.shape == (1797,)
+    assert digits.labels.dtype == np.int64
     assert digits.images.max() == 16
     assert set(digits.labels) == set(range(10))
     assert len(digits) == 1797

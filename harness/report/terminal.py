@@ -4,7 +4,6 @@ import time
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -127,9 +126,9 @@ def _output(run: Run) -> list[RenderableType]:
     lines = run.info["log"].splitlines()
     if not lines:
         return []
-    shown = [Text(f"| {_escaped(line)}") for line in lines[-OUTPUT_LINES:]]
+    shown = [Text(f"  | {_escaped(line)}") for line in lines[-OUTPUT_LINES:]]
     head = "its output" if len(lines) <= OUTPUT_LINES else f"the last {OUTPUT_LINES} lines of its output"
-    return [Text(f"{head}:"), Padding(Group(*shown), (0, 2))]
+    return [Text(f"{head}:"), *shown]
 
 
 def _escaped(text: str) -> str:
