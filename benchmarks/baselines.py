@@ -23,10 +23,11 @@ from data_prep.calibration import calibrate
 from harness.environment import environment, home
 from harness.evaluate import evaluate
 from harness.record import Records
+from harness.reference import outputs
 from harness.results import Conditions, Limit
 from harness.runner.device import default_jobs
 from harness.runner.isolation import choose
-from harness.scoring.score import Outputs, score
+from harness.scoring.score import score
 from harness.storage import write_json
 from harness.submission import read_submission
 from harness.track import POOLS, Track, load_track
@@ -62,6 +63,7 @@ def measured(file: Path, track: Track, conditions: Conditions, runs: int, repeat
     """Evaluate a file `repeats` times with fresh seeds."""
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb)
     scores: list[float] = []
+    calibrated: list[float] = []
     shares: list[float] = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
@@ -69,37 +71,34 @@ def measured(file: Path, track: Track, conditions: Conditions, runs: int, repeat
             shutil.copytree(track.folder, copy)
             (copy / "private" / "secret").write_text(secrets.token_hex(32))
             evaluation = evaluate(submission, load_track(copy), conditions, runs=runs, home=Path(folder))
-        if evaluation.score is None or evaluation.score.score is None:
+        if evaluation.scored is None or evaluation.scored.score.score is None:
             return {"outcome": evaluation.outcome}
-        scores.append(evaluation.score.score)
+        scores.append(evaluation.scored.score.score)
+        calibrated.append(evaluation.scored.calibrated)
         shares.append(evaluation.share_of_limit)
-    return {**summary(scores), "share_of_limit": statistics.mean(shares)}
+    share = statistics.mean(shares)
+    return {"score": summary(scores), "calibrated_score": summary(calibrated), "share_of_limit": share}
 
 
 def oracle(track: Track, runs: int, *, repeats: int) -> dict[str, Any]:
     """Score retrained models against retrained models, over random halves of both pools together."""
-    together = Records.concatenate(track.retrained(pool) for pool in POOLS)
-    labels = track.examples("forget").labels
+    together = outputs(Records.concatenate(track.retrained(pool) for pool in POOLS), track.examples("forget").labels)
     generator = np.random.default_rng(0)
-    scores = []
+    scores: list[float] = []
     for _ in range(repeats):
         order = generator.permutation(len(together))
-        ours, theirs = (
-            Outputs(half.forget_logits, half.accuracy_on("retain"), half.accuracy_on("test"))
-            for half in (together[order[:runs]], together[order[runs : 2 * runs]])
-        )
-        value = score(ours, theirs, labels).score
+        value = score(together[order[:runs]], together[order[runs : 2 * runs]]).score
         assert value is not None
         scores.append(value)
-    return summary(scores)
+    return {"score": summary(scores)}
 
 
 def summary(scores: list[float]) -> dict[str, Any]:
     """Return mean, standard deviation of one evaluation, and the scores themselves."""
     return {
-        "score": statistics.mean(scores),
+        "mean": statistics.mean(scores),
         "standard_deviation": statistics.stdev(scores),
-        "scores": [round(value, 5) for value in scores],
+        "values": [round(value, 5) for value in scores],
     }
 
 

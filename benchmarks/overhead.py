@@ -47,10 +47,21 @@ def main(track_name: str, runs: int, jobs: int | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "work.py"
         file.write_text(SOURCE)
-        evaluate(read_submission(file, source_kb=256), track, conditions, runs=jobs, home=Path(folder) / "warm")
+        idle = Path(folder) / "idle.py"
+        idle.write_text("def unlearn(net, retain_loader, forget_loader, val_loader): pass")
+        # The first evaluation of all starts the zygote and computes ceiling and floor, once.
+        evaluate(read_submission(idle, source_kb=256), track, conditions, runs=runs, home=Path(folder))
+        ends: list[float] = []
         started = time.perf_counter()
-        evaluation = evaluate(read_submission(file, source_kb=256), track, conditions, runs=runs, home=Path(folder))
-        wall = time.perf_counter() - started
+        evaluation = evaluate(
+            read_submission(file, source_kb=256),
+            track,
+            conditions,
+            runs=runs,
+            home=Path(folder),
+            on_run=lambda run: ends.append(time.perf_counter()),
+        )
+        wall = ends[-1] - started  # scoring comes after the runs, once
     inside = sum(run.info["seconds_inside"] for run in evaluation.runs)
     clocked = sum(run.seconds for run in evaluation.runs)
     result = {

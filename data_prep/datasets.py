@@ -45,6 +45,8 @@ def _npz(path: Path) -> Examples:
         raise UsageError(
             f"{path}: images must be uint8 (n, height, width, channels), not {images.dtype} {images.shape}"
         )
+    if not len(images):
+        raise UsageError(f"{path}: images holds no examples")
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
         raise UsageError(f"{path}: labels must be {len(images)} integers from 0, not {labels.dtype} {labels.shape}")
     return Examples(images, labels.astype(np.int64))

@@ -19,7 +19,10 @@ def split_indices(labels: np.ndarray, split: Split, forget: Forget) -> dict[str,
         raise UsageError(
             f"split: train = {split.train} and val = {split.val} leave no test set of {len(labels)} examples"
         )
-    train, val, test = np.split(order, [split.train, split.train + split.val])
+    train, val, rest = np.split(order, [split.train, split.train + split.val])
+    test = rest[: split.test]
+    if split.test is not None and len(test) < split.test:
+        raise UsageError(f"split: only {len(rest)} examples are left for test = {split.test}")
     if forget.kind == "class":
         chosen = labels[train] == forget.label
         val, test = val[labels[val] != forget.label], test[labels[test] != forget.label]
@@ -28,5 +31,8 @@ def split_indices(labels: np.ndarray, split: Split, forget: Forget) -> dict[str,
         chosen = np.arange(len(train)) < forget.count
     if chosen.all() or not chosen.any():
         raise UsageError(f"forget: {chosen.sum()} of {len(train)} training examples would be forgotten")
+    for name, indices in (("val", val), ("test", test)):
+        if not len(indices):
+            raise UsageError(f"split: no examples are left for the {name} set")
     sets = {"retain": train[~chosen], "forget": train[chosen], "val": val, "test": test}
     return {name: np.sort(indices) for name, indices in sets.items()}

@@ -66,7 +66,7 @@ def train_stack(
     nets = [_initial(build, seed).to(images.device) for seed in seeds]
     trained, buffers = stack_module_state(nets)
     parameters = {name: stacked.detach() for name, stacked in trained.items()}
-    skeleton = build().to("meta").train()
+    skeleton = _initial(build, seeds[0]).to("meta").train()
 
     def loss(weights: Weights, running: Weights, inputs: Tensor, targets: Tensor) -> Tensor:
         logits = functional_call(skeleton, (weights, running), (inputs,))

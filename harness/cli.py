@@ -20,10 +20,11 @@ from harness.environment import home
 from harness.errors import MachineError, UsageError
 from harness.evaluate import Evaluation, evaluate
 from harness.history import comparisons, remember
+from harness.reference import load_reference
 from harness.report.doctor import findings
-from harness.report.summary import summary
+from harness.report.summary import comparison_summary, summary
 from harness.report.terminal import LiveRuns, ProgressBar, show, show_check
-from harness.results import Conditions, Limit
+from harness.results import Conditions, Limit, Results
 from harness.runner import device as devices
 from harness.runner import isolation as isolations
 from harness.runner.outcome import Outcome
@@ -141,18 +142,9 @@ def evaluate_command(
     n_runs = runs or (min(QUICK_RUNS, default_runs) if quick else default_runs)
     found = isolations.choose(isolation, require_isolation)
     conditions = _conditions(submission, track, devices.resolve(device), jobs, found, time_limit)
-    with LiveRuns(_console(), n_runs) as live:
-        evaluation = evaluate(
-            submission,
-            track,
-            conditions,
-            runs=n_runs,
-            home=home(),
-            required_isolation=require_isolation,
-            on_run=live.add,
-        )
+    evaluation = _evaluated(submission, track, conditions, n_runs, require_isolation)
     result = summary(evaluation)
-    sentences = comparisons(home(), evaluation)
+    sentences = comparisons(home(), evaluation, result)
     if evaluation.outcome == Outcome.OK:
         remember(home(), evaluation, result)
     _console().print(show(evaluation, sentences))
@@ -179,6 +171,45 @@ def check_command(file: Path, track_name: str, settings: tuple[str, ...], device
     evaluation = evaluate(submission, track, conditions, runs=1, home=home())
     _console().print(show_check(evaluation))
     _exit_with(evaluation)
+
+
+@cli.command("compare")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@track_option
+@click.option("--runs", type=click.IntRange(min=2), help="How many runs of each.  [default: the track's]")
+@jobs_option
+@device_option
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result here.")
+def compare_command(
+    first: str, second: str, track_name: str, runs: int | None, jobs: int | None, device: str, json_file: Path | None
+) -> None:
+    """Say whether two submissions differ: A and B are files, or the word `retrained`.
+
+    Runs that are missing are made first.
+    """
+    from harness.compare import RETRAINED, compare, retrained_side, submission_side
+
+    track = catalogue.open_track(track_name, home() / "tracks")
+    n_runs = runs or track.declaration.evaluation.runs
+    reference = load_reference(track, n_runs, Results.cache(home(), track))
+    sides = []
+    for name in (first, second):
+        if name == RETRAINED:
+            sides.append(retrained_side(reference))
+            continue
+        submission = read_submission(Path(name), source_kb=track.declaration.limits.source_kb)
+        conditions = _conditions(submission, track, devices.resolve(device), jobs, isolations.choose(), None)
+        evaluation = _evaluated(submission, track, conditions, n_runs, None)
+        if evaluation.scored is None:
+            _console().print(show(evaluation, []))
+            _exit_with(evaluation)
+            raise UsageError(f"{name} has no score to compare")
+        sides.append(submission_side(submission.name, evaluation.records, evaluation.scored, reference))
+    comparison = compare(sides[0], sides[1], reference)
+    _console().print(comparison.sentence)
+    if json_file is not None:
+        write_json(json_file, comparison_summary(comparison))
 
 
 @cli.command("prepare")
@@ -295,6 +326,23 @@ def _constants(settings: tuple[str, ...]) -> dict[str, str]:
             raise UsageError(f"--set takes NAME=VALUE, such as --set EPOCHS=3, not {setting!r}")
         constants[name] = value
     return constants
+
+
+def _evaluated(
+    submission: Submission, track: Track, conditions: Conditions, runs: int, required_isolation: str | None
+) -> Evaluation:
+    """Evaluate with a live line."""
+    with LiveRuns(_console(), runs) as live:
+        evaluation = evaluate(
+            submission,
+            track,
+            conditions,
+            runs=runs,
+            home=home(),
+            required_isolation=required_isolation,
+            on_run=live.add,
+        )
+    return evaluation
 
 
 def _conditions(

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +18,11 @@ def home() -> Path:
 
 def environment() -> dict[str, str]:
     """Return versions and machine; kept with every run and every score."""
+    return dict(_environment())
+
+
+@cache
+def _environment() -> dict[str, str]:
     return {
         "harness": harness.__version__,
         "torch": version("torch"),

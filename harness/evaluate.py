@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import UsageError
-from harness.reference import Reference, load_reference
+from harness.record import Records
+from harness.reference import Reference, Scored, load_reference, reference_name
 from harness.results import Conditions, Results, Run
 from harness.runner.outcome import Outcome
-from harness.scoring.score import Score
+from harness.scoring.alarms import Alarm
 from harness.submission import Submission
 from harness.track import Track
 
@@ -30,8 +31,14 @@ class Evaluation:
     n_requested: int
     runs: tuple[Run, ...]  # in the order of the indices, up to and including the first failed one
     n_made: int  # of them made now; the others were stored
-    score: Score | None  # None unless every run is OK
+    scored: Scored | None  # None unless every run is OK
+    alarms: tuple[Alarm, ...] | None  # None where nothing was scored, or too few runs to tell
     reference: Reference
+
+    @property
+    def records(self) -> Records:
+        """The records of the runs that are OK."""
+        return Records.concatenate(run.record for run in self.runs if run.record is not None)
 
     @property
     def failed(self) -> Run | None:
@@ -77,7 +84,7 @@ def evaluate(
             f"add models with: harness prepare {track.name} --retrained {runs}"
         )
     results = Results(home, track, submission, conditions)
-    reference = load_reference(track, runs, cache=results.folder.parent)
+    reference = load_reference(track, runs, Results.cache(home, track))
     done = results.runs(range(runs), required_isolation)
     missing = [] if submission.problems else _missing(done, runs)
     if missing:
@@ -86,7 +93,9 @@ def evaluate(
         done |= make_runs(submission, track, conditions, results, missing, on_run=on_run)
     in_order = _up_to_first_failure(done)
     outcome = Outcome.INVALID_SUBMISSION if submission.problems else in_order[-1].outcome
-    records = [run.record for run in in_order if run.record is not None]
+    made = sum(run.index in missing for run in in_order)
+    scored = _scored(in_order, reference, results, track, made) if outcome == Outcome.OK else None
+    alarms = None if scored is None else _alarms(in_order, reference, scored)
     return Evaluation(
         submission=submission,
         track=track,
@@ -94,10 +103,28 @@ def evaluate(
         outcome=outcome,
         n_requested=runs,
         runs=tuple(in_order),
-        n_made=sum(run.index in missing for run in in_order),
-        score=reference.score(records) if outcome == Outcome.OK else None,
+        n_made=made,
+        scored=scored,
+        alarms=alarms,
         reference=reference,
     )
+
+
+def _scored(runs: list[Run], reference: Reference, results: Results, track: Track, made: int) -> Scored:
+    """Score the runs, or return what is stored of the very same ones."""
+    name = f"scored-{reference_name(track, len(runs))}"
+    stored = None if made else results.read(name)
+    if stored is not None:
+        return Scored.from_json(stored)
+    scored = reference.score([run.record for run in runs if run.record is not None])
+    results.write(name, scored.to_json())
+    return scored
+
+
+def _alarms(runs: list[Run], reference: Reference, scored: Scored) -> tuple[Alarm, ...] | None:
+    records = Records.concatenate(run.record for run in runs if run.record is not None)
+    found = reference.alarms(records, [run.info["order"] for run in runs], scored)
+    return None if found is None else tuple(found)
 
 
 def _missing(stored: dict[int, Run], runs: int) -> list[int]:

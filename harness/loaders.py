@@ -45,30 +45,67 @@ class Images(Dataset[Batch]):
 
 
 class _Chosen(list[Any]):
-    """Some examples of a data set, as a list that makes its items only when they are looked at."""
+    """Some examples of a data set, as a list that makes them when looked at; any other use makes all of them."""
 
     def __init__(self, dataset: Images, indices: list[int]) -> None:
         super().__init__(indices)
         self.dataset = dataset
+        self.is_made = False
 
     def __getitem__(self, index: Any) -> Any:
         chosen = super().__getitem__(index)
+        if self.is_made:
+            return chosen
         return [self.dataset[i] for i in chosen] if isinstance(index, slice) else self.dataset[chosen]
 
     def __iter__(self) -> Any:
-        return (self.dataset[index] for index in super().__iter__())
+        return super().__iter__() if self.is_made else (self.dataset[index] for index in super().__iter__())
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return list, (list(self),)
+
+    def make(self) -> None:
+        """Become a plain list of examples."""
+        if not self.is_made:
+            examples = list(self)
+            self.is_made = True
+            self[:] = examples
 
     def batch(self, device: torch.device | None = None) -> Batch:
         """Return all examples as one batch."""
+        if self.is_made:
+            return _stack(self)
         rows = torch.tensor(list(super().__iter__()))
         images, labels = self.dataset.inputs[rows], self.dataset.labels[rows]
         return Batch(images, labels) if device is None else Batch(images.to(device), labels.to(device))
 
 
+def _made_first(name: str) -> Any:
+    method = getattr(list, name)
+
+    def made(self: _Chosen, *arguments: Any, **options: Any) -> Any:
+        self.make()
+        return method(self, *arguments, **options)
+
+    return made
+
+
+for _name in (
+    *("__add__", "__iadd__", "__mul__", "__rmul__", "__imul__", "__reversed__", "__setitem__", "__delitem__"),
+    *("__eq__", "__contains__", "append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove"),
+    *("reverse", "sort"),
+):
+    setattr(_Chosen, _name, _made_first(_name))
+
+
+def _stack(examples: Sequence[Batch]) -> Batch:
+    return Batch(torch.stack([one.images for one in examples]), torch.stack([one.labels for one in examples]))
+
+
 def _collate(batch: Any, *, collate_fn_map: Any = None) -> Batch:
     if isinstance(batch, _Chosen):
         return batch.batch()
-    return Batch(torch.stack([example.images for example in batch]), torch.stack([example.labels for example in batch]))
+    return _stack(batch)
 
 
 default_collate_fn_map[Batch] = _collate

@@ -22,12 +22,12 @@ def build(name: str, *, n_classes: int, channels: int, width: int | None = None)
     """
     own: dict[str, Callable[..., nn.Module]] = {"small_resnet": SmallResNet, "resnet18_cifar": resnet18_cifar}
     options = {} if width is None else {"width": width}
+    if options and name != "small_resnet":
+        raise ValueError(f"the model {name!r} takes no width; only small_resnet does")
     if name in own:
         return own[name](n_classes=n_classes, channels=channels, **options)
     if name not in torchvision.models.list_models(torchvision.models):
         raise ValueError(f"no model is called {name!r}; use {', '.join(own)} or a torchvision model such as resnet18")
-    if options:
-        raise ValueError(f"the model {name!r} takes no width; only small_resnet does")
     if channels != 3:
         raise ValueError(f"torchvision's {name} takes colour images (3 channels), the data have {channels}")
     network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=n_classes)

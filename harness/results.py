@@ -3,7 +3,8 @@
     HARNESS_HOME/results/TRACK-PUBLIC/CODE-DEVICE/
         submission.py       what was run, with constants set
         run-0003.npz        the record of run 3: its outputs, and how it went as JSON
-        score-64-REF.json   the score of the first 64 runs against that reference
+        scored-64-REF.json  the score of the first 64 runs against that reference, with its half-samples
+        score-64-REF.json   all that was found, as `--json` writes it
 
 A run is found again by code_hash, hash of `public/`, index, device kind, runner version and time limit, so that nothing
 is run twice and more runs add only the new ones.
@@ -11,6 +12,7 @@ is run twice and more runs add only the new ones.
 
 import json
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import numpy as np
 from harness.record import Records
 from harness.runner.isolation import LEVELS, Isolation
 from harness.runner.outcome import Outcome
-from harness.storage import read_arrays, write_arrays, write_bytes, write_json
+from harness.storage import read_arrays, read_json, write_arrays, write_bytes, write_json
 from harness.submission import Submission
 from harness.track import Track
 
@@ -69,7 +71,18 @@ class Results:
     def __init__(self, home: Path, track: Track, submission: Submission, conditions: Conditions) -> None:
         limit = f"-limit{conditions.limit.fraction:g}" if conditions.limit and conditions.limit.is_overridden else ""
         key = f"{submission.code_hash[:16]}-{conditions.device}{limit}-v{RUNNER_VERSION}"
-        self.folder = home / "results" / f"{track.name}-{track.manifest.public_hash[:12]}" / key
+        self.folder = self.cache(home, track) / key
+
+    @staticmethod
+    def cache(home: Path, track: Track) -> Path:
+        """Return the folder of all results on a track."""
+        return home / "results" / f"{track.name}-{track.manifest.public_hash[:12]}"
+
+    def beside(self, folder: str) -> "Results":
+        """Return the results of another submission on the same track, by the name of their folder."""
+        other = copy(self)
+        other.folder = self.folder.with_name(folder)
+        return other
 
     def begin(self, submission: Submission) -> None:
         """Keep what is about to be run."""
@@ -99,22 +112,17 @@ class Results:
         arrays = {} if run.record is None else run.record.arrays()
         write_arrays(self._run_path(run.index), {"info": np.array(json.dumps(info)), **arrays})
 
-    def score(self, name: str) -> dict[str, Any] | None:
-        """Return a stored score, or None."""
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Return values stored under a name, or None."""
         try:
-            stored: dict[str, Any] = json.loads(self._score_path(name).read_text())
+            stored: dict[str, Any] = read_json(self.folder / f"{name}.json")
         except (OSError, ValueError):
             return None
         return stored
 
-    def save_score(self, name: str, score: dict[str, Any]) -> Path:
-        """Store a score and return its path."""
-        path = self._score_path(name)
-        write_json(path, score)
-        return path
+    def write(self, name: str, values: dict[str, Any]) -> None:
+        """Store plain values under a name."""
+        write_json(self.folder / f"{name}.json", values)
 
     def _run_path(self, index: int) -> Path:
         return self.folder / f"run-{index:04d}.npz"
-
-    def _score_path(self, name: str) -> Path:
-        return self.folder / f"score-{name}.json"

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["hash_folder", "read_arrays", "write_arrays", "write_bytes", "write_json"]
+__all__ = ["hash_folder", "read_arrays", "read_json", "write_arrays", "write_bytes", "write_json"]
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -27,10 +27,15 @@ def write_json(path: Path, content: Any) -> None:
     write_bytes(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds. Raises OSError if there is no such file, ValueError if it is none."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write an .npz atomically; equal arrays give equal bytes."""
     with _replacing(path) as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -2,7 +2,8 @@
 
 import ast
 import hashlib
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,8 @@ def _parse(content: bytes, source_kb: int) -> tuple[str, ast.Module]:
         raise ValueError("the file holds a null byte: it is not Python source")
     try:
         source = content.decode("utf-8-sig")
-        return source, ast.parse(source)
+        with warnings.catch_warnings(action="ignore"):  # such as one of an invalid escape: not ours to tell
+            return source, ast.parse(source)
     except UnicodeDecodeError as error:
         raise ValueError(f"the file is not UTF-8 text (byte {error.start}): it is not Python source") from None
     except SyntaxError as error:
@@ -76,8 +78,9 @@ def _parse(content: bytes, source_kb: int) -> tuple[str, ast.Module]:
 def _with_constant(source: str, tree: ast.Module, name: str, value: str) -> tuple[str, ast.Module]:
     """Return text and tree with a capital constant's value replaced, every line staying where it is."""
     try:
-        literal = repr(ast.literal_eval(value))
-    except (ValueError, SyntaxError):
+        ast.literal_eval(value)
+        literal = ast.unparse(ast.parse(value.strip(), mode="eval"))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         literal = repr(value)  # a bare word is a string
     assignments = {
         target.id: node.value
@@ -102,21 +105,25 @@ def _with_constant(source: str, tree: ast.Module, name: str, value: str) -> tupl
 
 def _hash(tree: ast.Module) -> str:
     """Return the sha256 of a syntax tree, the same for every Python version that parses it the same way."""
-
-    def plain(node: object) -> str:
+    digest = hashlib.sha256()
+    open_nodes: list[object] = [tree]
+    while open_nodes:  # not by recursion: a long chain of elif is a deep tree
+        node = open_nodes.pop()
         if isinstance(node, ast.AST):
-            fields = [f"{name}={plain(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
-            return f"{type(node).__name__}({','.join(fields)})"
-        if isinstance(node, list):
-            return f"[{','.join(map(plain, node))}]"
-        return repr(node)
-
-    return hashlib.sha256(plain(tree).encode()).hexdigest()
+            fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
+            digest.update(f"{type(node).__name__}({','.join(name for name, _ in fields)})".encode())
+            open_nodes += [value for _, value in fields]
+        elif isinstance(node, list):
+            digest.update(f"[{len(node)}]".encode())
+            open_nodes += node
+        else:
+            digest.update(f"{node!r};".encode())
+    return digest.hexdigest()
 
 
 def _problems(tree: ast.Module) -> list[str]:
     """Return what keeps a parsed file from being a submission. Only names bound at the top level are looked at."""
-    bound = {name: node for node in tree.body for name in _names_bound_by(node)}
+    bound = dict(_bindings(tree))
     name = next((name for name in FUNCTION_NAMES if name in bound), None)
     if name is None:
         return ["the file defines no function unlearn(net, retain_loader, forget_loader, val_loader)"]
@@ -130,21 +137,25 @@ def _problems(tree: ast.Module) -> list[str]:
     return []  # bound by an assignment or an import: known only once it runs
 
 
-def _names_bound_by(node: ast.stmt) -> list[str]:
-    match node:
-        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-            return [node.name]
-        case ast.Import() | ast.ImportFrom():
-            return [alias.asname or alias.name for alias in node.names]
-        case ast.Assign():
-            return [target.id for target in node.targets if isinstance(target, ast.Name)]
-        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()):
-            return [name]
-        case ast.If() | ast.Try() | ast.With():
-            inner = [node.body, getattr(node, "orelse", []), getattr(node, "finalbody", [])]
-            return [name for block in inner for statement in block for name in _names_bound_by(statement)]
-        case _:
-            return []
+def _bindings(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """Yield the names that executing a module may bind at its top level, in order, each with what binds it."""
+    own_scopes = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    ahead: list[ast.AST] = [tree]
+    while ahead:
+        node = ahead.pop()
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield node.name, node
+            case ast.Import() | ast.ImportFrom():
+                for alias in node.names:
+                    names = FUNCTION_NAMES if alias.name == "*" else [alias.asname or alias.name]
+                    yield from ((name, node) for name in names)
+            case ast.Name(id=name, ctx=ast.Store()):
+                yield name, node
+            case ast.AnnAssign(value=None):
+                continue  # declared, not bound
+            case _ if not isinstance(node, own_scopes):
+                ahead += reversed(list(ast.iter_child_nodes(node)))
 
 
 def _argument_problems(function: ast.FunctionDef) -> list[str]:

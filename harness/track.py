@@ -15,6 +15,7 @@ import os
 import shutil
 import tomllib
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -61,10 +62,11 @@ class Data(_Section):
 
 
 class Split(_Section):
-    """Sizes of the training set (retain and forget together) and of val; the test set is the rest. One seed for all."""
+    """Sizes of the training set (retain and forget together), of val, and of the test set (default: the rest)."""
 
     train: Positive
     val: Positive
+    test: Positive | None = None
     seed: int = 0
 
 
@@ -107,7 +109,7 @@ class Reference(_Section):
 
     originals: Positive
     retrained: Positive  # in each of the two pools
-    published_secret: str | None = None
+    published_secret: Annotated[str, Field(pattern=r"^([0-9a-f]{2})+$")] | None = None
 
 
 class Limits(_Section):
@@ -321,7 +323,7 @@ def import_track(file: Path, tracks: Path) -> Track:
         declaration = parse_declaration((unpacked / "track.toml").read_text(encoding="utf-8"))
         load_track(unpacked)
         replace_folder(unpacked, tracks / declaration.name)
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, ValueError) as error:
         hint = "make one with harness prepare TRACK --export FILE"
         raise UsageError(f"{file} is no exported track ({error}); {hint}") from None
     finally:
@@ -333,7 +335,7 @@ def _check_names(archive: zipfile.ZipFile) -> None:
     expected = {"track.toml", "manifest.json", "public", "private"}
     for name in archive.namelist():
         parts = Path(name).parts
-        if ".." in parts or parts[0] not in expected:
+        if ".." in parts or not expected.intersection(parts[:1]):
             raise ValueError(f"it holds an unexpected file {name!r}")
 
 

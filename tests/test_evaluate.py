@@ -115,12 +115,18 @@ def test_a_submission_is_run_and_scored_between_floor_and_ceiling(evaluated: Eva
     )
     assert 0 < result["seconds"]["mean"] <= result["seconds"]["max"] < 2 * result["seconds"]["limit"]
     assert result["isolation"]["level"] == "none"
-    assert result["calibrated_score"] is None  # not computed yet, so not made up
+    assert 0 < result["calibrated_score"] < 1.5
+    assert result["score_interval"][0] < result["score"] < result["score_interval"][1]
+    assert result["full_stack"]["n_unlearned"] == 16
+    assert {alarm["name"] for alarm in result["alarms"]} <= {"window", "leak", "gap", "fit"}
+    assert result["audit"]["n_unlearned"] == 16
 
 
 def test_doing_nothing_scores_exactly_the_floor(evaluated: Evaluated, submission: Write) -> None:
     result = evaluated(submission("def unlearn(net, retain_loader, forget_loader, val_loader): pass"), "--runs", 16)
     assert result["score"] == pytest.approx(result["floor"], rel=1e-3)
+    assert {alarm["name"] for alarm in result["alarms"]} == {"weights unchanged", "runs identical"}
+    assert "alarm (weights unchanged): 100% of the runs returned the original model" in result["output"]
 
 
 @pytest.mark.parametrize("source", [STARTING_KIT, KAGGLE], ids=["starting-kit", "kaggle"])
@@ -139,10 +145,12 @@ def test_the_result_is_shown_with_its_scale_and_how_it_compares(
     assert "no security boundary" in first["output"]
     file.write_text(FINETUNE.replace("EPOCHS = 1", "EPOCHS = 2"))
     second = evaluated(file, "--runs", 4)
-    assert f"{second['score']:.3f} against {first['score']:.3f} of the last version of this file" in second["output"]
+    pair = f"{second['calibrated_score']:.2f} against {first['calibrated_score']:.2f} of the last version of this file"
+    assert pair in second["output"]
     finetune = evaluated(Path(__file__).parents[1] / "baselines" / "finetune.py", "--runs", 4)
     third = evaluated(file, "--runs", 4)
-    assert f"{third['score']:.3f} against {finetune['score']:.3f} of fine-tuning" in third["output"]
+    pair = f"{third['calibrated_score']:.2f} against {finetune['calibrated_score']:.2f} of fine-tuning"
+    assert pair in third["output"]
 
 
 def test_quick_is_marked_and_cannot_be_mixed_with_runs(
@@ -386,3 +394,47 @@ def test_every_run_starts_from_its_own_original_and_keeps_its_record(
             info = json.loads(str(arrays["info"]))
             assert info["isolation"] == "none"
             assert 0 < info["seconds_inside"] < info["seconds"]
+
+
+# ---- compare ------------------------------------------------------------------------------------------------------
+
+DESTROY = """
+import torch
+
+def unlearn(net, retain_loader, forget_loader, val_loader):
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += torch.randn_like(parameter)
+"""
+
+
+def test_compare_tells_a_destroyed_net_from_retrained_ones_and_retrained_from_itself(
+    harness: Harness, submission: Write, tiny_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.json"
+    file = submission(DESTROY)
+    result = harness("compare", file, "retrained", "--track", tiny_file, "--runs", 16, "--json", out)
+    assert result.exit_code == 0, result.output
+    assert "retrained is better than foo.py" in result.output
+    found = json.loads(out.read_text())
+    assert found["p_value"] == 0.001
+    assert found["difference"] < -0.5
+    same = harness("compare", "retrained", "retrained", "--track", tiny_file, "--runs", 16)
+    assert "are not different" in same.output
+
+
+def test_compare_does_not_tell_a_submission_from_itself_with_other_comments(
+    harness: Harness, submission: Write, tiny_file: Path
+) -> None:
+    first, second = submission(FINETUNE), submission(FINETUNE.replace("RATE = 0.05", "RATE = 0.050001"))
+    result = harness("compare", first, second, "--track", tiny_file, "--runs", 16)
+    assert result.exit_code == 0, result.output
+    assert "are not different" in result.output
+
+
+def test_compare_shows_the_failure_of_a_submission_that_fails(
+    harness: Harness, submission: Write, tiny_file: Path
+) -> None:
+    result = harness("compare", submission("def unlearn(a, b, c, d): 1 / 0"), "retrained", "--track", tiny_file)
+    assert result.exit_code == 3
+    assert "ZeroDivisionError" in result.output

@@ -71,6 +71,12 @@ def slow_float32_grid(low: float, high: float, count: int) -> np.ndarray:
 
 
 def slow_double_threshold(narrow: np.ndarray, wide: np.ndarray) -> float:
+    within = slow_within(narrow, wide)
+    return slow_largest(within[0], within[1], len(narrow))
+
+
+def slow_within(narrow: np.ndarray, wide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count the models of either side within every interval."""
     width = narrow.max() - narrow.min()
     start, stop = narrow.min() + width - 2.0, narrow.max() + 2.0
     called: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
@@ -78,7 +84,7 @@ def slow_double_threshold(narrow: np.ndarray, wide: np.ndarray) -> float:
         left = np.linspace((right - width) - 2.0, (right - width) + 2.0, 400)
         for counts, sample in zip(called, (narrow, wide), strict=True):
             counts.append(((left <= sample[:, None]) & (sample <= right)[:, None]).sum(axis=0))
-    return slow_largest(np.concatenate(called[0]), np.concatenate(called[1]), len(narrow))
+    return np.concatenate(called[0]), np.concatenate(called[1])
 
 
 def slow_largest(positive_called: np.ndarray, negative_called: np.ndarray, n_models: int) -> float:
@@ -194,6 +200,20 @@ def test_a_confidence_on_a_point_of_the_grid_is_judged_by_the_last_bit_of_that_p
     assert assert_equal_to_slow(unlearned[:, None], retrained[:, None])[0] == 50
 
 
+def test_both_ends_of_every_interval_belong_to_it_to_the_last_bit() -> None:
+    low, high = 0.1, 3.0
+    width = high - low
+    right = np.linspace(low + width - 2, high + 2, 400)  # as both versions lay their grids
+    left = np.array([np.linspace((t - width) - 2, (t - width) + 2, 400) for t in right])
+    on_the_grid = [right[[0, 57, 200, 399]], left[[3, 150, 260, 399], [0, 77, 398, 399]], left[:, -1]]
+    wide = np.sort(np.concatenate([*on_the_grid, [-20.0, 20.0]]))
+    narrow = np.linspace(low, high, len(wide))
+    false_negatives, false_positives = official._double_threshold(narrow, wide)
+    expected = slow_within(narrow, wide)
+    np.testing.assert_array_equal(len(narrow) - false_negatives, expected[0])
+    np.testing.assert_array_equal(false_positives, expected[1])
+
+
 # ---- edge cases of confidences ------------------------------------------------------------------------------------
 
 
@@ -273,7 +293,14 @@ def test_a_constant_side_is_told_apart_at_sight_whichever_side_it_is(n: int) -> 
     assert epsilon(ordinary, constant) == 50
 
 
-@pytest.mark.parametrize(("first", "second"), [(2.7, 2.7), (2.75, 2.751), (0.0, 0.001)])
+@pytest.mark.parametrize(("ratio", "expected"), [(0.0099, 50), (0.0101, 3.6888692)])
+def test_a_side_is_peaky_below_one_hundredth_of_the_others_range(ratio: float, expected: float) -> None:
+    wide = np.linspace(-50, 50, 41)
+    assert epsilon(ratio * wide, wide) == pytest.approx(expected)
+    assert epsilon(wide, ratio * wide) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("first", "second"), [(2.7, 2.7), (2.75, 2.751), (0.0, 0.001), (0.53, 0.531)])
 def test_two_constants_closer_than_the_grid_are_unresolved(first: float, second: float) -> None:
     assert math.isnan(epsilon(np.full(16, first), np.full(16, second)))
     assert math.isnan(epsilon(np.full(16, second), np.full(16, first)))
@@ -318,6 +345,14 @@ def test_the_largest_finite_epsilon_has_one_error_on_each_side() -> None:
     assert epsilon(unlearned, retrained) == pytest.approx(expected, abs=1e-6)
 
 
+def test_unlearned_is_the_higher_side_where_the_medians_tie() -> None:
+    # Retrained reaches higher here, which a threshold tells if and only if retrained is taken for the higher side.
+    unlearned = np.array([-6.0, -6.0, -4.0, 0.0, 0.0, 1.0, 1.0])
+    retrained = np.array([-3.0, -2.0, -2.0, 0.0, 0.0, 2.0, 5.0])
+    assert epsilon(unlearned, retrained) == 0
+    assert epsilon(retrained, unlearned) == pytest.approx(math.log(3), abs=1e-4)
+
+
 def test_the_reversed_rule_is_never_credited() -> None:
     # The medians tie and retrained reaches higher: "low means retrained" would tell, "high means unlearned" cannot.
     unlearned = np.array([0.0, 0.0, 0.0, 0.0, 5.0, 5.0, 5.0, 5.0, 5.0])
@@ -358,6 +393,7 @@ def credit_by_walking_the_buckets(epsilon_: float, n_models: int) -> float:
     return 0.0
 
 
+@settings(derandomize=True, deadline=None)
 @given(st.floats(0, 60), st.integers(1, 5000))
 def test_a_credit_is_that_of_the_first_bucket_that_ends_above_epsilon(epsilon_: float, n_models: int) -> None:
     assert example_credits(np.array([epsilon_]), n_models)[0] == credit_by_walking_the_buckets(epsilon_, n_models)

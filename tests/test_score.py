@@ -7,7 +7,7 @@ import pytest
 
 from harness.scoring.arrays import confidences, score_arrays
 from harness.scoring.official import example_epsilons, forgetting_quality, logit_scaled_confidence
-from harness.scoring.score import Outputs, score
+from harness.scoring.score import Outputs, calibrated_score, score
 
 LABELS_SEED = 3
 
@@ -20,7 +20,7 @@ def logits_of(confidence: np.ndarray) -> np.ndarray:
 def outputs(confidence: np.ndarray, *, retain: float = 0.9, test: float = 0.8) -> Outputs:
     """Return outputs of n models with the given confidences (n, n_examples) of class 0."""
     n = len(confidence)
-    return Outputs(logits_of(confidence), np.full(n, retain), np.full(n, test))
+    return Outputs(confidence, np.full(n, retain), np.full(n, test), np.arange(n) % 2)
 
 
 def two_sides(n_models: int, n_examples: int, *, shift: float = 0.0, std: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -41,10 +41,6 @@ def with_unresolved(confidence: np.ndarray, count: int) -> np.ndarray:
     changed = confidence.copy()
     changed[:, :count] = 2.75
     return changed
-
-
-def labels_for(confidence: np.ndarray) -> np.ndarray:
-    return np.zeros(confidence.shape[1], int)
 
 
 # ---- what two equal distributions get -----------------------------------------------------------------------------
@@ -79,15 +75,8 @@ def test_quality_falls_as_the_distributions_move_apart() -> None:
 
 def test_the_score_is_quality_times_both_ratios_and_shows_its_parts() -> None:
     unlearned, retrained = two_sides(16, 12)
-    result = score(
-        outputs(unlearned, retain=0.81, test=0.88), outputs(retrained, retain=0.9, test=0.8), labels_for(retrained)
-    )
-    epsilons = example_epsilons(
-        *(
-            np.stack([logit_scaled_confidence(model, labels_for(side)) for model in logits_of(side)])
-            for side in (unlearned, retrained)
-        )
-    )
+    result = score(outputs(unlearned, retain=0.81, test=0.88), outputs(retrained, retain=0.9, test=0.8))
+    epsilons = example_epsilons(unlearned, retrained)
     assert result.forgetting_quality == forgetting_quality(epsilons, 16)
     assert result.retain_ratio == pytest.approx(0.9)
     assert result.test_ratio == pytest.approx(1.1)  # above 1 and not clipped
@@ -98,30 +87,48 @@ def test_the_score_is_quality_times_both_ratios_and_shows_its_parts() -> None:
 
 def test_ratios_are_ratios_of_means_and_not_means_of_ratios() -> None:
     unlearned, retrained = two_sides(4, 5)
-    ours = Outputs(logits_of(unlearned), np.array([0.2, 0.4, 0.6, 0.8]), np.array([0.5, 0.5, 0.5, 0.9]))
-    theirs = Outputs(logits_of(retrained), np.array([0.8, 0.4, 0.6, 0.2]), np.array([0.3, 0.3, 0.3, 0.3]))
-    result = score(ours, theirs, labels_for(unlearned))
+    original = np.zeros(4, int)
+    ours = Outputs(unlearned, np.array([0.2, 0.4, 0.6, 0.8]), np.array([0.5, 0.5, 0.5, 0.9]), original)
+    theirs = Outputs(retrained, np.array([0.8, 0.4, 0.6, 0.2]), np.array([0.3, 0.3, 0.3, 0.3]), original)
+    result = score(ours, theirs)
     assert result.retain_ratio == pytest.approx(1.0)
     assert result.test_ratio == pytest.approx(2.0)
 
 
-def test_labels_choose_whose_confidence_is_compared() -> None:
+def test_labels_choose_the_classes_whose_confidences_are_compared() -> None:
     rng = np.random.default_rng(LABELS_SEED)
-    ours, theirs = rng.normal(0, 1, (2, 16, 6, 4))
-    theirs[:, :, 2] += 40  # of class 2 every retrained model is sure
-    accuracy = np.ones(16)
-    told_apart = score(Outputs(ours, accuracy, accuracy), Outputs(theirs, accuracy, accuracy), np.full(6, 2))
-    assert told_apart.perfectly_separated == 6
-    assert told_apart.median_epsilon == 50
-    one_of_them = np.array([2, 0, 0, 0, 0, 0])
-    theirs[:, 1:, 2] -= 40
-    result = score(Outputs(ours, accuracy, accuracy), Outputs(theirs, accuracy, accuracy), one_of_them)
-    assert result.perfectly_separated == 1
+    logits, labels = rng.normal(0, 1, (16, 6, 4)), np.array([2, 0, 1, 3, 2, 0])
+    accuracy, original = np.linspace(0.1, 0.9, 16), np.arange(16) % 3
+    made = Outputs.of(logits, labels, retain_accuracy=accuracy, test_accuracy=accuracy / 2, original=original)
+    expected = [logit_scaled_confidence(model, labels) for model in logits]
+    np.testing.assert_array_equal(made.confidences, expected)
+    np.testing.assert_array_equal(made.retain_accuracy, accuracy)
+    np.testing.assert_array_equal(made.test_accuracy, accuracy / 2)
+    np.testing.assert_array_equal(made.original, original)
+
+
+def test_outputs_are_taken_apart_and_joined_again() -> None:
+    whole = outputs(two_sides(8, 3)[0])
+    assert len(whole) == 8
+    joined = Outputs.concatenate(whole[:3], whole[np.arange(3, 8)])
+    for name in ("confidences", "retain_accuracy", "test_accuracy", "original"):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
+
+
+def test_the_calibrated_score_is_relative_to_the_ceiling_and_clips_the_ratios_only() -> None:
+    unlearned, retrained = two_sides(16, 8, shift=0.5)
+    ceiling = score(outputs(retrained[::-1] + 0.8), outputs(retrained))
+    ours = score(outputs(unlearned, retain=0.99, test=0.4), outputs(retrained, retain=0.9, test=0.8))
+    quotient = ours.smooth_quality / ceiling.smooth_quality
+    assert calibrated_score(ours, ceiling) == pytest.approx(quotient * 1 * 0.5)
+    assert calibrated_score(ceiling, ceiling) == pytest.approx(1)
+    best = score(outputs(retrained), outputs(retrained))
+    assert calibrated_score(best, ceiling) > 1
 
 
 def test_one_unresolved_example_in_a_hundred_is_passed_over() -> None:
     unlearned, retrained = hundred_examples(unresolved=1)
-    result = score(outputs(unlearned), outputs(retrained), labels_for(retrained))
+    result = score(outputs(unlearned), outputs(retrained))
     rest = example_epsilons(unlearned[:, 1:], retrained[:, 1:])
     assert not np.isnan(rest).any()
     assert result.unresolved == 1
@@ -131,7 +138,7 @@ def test_one_unresolved_example_in_a_hundred_is_passed_over() -> None:
 
 def test_two_unresolved_examples_in_a_hundred_withhold_quality_and_score() -> None:
     unlearned, retrained = hundred_examples(unresolved=2)
-    result = score(outputs(unlearned), outputs(retrained), labels_for(retrained))
+    result = score(outputs(unlearned), outputs(retrained))
     assert result.unresolved == 2
     assert result.forgetting_quality is None
     assert result.score is None
@@ -141,7 +148,7 @@ def test_two_unresolved_examples_in_a_hundred_withhold_quality_and_score() -> No
 
 def test_no_resolved_example_at_all_leaves_only_the_ratios() -> None:
     sides = [outputs(with_unresolved(side, 3), test=0.5) for side in two_sides(8, 3)]
-    result = score(sides[0], sides[1], np.zeros(3, int))
+    result = score(sides[0], sides[1])
     assert (result.unresolved, result.perfectly_separated) == (3, 0)
     assert (result.score, result.forgetting_quality, result.median_epsilon) == (None, None, None)
     assert result.test_ratio == 1
@@ -150,7 +157,7 @@ def test_no_resolved_example_at_all_leaves_only_the_ratios() -> None:
 def test_an_identity_with_one_original_is_told_apart_on_every_example() -> None:
     unlearned, retrained = two_sides(16, 5)
     unlearned[:] = unlearned[0]
-    result = score(outputs(unlearned), outputs(retrained), labels_for(retrained))
+    result = score(outputs(unlearned), outputs(retrained))
     assert result.perfectly_separated == 5
     assert result.score == 0
 
@@ -158,14 +165,23 @@ def test_an_identity_with_one_original_is_told_apart_on_every_example() -> None:
 def test_sides_of_different_numbers_of_models_are_an_error() -> None:
     unlearned, retrained = two_sides(8, 5)
     with pytest.raises(ValueError, match="one shape"):
-        score(outputs(unlearned[:7]), outputs(retrained), labels_for(retrained))
+        score(outputs(unlearned[:7]), outputs(retrained))
 
 
-def test_a_logit_that_is_not_finite_is_an_error() -> None:
+def test_a_logit_or_a_confidence_that_is_not_finite_is_an_error() -> None:
     unlearned, retrained = two_sides(8, 5)
     unlearned[3, 2] = np.nan
+    with pytest.raises(ValueError, match="unlearned model 3 has a non-finite confidence"):
+        score(outputs(unlearned), outputs(retrained))
+    accuracy = np.ones(8)
     with pytest.raises(ValueError, match="not finite"):
-        score(outputs(unlearned), outputs(retrained), labels_for(retrained))
+        Outputs.of(
+            logits_of(unlearned),
+            np.zeros(5, int),
+            retain_accuracy=accuracy,
+            test_accuracy=accuracy,
+            original=np.zeros(8, int),
+        )
 
 
 # ---- arrays of anyone's -------------------------------------------------------------------------------------------
@@ -228,7 +244,7 @@ def test_arrays_with_accuracies_get_a_final_score() -> None:
 
 def test_logits_on_one_side_are_compared_with_confidences_on_the_other() -> None:
     unlearned, retrained = two_sides(16, 10)
-    as_logits = {"logits": logits_of(unlearned), "labels": labels_for(unlearned)}
+    as_logits = {"logits": logits_of(unlearned), "labels": np.zeros(10, int)}
     expected = score_arrays({"confidence": confidences(as_logits)}, {"confidence": retrained})
     assert score_arrays(as_logits, {"confidence": retrained}) == expected
 

@@ -237,6 +237,17 @@ def test_a_split_that_leaves_no_test_set_is_a_usage_error(train: int, val: int) 
         split_indices(LABELS, Split(train=train, val=val), Forget(kind="random", count=1))
 
 
+def test_a_test_set_may_be_smaller_than_the_rest_and_not_larger() -> None:
+    forget = Forget(kind="random", count=6)
+    whole = split_indices(LABELS, Split(train=30, val=10), forget)
+    part = split_indices(LABELS, Split(train=30, val=10, test=7), forget)
+    assert len(part["test"]) == 7
+    assert set(part["test"]) < set(whole["test"])
+    assert all(np.array_equal(part[name], whole[name]) for name in ("retain", "forget", "val"))
+    with pytest.raises(UsageError, match="only 20 examples are left for test = 21"):
+        split_indices(LABELS, Split(train=30, val=10, test=21), forget)
+
+
 @pytest.mark.parametrize(
     "forget",
     [Forget(kind="random", count=30), Forget(kind="random", count=31), Forget(kind="class", label=5)],

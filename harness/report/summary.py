@@ -1,18 +1,26 @@
 """An evaluation as plain values: what `--json` writes and what is stored as its score. Unknown values are null."""
 
 import math
+from dataclasses import asdict
 from typing import Any
 
+from harness.compare import Comparison
 from harness.environment import environment
 from harness.evaluate import Evaluation
+from harness.full_stack import full_stack
+from harness.reference import Scored, outputs
+from harness.scoring.audit import audit
 from harness.scoring.score import SCORER_VERSION
+from harness.scoring.uncertainty import interval
 
-__all__ = ["summary"]
+__all__ = ["comparison_summary", "summary"]
+
+MIN_AUDIT_RUNS = 8
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
     """Return everything an evaluation found, ready for JSON."""
-    score, track, submission = evaluation.score, evaluation.track, evaluation.submission
+    track, submission, reference = evaluation.track, evaluation.submission, evaluation.reference
     return {
         "submission": submission.name,
         "sha256": submission.sha256,
@@ -27,29 +35,95 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         "n_runs": len(evaluation.runs),
         "ranked": evaluation.unranked_because is None,
         "unranked_because": evaluation.unranked_because,
-        "score": score and score.score,
-        "forgetting_quality": score and score.forgetting_quality,
-        "retain_ratio": score and score.retain_ratio,
-        "test_ratio": score and score.test_ratio,
-        "calibrated_score": None,
-        "ceiling": evaluation.reference.ceiling.score,
-        "floor": evaluation.reference.floor.score,
-        "score_interval": None,
-        "epsilon": score
-        and {
-            "median": score.median_epsilon,
-            "unresolved": score.unresolved,
-            "perfectly_separated": score.perfectly_separated,
-        },
+        **_scores(evaluation.scored),
+        "ceiling": reference.ceiling.score.score,
+        "ceiling_interval": _interval(reference.ceiling.score.score, reference.ceiling),
+        "floor": reference.floor.score,
         "seconds": _seconds(evaluation),
         "isolation": {
             "level": evaluation.conditions.isolation.level,
             "missing": evaluation.conditions.isolation.missing,
         },
         "environment": environment() | {"device": evaluation.conditions.device},
-        "alarms": None,
-        "full_stack": None,
+        "alarms": None if evaluation.alarms is None else [asdict(alarm) for alarm in evaluation.alarms],
+        "audit": _audit(evaluation),
+        "full_stack": _full_stack(evaluation),
     }
+
+
+SCORES = (
+    "score",
+    "score_interval",
+    "calibrated_score",
+    "calibrated_interval",
+    "forgetting_quality",
+    "retain_ratio",
+    "test_ratio",
+    "epsilon",
+    "half_samples",
+)
+
+
+def _scores(scored: Scored | None) -> dict[str, Any]:
+    """Return SCORES by name, all null where nothing was scored."""
+    if scored is None:
+        return dict.fromkeys(SCORES)
+    score, halves = scored.score, scored.halves
+    return {
+        "score": score.score,
+        "score_interval": _interval(score.score, scored),
+        "calibrated_score": scored.calibrated,
+        "calibrated_interval": list(interval(scored.calibrated, halves.calibrated_score)) if halves else None,
+        "forgetting_quality": score.forgetting_quality,
+        "retain_ratio": score.retain_ratio,
+        "test_ratio": score.test_ratio,
+        "epsilon": {
+            "median": score.median_epsilon,
+            "unresolved": score.unresolved,
+            "perfectly_separated": score.perfectly_separated,
+            "smooth_quality": score.smooth_quality,
+        },
+        "half_samples": halves
+        and {"score": halves.score.tolist(), "calibrated_score": halves.calibrated_score.tolist()},
+    }
+
+
+def comparison_summary(comparison: Comparison) -> dict[str, Any]:
+    """Return what a comparison found, ready for JSON."""
+    return {
+        "first": comparison.first.name,
+        "second": comparison.second.name,
+        "calibrated_scores": [side.scored.calibrated for side in (comparison.first, comparison.second)],
+        "difference": comparison.difference.value,
+        "standard_error": comparison.difference.standard_error,
+        "smallest_visible_difference": comparison.difference.visible,
+        "p_value": comparison.p_value,
+        "sentence": comparison.sentence,
+    }
+
+
+def _full_stack(evaluation: Evaluation) -> dict[str, Any] | None:
+    if evaluation.scored is None:
+        return None
+    limit = evaluation.conditions.limit
+    return full_stack(
+        evaluation.track,
+        evaluation.records,
+        seconds=[run.seconds for run in evaluation.runs],
+        training_seconds=limit.training_seconds if limit else None,
+    )
+
+
+def _audit(evaluation: Evaluation) -> dict[str, Any] | None:
+    """Return estimators beside the official one, of the confidences on the forget set."""
+    if evaluation.scored is None or len(evaluation.runs) < MIN_AUDIT_RUNS:
+        return None
+    unlearned = outputs(evaluation.records, evaluation.reference.forget_labels)
+    return asdict(audit(unlearned.confidences, evaluation.reference.scoring.confidences, seed=0))
+
+
+def _interval(official: float | None, scored: Scored) -> list[float] | None:
+    return None if official is None or scored.halves is None else list(interval(official, scored.halves.score))
 
 
 def _failure(evaluation: Evaluation) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 import time
 from typing import Self
 
+import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -11,6 +12,7 @@ from rich.text import Text
 from harness.evaluate import Evaluation
 from harness.results import Run
 from harness.runner.outcome import Outcome
+from harness.scoring.uncertainty import interval
 
 __all__ = ["LiveRuns", "ProgressBar", "show", "show_check"]
 
@@ -25,7 +27,13 @@ def show(evaluation: Evaluation, comparisons: list[str]) -> RenderableType:
     title = Text(f"{heading} ({constants})" if constants else heading, style="bold")
     if evaluation.outcome != Outcome.OK:
         return Group(title, *_failure(evaluation))
-    return Group(title, _table(evaluation), *_remarks(evaluation), *(Text(sentence) for sentence in comparisons))
+    return Group(
+        title,
+        _table(evaluation),
+        *_remarks(evaluation),
+        *_alarms(evaluation),
+        *(Text(sentence) for sentence in comparisons),
+    )
 
 
 def show_check(evaluation: Evaluation) -> RenderableType:
@@ -44,11 +52,15 @@ def show_check(evaluation: Evaluation) -> RenderableType:
 
 
 def _table(evaluation: Evaluation) -> Table:
-    score, reference = evaluation.score, evaluation.reference
-    assert score is not None
+    scored, reference = evaluation.scored, evaluation.reference
+    assert scored is not None
+    score = scored.score
     table = Table(show_header=False, box=None, padding=(0, 2))
-    floor, ceiling = _number(reference.floor.score), _number(reference.ceiling.score)
-    table.add_row("score", Text(_number(score.score), style="bold"), f"floor {floor}, ceiling {ceiling}")
+    ends = f"floor {_number(reference.floor.score)}, ceiling {_number(reference.ceiling.score.score)}"
+    halves = scored.halves
+    table.add_row("score", Text(_with_reach(score.score, halves.score if halves else None), style="bold"), ends)
+    calibrated = _with_reach(scored.calibrated, halves.calibrated_score if halves else None, 2)
+    table.add_row("calibrated score", Text(calibrated, style="bold"), "1.00 is what retraining gets")
     quality = f"median epsilon {_number(score.median_epsilon, 2)}, {_n_forget(evaluation)} forget examples"
     table.add_row("forgetting quality", _number(score.forgetting_quality), quality)
     table.add_row("retain ratio", _number(score.retain_ratio), "retain accuracy / that of retrained models")
@@ -58,6 +70,16 @@ def _table(evaluation: Evaluation) -> Table:
     table.add_row("runs", str(len(evaluation.runs)), made)
     table.add_row("isolation", evaluation.conditions.isolation.level, _isolation(evaluation))
     return table
+
+
+def _with_reach(value: float | None, half_sample_values: np.ndarray | None, digits: int = 3) -> str:
+    """Return a value with half the width of its 95 % interval."""
+    if value is None:
+        return "withheld"
+    if half_sample_values is None:
+        return f"{value:.{digits}f}"
+    low, high = interval(value, half_sample_values)
+    return f"{value:.{digits}f} ± {(high - low) / 2:.{digits}f}"
 
 
 def _n_forget(evaluation: Evaluation) -> int:
@@ -85,8 +107,8 @@ def _isolation(evaluation: Evaluation) -> Text:
 
 def _remarks(evaluation: Evaluation) -> list[Text]:
     """Return what a reader of the score must know."""
-    score = evaluation.score
-    assert score is not None
+    assert evaluation.scored is not None
+    score = evaluation.scored.score
     remarks = []
     if evaluation.unranked_because is not None:
         remarks.append(Text(f"not ranked: {evaluation.unranked_because}", style="yellow"))
@@ -104,6 +126,11 @@ def _remarks(evaluation: Evaluation) -> list[Text]:
             )
         )
     return remarks
+
+
+def _alarms(evaluation: Evaluation) -> list[Text]:
+    """Return what a person should look at; alarms never change a score."""
+    return [Text(f"alarm ({alarm.name}): {alarm.message}", style="yellow") for alarm in evaluation.alarms or ()]
 
 
 def _failure(evaluation: Evaluation) -> list[RenderableType]:

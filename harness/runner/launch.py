@@ -173,7 +173,10 @@ class ForkLauncher:
         with self._lock:
             if self.is_closed:
                 raise LaunchError("interrupted")
-            if self._zygote is None or self._zygote.process.poll() is not None:
+            if self._zygote is not None and self._zygote.process.poll() is not None:
+                self._zygote.close()
+                self._zygote = None
+            if self._zygote is None:
                 self._zygote = _Zygote(self.public, self.device)
             return _ForkedProcess(self, self._zygote, job, n_bytes)
 
@@ -189,31 +192,37 @@ class _Zygote:
 
     def __init__(self, public: Path, device: str) -> None:
         self.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, tempfile.TemporaryFile() as errors:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the zygote lives
+        with theirs:
             self.process = subprocess.Popen(
                 _command("zygote.py", str(theirs.fileno()), str(ROOT), str(public)),
                 pass_fds=[theirs.fileno()],
                 env=_environment(device),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=errors,
+                stderr=self._errors,
                 cwd="/",
                 start_new_session=True,  # a Ctrl-C is the trusted side's to handle
             )
-            theirs.close()
-            self.requests.settimeout(WARM_SECONDS)
-            if _received(self.requests) != b"warm":
-                self.close()
-                errors.seek(0)
-                said = errors.read().decode(errors="replace")[-2000:]
-                raise MachineError(f"the process that runs submissions did not start:\n{said}")
+        self.requests.settimeout(WARM_SECONDS)
+        if _received(self.requests) != b"warm":
+            said = self.last_words()
+            self.close()
+            raise MachineError(f"the process that runs submissions did not start:\n{said}")
+
+    def last_words(self) -> str:
+        """Return the end of what it wrote to standard error."""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")[-2000:]
 
     def close(self) -> None:
+        """End it, and with it its runs."""
         self.requests.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
         self.process.kill()
         self.process.wait()
+        self._errors.close()
 
 
 class _ForkedProcess:
@@ -232,7 +241,7 @@ class _ForkedProcess:
             socket.send_fds(zygote.requests, [b"run"], given)
         except OSError as error:
             self.close()
-            raise LaunchError(f"the zygote is gone ({error})") from None
+            raise LaunchError(f"the zygote is gone ({error}): {zygote.last_words()}") from None
         finally:
             theirs.close()
             os.close(job_memory)
@@ -240,15 +249,16 @@ class _ForkedProcess:
 
     def wait_ready(self, seconds: float) -> None:
         self._channel.settimeout(seconds)
-        try:
-            _, descriptors, _, _ = socket.recv_fds(self._channel, 64, 1)
-        except OSError:
-            descriptors = []
-        if not descriptors:
-            raise LaunchError("the zygote did not fork")
-        self._pidfd = descriptors[0]
-        if _received(self._channel) != b"ready":
-            raise LaunchError("the run ended before it was ready")
+        is_ready = False
+        while not (is_ready and self._pidfd >= 0):  # the child's "ready" and the zygote's pidfd come in either order
+            try:
+                content, descriptors, _, _ = socket.recv_fds(self._channel, 64, 1)
+            except OSError as error:
+                raise LaunchError(f"the run was not ready ({error})") from None
+            if not content or content.startswith(b'{"status'):
+                raise LaunchError("the run ended before it was ready")
+            is_ready = is_ready or content == b"ready"
+            self._pidfd = descriptors[0] if descriptors else self._pidfd
 
     def go(self) -> None:
         self._channel.send(b"go")

@@ -6,7 +6,7 @@ A fork takes milliseconds where a new process takes seconds. The zygote runs no 
 thread: after a multithreaded operation, or with CUDA initialised, its forks would hang. It ends with its socket.
 
 Each request is one message with five descriptors: job, result, report, log, channel. On the channel the child says
-"ready" and hears "go"; the zygote says first who the child is (with a pidfd) and at the end how it ended.
+"ready" and hears "go"; the zygote hands over a pidfd of the child, and at the end says how it ended.
 """
 
 import contextlib
@@ -71,9 +71,10 @@ def main() -> None:
             for other in descriptors[:-1]:
                 os.close(other)
             child = Child(pid, os.pidfd_open(pid), channel)
-            socket.send_fds(channel, [json.dumps({"pid": pid}).encode()], [child.pidfd])
             children[child.pidfd] = child
             poll.register(child.pidfd, select.POLLIN)
+            with contextlib.suppress(OSError):  # nobody listens any more; the run ends with its channel
+                socket.send_fds(channel, [b"pidfd"], [child.pidfd])
 
 
 def _be_run(descriptors: list[int], worker: ModuleType, read_job: Callable[[bytes], Any], world: object) -> NoReturn:

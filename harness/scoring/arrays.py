@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from harness.scoring.official import example_epsilons, final_score, forgetting_quality, logit_scaled_confidence
+from harness.scoring.official import example_epsilons, final_score, logit_scaled_confidence, published_quality
 
 __all__ = ["confidences", "score_arrays"]
 
@@ -23,6 +23,8 @@ def confidences(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
                 f"logits must be (n_models, n_examples, n_classes) and labels (n_examples,), "
                 f"not {logits.shape} and {labels.shape}"
             )
+        if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= logits.shape[2]:
+            raise ValueError(f"labels must be integers from 0 to {logits.shape[2] - 1}")
         return np.stack([logit_scaled_confidence(model, labels) for model in logits])
     raise ValueError("it holds neither `confidence` nor `logits` and `labels`")
 
@@ -34,7 +36,7 @@ def score_arrays(unlearned: Mapping[str, np.ndarray], retrained: Mapping[str, np
     """
     ours, theirs = confidences(unlearned), confidences(retrained)
     epsilons = example_epsilons(ours, theirs)
-    quality = forgetting_quality(epsilons, len(ours))
+    quality = published_quality(epsilons, len(ours))
     ratios = {
         f"{name}_ratio": float(np.mean(unlearned[f"{name}_accuracy"]) / np.mean(retrained[f"{name}_accuracy"]))
         for name in ("retain", "test")
@@ -46,10 +48,10 @@ def score_arrays(unlearned: Mapping[str, np.ndarray], retrained: Mapping[str, np
         "n_examples": len(epsilons),
         "unresolved": int(np.isnan(epsilons).sum()),
         "median_epsilon": None if np.isnan(epsilons).all() else float(np.nanmedian(epsilons)),
-        "forgetting_quality": None if np.isnan(quality) else quality,
+        "forgetting_quality": quality,
         "retain_ratio": ratios.get("retain_ratio"),
         "test_ratio": ratios.get("test_ratio"),
         "score": final_score(quality, ratios["retain_ratio"], ratios["test_ratio"])
-        if both and not np.isnan(quality)
+        if both and quality is not None
         else None,
     }

@@ -8,6 +8,9 @@ The released code compares every model with every threshold. Here each sample is
 counted by binary search, on the same grids, rounded in the same places: epsilons are equal bit for bit.
 """
 
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
 import numpy as np
 
 __all__ = [
@@ -18,6 +21,7 @@ __all__ = [
     "final_score",
     "forgetting_quality",
     "logit_scaled_confidence",
+    "published_quality",
 ]
 
 DELTA = 1e-5
@@ -27,6 +31,9 @@ BUFFER = 2.0  # how far the double thresholds reach beyond the narrower sample, 
 BUCKET = 0.5  # width of an epsilon bucket; each further bucket halves the credit
 PEAKY_RATIO = 0.01  # one sample's range under 1 % of the other's: told apart at sight
 LOG_FLOOR = 1e-45
+MAX_UNRESOLVED = 0.01  # above this share F is withheld
+
+_Rule = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # counts errors per threshold
 
 
 def logit_scaled_confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -51,12 +58,14 @@ def logit_scaled_confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarra
     return confidence
 
 
-def example_epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
+def example_epsilons(unlearned: np.ndarray, retrained: np.ndarray, *, exact: bool = True) -> np.ndarray:
     """Return the epsilon of every forget example: how well thresholds tell unlearned from retrained models.
 
     unlearned, retrained: confidences (n_models, n_examples), float64, finite, equally many models.
     Returns (n_examples,) in [0, 50]; NaN = unresolved, where the released code stops because every threshold was
     discarded. Two equal distributions give 1.4-1.6 at the median, not 0: a maximum over many thresholds.
+    exact=False is some 20 times faster and leaves out what the last bit of a threshold decides: for spreads over
+    half-samples, never for a score.
     Raises ValueError on another shape or on a confidence that is not finite.
     """
     unlearned, retrained = np.asarray(unlearned, np.float64), np.asarray(retrained, np.float64)
@@ -68,7 +77,8 @@ def example_epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray
     for name, array in (("unlearned", unlearned), ("retrained", retrained)):
         if not np.isfinite(array).all():
             raise ValueError(f"{name} model {int(np.argwhere(~np.isfinite(array))[0, 0])} has a non-finite confidence")
-    return np.array([_epsilon(u, r) for u, r in zip(unlearned.T, retrained.T, strict=True)])
+    double_threshold = _double_threshold if exact else _double_threshold_lattice
+    return np.array([_epsilon(u, r, double_threshold) for u, r in zip(unlearned.T, retrained.T, strict=True)])
 
 
 def example_credits(epsilons: np.ndarray, n_models: int) -> np.ndarray:
@@ -93,12 +103,18 @@ def forgetting_quality(epsilons: np.ndarray, n_models: int) -> float:
     return float(resolved.mean()) if len(resolved) else float("nan")
 
 
+def published_quality(epsilons: np.ndarray, n_models: int) -> float | None:
+    """Return F, or None where more than 1 % of the examples are unresolved: then it is withheld."""
+    unresolved = np.isnan(epsilons).sum()
+    return None if unresolved > MAX_UNRESOLVED * len(epsilons) else forgetting_quality(epsilons, n_models)
+
+
 def final_score(quality: float, retain_ratio: float, test_ratio: float) -> float:
     """Return F x retain ratio x test ratio, the ratios not clipped, as in 2023."""
     return quality * retain_ratio * test_ratio
 
 
-def _epsilon(unlearned: np.ndarray, retrained: np.ndarray) -> float:
+def _epsilon(unlearned: np.ndarray, retrained: np.ndarray, double_threshold: _Rule) -> float:
     """Return one example's epsilon from two samples of confidences (n_models,)."""
     positive, negative = np.sort(unlearned), np.sort(retrained)
     if np.median(negative) > np.median(positive):
@@ -108,7 +124,7 @@ def _epsilon(unlearned: np.ndarray, retrained: np.ndarray) -> float:
         return EPSILON_CAP
     false_negatives, false_positives = (
         np.concatenate(counts)
-        for counts in zip(_single_threshold(positive, negative), _double_threshold(positive, negative), strict=True)
+        for counts in zip(_single_threshold(positive, negative), double_threshold(positive, negative), strict=True)
     )
     return _largest_epsilon(false_negatives, false_positives, len(unlearned))
 
@@ -140,17 +156,52 @@ def _double_threshold(positive: np.ndarray, negative: np.ndarray) -> tuple[np.nd
     return len(narrow) - inside(narrow), inside(wide)
 
 
+def _double_threshold_lattice(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count the errors of the same rule with left ends on their 799 distinct values, each pair of counts once.
+
+    Right ends j = 0..399 meet left ends m = j..j+399. Ends that count the same models make one run each; a pair of runs
+    is met if some j and m of theirs are.
+    """
+    narrow, wide = (positive, negative) if np.ptp(positive) < np.ptp(negative) else (negative, positive)
+    count = int(THRESHOLDS_PER_UNIT * 2 * BUFFER)
+    step = 2 * BUFFER / (count - 1)
+    right = _Runs.of(narrow, wide, narrow[-1] - BUFFER + step * np.arange(count), side="right")
+    left = _Runs.of(narrow, wide, narrow[0] + step * np.arange(1 - count, count), side="left")
+    meet = (left.first <= right.last[:, None] + count - 1) & (left.last >= right.first[:, None])
+    inside_narrow = np.maximum(right.in_narrow[:, None] - left.in_narrow, 0)[meet]
+    inside_wide = np.maximum(right.in_wide[:, None] - left.in_wide, 0)[meet]
+    return len(narrow) - inside_narrow, inside_wide
+
+
+class _Runs(NamedTuple):
+    """Thresholds in increasing order, those that count the same models taken together."""
+
+    first: np.ndarray  # position of each run's first threshold
+    last: np.ndarray
+    in_narrow: np.ndarray  # models of the narrower sample below it
+    in_wide: np.ndarray
+
+    @classmethod
+    def of(
+        cls, narrow: np.ndarray, wide: np.ndarray, thresholds: np.ndarray, side: Literal["left", "right"]
+    ) -> "_Runs":
+        in_narrow, in_wide = np.searchsorted(narrow, thresholds, side), np.searchsorted(wide, thresholds, side)
+        ends = np.flatnonzero(np.append((np.diff(in_narrow) > 0) | (np.diff(in_wide) > 0), True))
+        return cls(np.append(0, ends[:-1] + 1), ends, in_narrow[ends], in_wide[ends])
+
+
 def _float32_grid(low: float, high: float, count: int) -> np.ndarray:
     """Return `count` points from low to high, rounded as the released code's framework rounds them.
 
     The step is rounded to float32 first; each point is computed from the nearer end in float64 and rounded once.
     """
-    first, last = float(np.float32(low)), float(np.float32(high))
+    first, last = np.float32(low), np.float32(high)
     if count < 2:
-        return np.full(count, first)
-    step = float(np.float32((last - first) / (count - 1)))
+        return np.full(count, float(first))
+    step = float((last - first) / np.float32(count - 1))
     index = np.arange(count)
-    points: np.ndarray = np.where(index < count // 2, first + step * index, last - step * (count - 1 - index))
+    from_first, from_last = float(first) + step * index, float(last) - step * (count - 1 - index)
+    points: np.ndarray = np.where(index < count // 2, from_first, from_last)
     return np.asarray(points.astype(np.float32), np.float64)
 
 

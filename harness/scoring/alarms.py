@@ -1,0 +1,177 @@
+"""Signs that a score may not mean what it seems to: each asks a person to look, none changes a score.
+
+The official metric is not maximised by retraining: clipped or coordinated outputs score up to 2.5 times as much, since
+it discards every threshold beyond the range of the unlearned models. What such games do to the distribution is
+compared here with what retrained models do among themselves, on random splits of the two pools together.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm
+
+from harness.scoring.epsilons import interval_epsilons
+from harness.scoring.leakage import cramer_von_mises, support_leak, tie_fraction, window_mass
+from harness.scoring.official import EPSILON_CAP, example_epsilons
+from harness.scoring.uncertainty import Difference
+
+__all__ = ["Alarm", "Behaviour", "Null", "alarms", "null_of"]
+
+N_SPLITS = 100
+EXTREME = float(norm.isf(0.005))  # a statistic beyond the 99.5 % quantile of the splits
+LEVEL = 0.01  # of the test against the ceiling
+MAX_TIES = 0.01
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One sign, with the value that raised it and the bound it is beyond."""
+
+    name: str
+    message: str
+    value: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What alarms look at of n runs, in the order of the runs."""
+
+    confidences: np.ndarray  # (n, n_forget)
+    weights: np.ndarray  # (n,) names of the weights that came back
+    distance: np.ndarray  # (n,) L2 distance to the original it started from
+    order: np.ndarray  # (n,) when it was started
+    val_accuracy: np.ndarray  # (n,)
+    test_accuracy: np.ndarray  # (n,)
+
+
+@dataclass(frozen=True)
+class Null:
+    """Mean and standard deviation of each statistic for retrained against retrained models."""
+
+    mean: dict[str, float]
+    deviation: dict[str, float]
+    val_advantage: float  # of retrained models: mean of val minus test accuracy
+    val_advantage_deviation: float  # of one model
+
+    def beyond(self, name: str, value: float, *, above: bool = True) -> tuple[bool, float]:
+        """Return whether a value is too extreme for retrained models, and the bound."""
+        sign = 1 if above else -1
+        bound = self.mean[name] + sign * EXTREME * self.deviation[name]
+        return sign * (value - bound) > 0, bound
+
+
+def _gap(unlearned: np.ndarray, retrained: np.ndarray) -> float:
+    """Mean of exact interval epsilon minus official epsilon: structure the official thresholds do not see."""
+    official = example_epsilons(unlearned, retrained, exact=False)
+    exact = np.minimum(interval_epsilons(unlearned, retrained, discard_zeros=True), EPSILON_CAP)
+    seen = np.isfinite(official) & (official < EPSILON_CAP)
+    return float(np.mean(exact[seen] - official[seen])) if seen.any() else 0.0
+
+
+STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "window": lambda u, r: float(np.mean(window_mass(u, r))),
+    "leak": lambda u, r: float(np.mean(support_leak(u, r).retrained_outside.share)),
+    "gap": _gap,
+    "fit": lambda u, r: float(np.mean(cramer_von_mises(u, r))),
+}
+
+
+def null_of(first_pool: np.ndarray, second_pool: np.ndarray, *, val_advantage: np.ndarray, seed: int = 0) -> Null:
+    """Return how the statistics come out between retrained models.
+
+    first_pool, second_pool: confidences (n, n_forget) each. val_advantage: val minus test accuracy of some of them.
+    """
+    together = np.concatenate([first_pool, second_pool])
+    n = len(first_pool)
+    generator = np.random.default_rng(seed)
+    drawn: dict[str, list[float]] = {name: [] for name in STATISTICS}
+    for _ in range(N_SPLITS):
+        order = generator.permutation(len(together))
+        ours, theirs = together[order[:n]], together[order[n:]]
+        for name, statistic in STATISTICS.items():
+            drawn[name].append(statistic(ours, theirs))
+    return Null(
+        {name: float(np.mean(values)) for name, values in drawn.items()},
+        {name: float(np.std(values)) for name, values in drawn.items()},
+        float(np.mean(val_advantage)),
+        float(np.std(val_advantage)),
+    )
+
+
+def alarms(runs: Behaviour, retrained: np.ndarray, null: Null, above_ceiling: Difference) -> list[Alarm]:
+    """Return the signs found in some runs, none for honest ones as a rule.
+
+    retrained: confidences (n, n_forget) they were scored against. above_ceiling: how far the calibrated score is from
+    the ceiling's.
+    """
+    found = [*_of_weights(runs), *_of_ceiling(above_ceiling), *_of_val(runs, null)]
+    if not any(alarm.name == "runs identical" for alarm in found):  # ties are then no news
+        found += _of_distribution(runs.confidences, retrained, null)
+        found += _of_order(runs)
+    return found
+
+
+def _of_weights(runs: Behaviour) -> list[Alarm]:
+    n_distinct, unchanged = len(np.unique(runs.weights)), float(np.mean(runs.distance == 0))
+    found = []
+    if unchanged > 0:
+        found.append(
+            Alarm("weights unchanged", f"{unchanged:.0%} of the runs returned the original model", unchanged, 0)
+        )
+    if n_distinct < len(runs.weights):
+        message = (
+            f"only {n_distinct} of {len(runs.weights)} runs have weights of their own: the official score is low "
+            "because runs repeat, not because nothing was forgotten; see the full-stack metrics"
+        )
+        found.append(Alarm("runs identical", message, float(n_distinct), float(len(runs.weights))))
+    return found
+
+
+def _of_ceiling(above: Difference) -> list[Alarm]:
+    z = above.value / above.standard_error if above.standard_error > 0 else 0.0
+    bound = float(norm.isf(LEVEL))
+    message = "the calibrated score is above what retraining gets, beyond its noise"
+    return [Alarm("above ceiling", message, z, bound)] if z > bound else []
+
+
+def _of_val(runs: Behaviour, null: Null) -> list[Alarm]:
+    """Accuracy on val, compared with that on test, as no model has it that was not trained on val."""
+    advantage = float(np.mean(runs.val_accuracy - runs.test_accuracy))
+    bound = null.val_advantage + 4 * max(null.val_advantage_deviation, 1e-3)
+    message = f"accuracy on val is {advantage - null.val_advantage:+.1%} beyond what test promises: trained on val?"
+    return [Alarm("val accuracy", message, advantage, bound)] if advantage > bound else []
+
+
+def _of_distribution(unlearned: np.ndarray, retrained: np.ndarray, null: Null) -> list[Alarm]:
+    ties = float(np.mean(np.nan_to_num(tie_fraction(unlearned))))  # NaN: saturated for all models, nobody's fault
+    values = {name: statistic(unlearned, retrained) for name, statistic in STATISTICS.items()}
+    found = []
+    if ties > MAX_TIES:
+        found.append(
+            Alarm("ties", f"{ties:.1%} of the confidences repeat: outputs were rounded or clipped", ties, MAX_TIES)
+        )
+    messages = {
+        "window": "many models share almost the same confidence",
+        "leak": "retrained models often lie outside the range of these: the tails were cut",
+        "gap": "the distributions differ in a way the official thresholds do not see",
+    }
+    for name, message in messages.items():
+        beyond, bound = null.beyond(name, values[name])
+        if beyond:
+            found.append(Alarm(name, message, values[name], bound))
+    beyond, bound = null.beyond("fit", values["fit"], above=False)
+    if beyond:
+        found.append(Alarm("fit", "the fit is better than independent runs give", values["fit"], bound))
+    return found
+
+
+def _of_order(runs: Behaviour) -> list[Alarm]:
+    """Runs that depend on those before them: lag-1 autocorrelation of the first principal component, by start order."""
+    centred = runs.confidences - runs.confidences.mean(axis=0)
+    component = np.linalg.svd(centred, full_matrices=False)[0][:, 0][np.argsort(runs.order)]
+    correlation = float(np.corrcoef(component[:-1], component[1:])[0, 1])
+    bound = 4 / np.sqrt(len(component))
+    message = "a run's outputs depend on the run before: runs must be independent"
+    return [Alarm("run dependence", message, correlation, bound)] if abs(correlation) > bound else []
