@@ -117,6 +117,7 @@ jobs_option = click.option(
     help="What stands between a run and the machine; auto takes the strongest there is.",
 )
 @click.option("--require-isolation", type=click.Choice(isolations.LEVELS), help="Refuse to run below this level.")
+@click.option("--rescore", is_flag=True, help="Score the stored runs anew, without running anything.")
 @click.option("--time-limit", type=float, metavar="FRACTION", help="Another share of a training; not ranked.")
 def evaluate_command(
     file: Path,
@@ -129,6 +130,7 @@ def evaluate_command(
     device: str,
     isolation: str,
     require_isolation: str | None,
+    rescore: bool,
     time_limit: float | None,
 ) -> None:
     """Run a submission many times and score it."""
@@ -142,7 +144,7 @@ def evaluate_command(
     n_runs = runs or (min(QUICK_RUNS, default_runs) if quick else default_runs)
     found = isolations.choose(isolation, require_isolation)
     conditions = _conditions(submission, track, devices.resolve(device), jobs, found, time_limit)
-    evaluation = _evaluated(submission, track, conditions, n_runs, require_isolation)
+    evaluation = _evaluated(submission, track, conditions, n_runs, require_isolation, rescore=rescore)
     result = summary(evaluation)
     sentences = comparisons(home(), evaluation, result)
     if evaluation.outcome == Outcome.OK:
@@ -200,7 +202,7 @@ def compare_command(
             continue
         submission = read_submission(Path(name), source_kb=track.declaration.limits.source_kb)
         conditions = _conditions(submission, track, devices.resolve(device), jobs, isolations.choose(), None)
-        evaluation = _evaluated(submission, track, conditions, n_runs, None)
+        evaluation = _evaluated(submission, track, conditions, n_runs)
         if evaluation.scored is None:
             _console().print(show(evaluation, []))
             _exit_with(evaluation)
@@ -329,7 +331,13 @@ def _constants(settings: tuple[str, ...]) -> dict[str, str]:
 
 
 def _evaluated(
-    submission: Submission, track: Track, conditions: Conditions, runs: int, required_isolation: str | None
+    submission: Submission,
+    track: Track,
+    conditions: Conditions,
+    runs: int,
+    required_isolation: str | None = None,
+    *,
+    rescore: bool = False,
 ) -> Evaluation:
     """Evaluate with a live line."""
     with LiveRuns(_console(), runs) as live:
@@ -340,6 +348,7 @@ def _evaluated(
             runs=runs,
             home=home(),
             required_isolation=required_isolation,
+            rescore=rescore,
             on_run=live.add,
         )
     return evaluation

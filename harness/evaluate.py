@@ -71,12 +71,14 @@ def evaluate(
     runs: int,
     home: Path,
     required_isolation: str | None = None,
+    rescore: bool = False,
     on_run: Callable[[Run], None] = lambda run: None,
 ) -> Evaluation:
     """Make the runs that are not stored yet, and score all of them.
 
-    on_run hears of every run made, in the order of the indices. Raises UsageError if there are fewer retrained models
-    than runs. An interruption loses at most the runs in flight; the same call again goes on from there.
+    rescore: make no runs, and score the stored ones anew. on_run hears of every run made, in the order of the indices.
+    Raises UsageError if there are fewer retrained models than runs, or too few stored runs to rescore.
+    An interruption loses at most the runs in flight; the same call again goes on from there.
     """
     if runs > track.manifest.retrained:
         raise UsageError(
@@ -87,6 +89,10 @@ def evaluate(
     reference = load_reference(track, runs, Results.cache(home, track))
     done = results.runs(range(runs), required_isolation)
     missing = [] if submission.problems else _missing(done, runs)
+    if missing and rescore:
+        raise UsageError(
+            f"--rescore makes no runs, and {len(missing)} of {runs} are not stored; leave it out to make them"
+        )
     if missing:
         from harness.runs import make_runs  # imports torch, which a repeated call has no use for
 
@@ -94,7 +100,8 @@ def evaluate(
     in_order = _up_to_first_failure(done)
     outcome = Outcome.INVALID_SUBMISSION if submission.problems else in_order[-1].outcome
     made = sum(run.index in missing for run in in_order)
-    scored = _scored(in_order, reference, results, track, made) if outcome == Outcome.OK else None
+    fresh = rescore or made > 0
+    scored = _scored(in_order, reference, results, track, fresh=fresh) if outcome == Outcome.OK else None
     alarms = None if scored is None else _alarms(in_order, reference, scored)
     return Evaluation(
         submission=submission,
@@ -110,10 +117,10 @@ def evaluate(
     )
 
 
-def _scored(runs: list[Run], reference: Reference, results: Results, track: Track, made: int) -> Scored:
-    """Score the runs, or return what is stored of the very same ones."""
+def _scored(runs: list[Run], reference: Reference, results: Results, track: Track, *, fresh: bool) -> Scored:
+    """Score the runs; if that is not to be done afresh, return what is stored of the very same ones."""
     name = f"scored-{reference_name(track, len(runs))}"
-    stored = None if made else results.read(name)
+    stored = None if fresh else results.read(name)
     if stored is not None:
         return Scored.from_json(stored)
     scored = reference.score([run.record for run in runs if run.record is not None])

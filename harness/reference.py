@@ -70,9 +70,10 @@ class Reference:
 
     def alarms(self, records: Records, order: Sequence[int], scored: Scored) -> list[Alarm] | None:
         """Return the alarms of some runs that were started in an order; None where there are too few to tell."""
-        if self.null is None or scored.halves is None or self.ceiling.halves is None:
+        halves, ceiling_halves = scored.halves, self.ceiling.halves
+        if self.null is None or halves is None or ceiling_halves is None:
             return None
-        unlearned, ceiling = outputs(records, self.forget_labels), self.ceiling
+        unlearned = outputs(records, self.forget_labels)
         behaviour = Behaviour(
             confidences=unlearned.confidences,
             weights=records.weights_sha256,
@@ -82,7 +83,7 @@ class Reference:
             test_accuracy=records.accuracy_on("test"),
         )
         above = difference(
-            scored.calibrated, ceiling.calibrated, scored.halves.calibrated_score, ceiling.halves.calibrated_score
+            scored.calibrated, self.ceiling.calibrated, halves.calibrated_score, ceiling_halves.calibrated_score
         )
         return alarms(behaviour, self.scoring.confidences, self.null, above)
 

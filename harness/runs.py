@@ -16,9 +16,10 @@ from harness.measure import Meter, NonFiniteLogitsError
 from harness.parallel import run_in_order
 from harness.results import Conditions, Limit, Results, Run
 from harness.runner import launch
-from harness.runner.launch import Launcher, launcher
+from harness.runner.launch import launcher
 from harness.runner.message import Job
 from harness.runner.outcome import Outcome
+from harness.runner.process import Launcher
 from harness.runner.run import Finished, execute, seeds_of
 from harness.submission import Submission
 from harness.track import Track

@@ -354,6 +354,22 @@ def test_a_damaged_run_file_is_made_again(evaluated: Evaluated, submission: Writ
     assert again["score"] == first["score"]
 
 
+def test_rescore_scores_stored_runs_anew_and_makes_none(
+    harness: Harness, evaluated: Evaluated, submission: Write, home: Path, tiny_file: Path
+) -> None:
+    file = submission(FINETUNE)
+    nothing = harness("evaluate", file, "--track", tiny_file, "--runs", 4, "--rescore")
+    assert nothing.exit_code == 2
+    assert "4 of 4 are not stored" in nothing.output
+    first = evaluated(file, "--runs", 4)
+    stored = run_files(home)
+    scored = next(home.glob("results/*/*/scored-4-*.json"))
+    scored.write_text(scored.read_text().replace(str(first["score"]), "9.0"))
+    assert evaluated(file, "--runs", 4)["score"] == 9.0  # a repeated call shows what is stored
+    assert evaluated(file, "--runs", 4, "--rescore")["score"] == first["score"]
+    assert run_files(home) == stored
+
+
 # ---- what a run finds ---------------------------------------------------------------------------------------------
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.runner.launch import Ended, Launcher, LaunchError, Process
 from harness.runner.message import Job, Report
 from harness.runner.outcome import Outcome
+from harness.runner.process import Ended, Launcher, LaunchError, Process
 
 __all__ = ["KILL_FACTOR", "Finished", "execute", "seeds_of"]
 
