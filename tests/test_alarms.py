@@ -126,3 +126,9 @@ def test_a_score_beyond_the_ceiling_is_an_alarm_only_beyond_its_noise(null: Null
 
     assert raised(0.3)
     assert not raised(0.15)
+
+
+def test_less_spread_than_retraining_is_no_game(null: Null) -> None:
+    generator = np.random.default_rng(7)
+    runs = behaviour(0.7 * oracle(generator), generator)
+    assert not names(runs, null, generator) & {"window", "ties", "fit"}

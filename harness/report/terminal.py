@@ -42,7 +42,7 @@ def show_check(evaluation: Evaluation) -> RenderableType:
     if evaluation.outcome != Outcome.OK:
         return Group(title, *_failure(evaluation))
     limits = evaluation.track.declaration.limits
-    table = Table(show_header=False, box=None, padding=(0, 2))
+    table = Table(show_header=False, box=None, padding=(0, 1))
     table.add_row("one run", "OK")
     table.add_row("time", f"{_mean_seconds(evaluation):.2f} s, {_time_used(evaluation)}")
     table.add_row("threads", str(limits.threads))
@@ -55,16 +55,16 @@ def _table(evaluation: Evaluation) -> Table:
     scored, reference = evaluation.scored, evaluation.reference
     assert scored is not None
     score = scored.score
-    table = Table(show_header=False, box=None, padding=(0, 2))
+    table = Table(show_header=False, box=None, padding=(0, 1))
     ends = f"floor {_number(reference.floor.score)}, ceiling {_number(reference.ceiling.score.score)}"
     halves = scored.halves
     table.add_row("score", Text(_with_reach(score.score, halves.score if halves else None), style="bold"), ends)
     calibrated = _with_reach(scored.calibrated, halves.calibrated_score if halves else None, 2)
     table.add_row("calibrated score", Text(calibrated, style="bold"), "1.00 is what retraining gets")
-    quality = f"median epsilon {_number(score.median_epsilon, 2)}, {_n_forget(evaluation)} forget examples"
+    quality = f"median epsilon {_number(score.median_epsilon, 2)}, {_n_forget(evaluation)} examples"
     table.add_row("forgetting quality", _number(score.forgetting_quality), quality)
-    table.add_row("retain ratio", _number(score.retain_ratio), "retain accuracy / that of retrained models")
-    table.add_row("test ratio", _number(score.test_ratio), "test accuracy / that of retrained models")
+    table.add_row("retain ratio", _number(score.retain_ratio), "accuracy, over that of retrained models")
+    table.add_row("test ratio", _number(score.test_ratio), "accuracy, over that of retrained models")
     table.add_row("time", f"{_mean_seconds(evaluation):.2f} s", _time_used(evaluation))
     made = f"{evaluation.n_made} made now, {len(evaluation.runs) - evaluation.n_made} stored before"
     table.add_row("runs", str(len(evaluation.runs)), made)
@@ -96,12 +96,12 @@ def _time_used(evaluation: Evaluation) -> str:
     if limit.training_seconds is None:
         return f"used {evaluation.share_of_limit:.0%} of {limit.seconds:g} s"
     used = f"{evaluation.share_of_limit * limit.fraction:.1%}"
-    return f"used {used} of {limit.fraction:.0%} of a training ({limit.training_seconds:.1f} s)"
+    return f"used {used} of {limit.fraction:.0%} of {limit.training_seconds:.1f} s"
 
 
 def _isolation(evaluation: Evaluation) -> Text:
     if evaluation.conditions.isolation.level == "none":
-        return Text("no security boundary: only for code you trust", style="red")
+        return Text("no security boundary: trusted code only", style="red")
     return Text("")
 
 
