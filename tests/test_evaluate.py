@@ -307,6 +307,15 @@ def processes_of(pid: int) -> set[int]:
     return found
 
 
+def processes_with_a_run(pid: int) -> set[int]:
+    """Return the harness's processes at a moment when a run is in flight: itself, its zygote, a run."""
+    deadline = time.monotonic() + 20
+    while len(found := processes_of(pid)) < 3:
+        assert time.monotonic() < deadline, "no run was in flight"
+        time.sleep(0.01)
+    return found
+
+
 def assert_gone(pids: set[int]) -> None:
     deadline = time.monotonic() + 10
     while alive := {pid for pid in pids if Path(f"/proc/{pid}").exists() and not is_zombie(pid)}:
@@ -327,11 +336,14 @@ def test_a_stopped_evaluation_leaves_nothing_running_and_goes_on_where_it_was(
 ) -> None:
     file = submission(STOPPED)
     process = start_harness(home, "evaluate", file, "--track", tiny_file, "--runs", 16, "--jobs", 2)
-    wait_for_runs(home, 3)
-    descendants = processes_of(process.pid)
-    assert len(descendants) >= 3
-    process.send_signal(stop)
-    output, _ = process.communicate(timeout=20)
+    try:
+        wait_for_runs(home, 3)
+        descendants = processes_with_a_run(process.pid)
+        process.send_signal(stop)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
     assert_gone(descendants)
     if stop == signal.SIGINT:
         assert process.returncode == 130

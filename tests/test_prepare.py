@@ -80,11 +80,13 @@ def test_an_interrupted_preparation_goes_on_and_ends_the_same(tiny: Track, tiny_
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     parts = home / "tracks" / ".tiny.partial" / "parts"
     deadline = time.monotonic() + 60
-    while not (parts.is_dir() and list(parts.glob("[a-z]*.npz"))):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        while not (parts.is_dir() and list(parts.glob("[a-z]*.npz"))):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     assert not (home / "tracks" / "tiny").exists()
     finished = {path: path.stat().st_mtime_ns for path in parts.glob("[a-z]*.npz")}
     assert subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
