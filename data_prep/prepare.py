@@ -4,15 +4,11 @@ The folder is built beside its place and takes it only when it is complete; an i
 """
 
 import contextlib
-import json
-import os
-import platform
 import secrets
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -22,6 +18,7 @@ from data_prep.datasets import load_dataset
 from data_prep.drift import Drift, drift
 from data_prep.reference import Progress
 from data_prep.splits import split_indices
+from harness.environment import environment
 from harness.errors import MachineError, UsageError
 from harness.record import Records
 from harness.storage import hash_folder, write_arrays, write_bytes, write_json
@@ -36,6 +33,7 @@ from harness.track import (
     load_track,
     reference_hash,
     replace_folder,
+    write_manifest,
 )
 
 __all__ = ["Prepared", "grow", "prepare"]
@@ -203,14 +201,10 @@ def _draft_mark(draft: Track) -> str:
 
 def _complete(draft: Track, place: Path, seconds: float) -> None:
     """Write the manifest and put the folder in its place."""
-    found = {
-        "torch": version("torch"),
-        "device": "cpu",
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "seconds": round(seconds, 1),
-    }
+    here = environment()
+    found = {"torch": here["torch"], "device": "cpu", "machine": here["machine"], "seconds": round(seconds, 1)}
     hashes = {"public_hash": hash_folder(draft.public), "reference_hash": reference_hash(draft.private)}
     manifest = draft.manifest.model_copy(update={**hashes, "prepared": found})
-    write_bytes(draft.folder / "manifest.json", (json.dumps(manifest.model_dump(), indent=2) + "\n").encode())
+    write_manifest(draft.folder, manifest)
     (draft.folder / "draft").unlink()
     replace_folder(draft.folder, place)

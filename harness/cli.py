@@ -373,8 +373,8 @@ def _limit(track: Track, device: str, jobs: int, fraction: float | None) -> Limi
     limits = track.declaration.limits
     if fraction is not None and fraction <= 0:
         raise UsageError("--time-limit takes a share of a training above 0, such as 0.1")
+    share = limits.time_limit_fraction if fraction is None else fraction
     if limits.seconds is not None:
-        share = limits.time_limit_fraction if fraction is None else fraction
         seconds = limits.seconds * share / limits.time_limit_fraction
         return Limit(seconds, share, is_overridden=fraction is not None)
     trainings = f"{jobs} trainings at once" if jobs > 1 else "trainings"
@@ -387,7 +387,6 @@ def _limit(track: Track, device: str, jobs: int, fraction: float | None) -> Limi
         jobs=jobs,
         on_start=lambda: _console().print(announcement),
     )
-    share = limits.time_limit_fraction if fraction is None else fraction
     return Limit(
         seconds=share * calibration.training_seconds,
         fraction=share,

@@ -101,8 +101,11 @@ def evaluate(
     outcome = Outcome.INVALID_SUBMISSION if submission.problems else in_order[-1].outcome
     made = sum(run.index in missing for run in in_order)
     fresh = rescore or made > 0
-    scored = _scored(in_order, reference, results, track, fresh=fresh) if outcome == Outcome.OK else None
-    alarms = None if scored is None else _alarms(in_order, reference, scored)
+    scored, alarms = None, None
+    if outcome == Outcome.OK:
+        records = Records.concatenate(run.record for run in in_order if run.record is not None)
+        scored = _scored(records, reference, results, track, fresh=fresh)
+        alarms = reference.alarms(records, [run.info["order"] for run in in_order], scored)
     return Evaluation(
         submission=submission,
         track=track,
@@ -112,26 +115,20 @@ def evaluate(
         runs=tuple(in_order),
         n_made=made,
         scored=scored,
-        alarms=alarms,
+        alarms=None if alarms is None else tuple(alarms),
         reference=reference,
     )
 
 
-def _scored(runs: list[Run], reference: Reference, results: Results, track: Track, *, fresh: bool) -> Scored:
+def _scored(records: Records, reference: Reference, results: Results, track: Track, *, fresh: bool) -> Scored:
     """Score the runs; if that is not to be done afresh, return what is stored of the very same ones."""
-    name = f"scored-{reference_name(track, len(runs))}"
+    name = f"scored-{reference_name(track, len(records))}"
     stored = None if fresh else results.read(name)
     if stored is not None:
         return Scored.from_json(stored)
-    scored = reference.score([run.record for run in runs if run.record is not None])
+    scored = reference.score(records)
     results.write(name, scored.to_json())
     return scored
-
-
-def _alarms(runs: list[Run], reference: Reference, scored: Scored) -> tuple[Alarm, ...] | None:
-    records = Records.concatenate(run.record for run in runs if run.record is not None)
-    found = reference.alarms(records, [run.info["order"] for run in runs], scored)
-    return None if found is None else tuple(found)
 
 
 def _missing(stored: dict[int, Run], runs: int) -> list[int]:

@@ -1,7 +1,6 @@
 """Earlier scores of a file, so that a participant sees what the last change did."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from harness.evaluate import Evaluation
 from harness.reference import reference_name
 from harness.results import Results
 from harness.scoring.uncertainty import difference
-from harness.storage import write_json
+from harness.storage import read_json, write_json
 from harness.submission import read_submission
 
 __all__ = ["comparisons", "remember"]
@@ -73,7 +72,7 @@ def _stored_as(home: Path, evaluation: Evaluation) -> tuple[Results, str]:
 
 def _history(home: Path, evaluation: Evaluation) -> list[dict[str, Any]]:
     try:
-        entries: list[dict[str, Any]] = json.loads(_history_path(home, evaluation).read_text())
+        entries: list[dict[str, Any]] = read_json(_history_path(home, evaluation))
     except (OSError, ValueError):
         return []
     return entries

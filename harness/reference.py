@@ -60,9 +60,9 @@ class Reference:
     floor: Score  # original models left as they are
     null: Null | None  # how retrained models behave among themselves; None below MIN_ALARM_RUNS
 
-    def score(self, records: Sequence[Records]) -> Scored:
+    def score(self, records: Records) -> Scored:
         """Score unlearned models, as many as this reference has retrained ones."""
-        unlearned = outputs(Records.concatenate(records), self.forget_labels)
+        unlearned = outputs(records, self.forget_labels)
         scored = score(unlearned, self.scoring)
         base = self.ceiling.halves.smooth_quality if self.ceiling.halves else None
         halves = half_sample_scores(unlearned, self.scoring, ceiling_quality=base)

@@ -10,7 +10,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import tomllib
@@ -25,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from harness.errors import MachineError, UsageError
 from harness.record import Records
-from harness.storage import hash_folder, read_arrays
+from harness.storage import hash_folder, read_arrays, write_json
 
 __all__ = [
     "ORIGINALS",
@@ -351,4 +350,4 @@ def replace_folder(new: Path, folder: Path) -> None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest, which makes a prepared folder complete."""
-    (folder / "manifest.json").write_text(json.dumps(manifest.model_dump(), indent=2) + "\n")
+    write_json(folder / "manifest.json", manifest.model_dump())

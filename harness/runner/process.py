@@ -76,6 +76,7 @@ def environment(device: str) -> dict[str, str]:
 
 
 def command(script: str, *arguments: str) -> list[str]:
+    """Return the command that starts one of the scripts beside this file, with nothing of the user's on its path."""
     return [sys.executable, "-s", "-P", str(Path(__file__).with_name(script)), *arguments]
 
 

@@ -7,6 +7,7 @@ clipped at 1.
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -114,13 +115,13 @@ def calibrated_score(score: Score, ceiling: Score) -> float:
 
     1 is what retraining gets, up to noise; the first factor is not clipped, so that a value above 1 shows.
     """
-    return _calibrated(score.smooth_quality, ceiling.smooth_quality, score.retain_ratio, score.test_ratio)
+    return float(_calibrated(score.smooth_quality, ceiling.smooth_quality, score.retain_ratio, score.test_ratio))
 
 
 def calibrated_quality(unlearned: Outputs, retrained: Outputs, ceiling_quality: float) -> float:
     """Return the calibrated score alone, without the official one; ceiling_quality: Q of the ceiling."""
     quality = smooth_quality(min_count_epsilons(unlearned.confidences, retrained.confidences))
-    return _calibrated(quality, ceiling_quality, *_ratios(unlearned, retrained))
+    return float(_calibrated(quality, ceiling_quality, *_ratios(unlearned, retrained)))
 
 
 @dataclass(frozen=True)
@@ -154,12 +155,13 @@ def half_sample_scores(
         values.append((official, smooth, *_ratios(u, r)))
     official, smooth, retain_ratio, test_ratio = np.array(values).T
     base = smooth if ceiling_quality is None else ceiling_quality
-    calibrated = smooth / base * np.minimum(1, retain_ratio) * np.minimum(1, test_ratio)
+    calibrated = _calibrated(smooth, base, retain_ratio, test_ratio)
     return HalfSamples(np.nan_to_num(official) * retain_ratio * test_ratio, smooth, calibrated)
 
 
-def _calibrated(quality: float, ceiling_quality: float, retain_ratio: float, test_ratio: float) -> float:
-    return quality / ceiling_quality * min(1.0, retain_ratio) * min(1.0, test_ratio)
+def _calibrated(quality: Any, ceiling_quality: Any, retain_ratio: Any, test_ratio: Any) -> Any:
+    """Return the calibrated score of numbers, or of arrays of them."""
+    return quality / ceiling_quality * np.minimum(1, retain_ratio) * np.minimum(1, test_ratio)
 
 
 def _ratios(unlearned: Outputs, retrained: Outputs) -> tuple[float, float]:
