@@ -24,6 +24,7 @@ from harness.environment import environment
 from harness.errors import MachineError, UsageError
 from harness.loaders import to_inputs
 from harness.measure import build_model
+from harness.models import own_file
 from harness.record import Records
 from harness.storage import hash_folder, write_arrays, write_bytes, write_json
 from harness.track import (
@@ -168,8 +169,9 @@ def _lay_out(declaration: Declaration, declaration_file: Path, partial: Path, da
     for name, indices in sets.items():
         write_arrays(draft.examples_file(name), examples[indices].arrays())
     write_arrays(draft.private / "split.npz", sets)
-    if (own := declaration_file.parent / declaration.model.name.partition(":")[0]).suffix == ".py" and own.is_file():
-        write_bytes(draft.public / own.name, own.read_bytes())
+    own = own_file(declaration.model.name)
+    if own is not None and (declaration_file.parent / own).is_file():
+        write_bytes(draft.public / own, (declaration_file.parent / own).read_bytes())
     _check_model(draft, examples[:2])
     write_json(draft.public / "task.json", _task(draft))
     write_bytes(partial / "track.toml", declaration_file.read_bytes())

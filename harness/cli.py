@@ -148,8 +148,9 @@ def evaluate_command(
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=_constants(settings))
     default_runs = track.declaration.evaluation.runs
     n_runs = runs or (min(QUICK_RUNS, default_runs) if quick else default_runs)
-    found = isolations.choose(isolation, require_isolation)
-    conditions = _conditions(submission, track, devices.resolve(device), jobs, found, time_limit)
+    kind = devices.resolve(device)
+    found = isolations.choose(isolation, require_isolation, device=kind)
+    conditions = _conditions(submission, track, kind, jobs, found, time_limit)
     evaluation = _evaluated(submission, track, conditions, n_runs, require_isolation, rescore=rescore)
     if hidden:
         evaluation = redacted(evaluation)
@@ -173,7 +174,8 @@ def check_command(file: Path, track_name: str, settings: tuple[str, ...], device
     """Check a submission: first its text, then one run."""
     track = catalogue.open_track(track_name, home() / "tracks")
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=_constants(settings))
-    conditions = _conditions(submission, track, devices.resolve(device), 1, isolations.choose(), None)
+    kind = devices.resolve(device)
+    conditions = _conditions(submission, track, kind, 1, isolations.choose(device=kind), None)
     if debug and not submission.problems:
         from harness.runs import run_in_foreground  # imports torch
 
@@ -211,13 +213,14 @@ def compare_command(
     track = catalogue.open_track(track_name, home() / "tracks")
     n_runs = runs or track.declaration.evaluation.runs
     reference = load_reference(track, n_runs, Results.cache(home(), track))
+    kind = devices.resolve(device)
     sides = []
     for name in (first, second):
         if name == RETRAINED:
             sides.append(retrained_side(reference))
             continue
         submission = read_submission(Path(name), source_kb=track.declaration.limits.source_kb)
-        conditions = _conditions(submission, track, devices.resolve(device), jobs, isolations.choose(), time_limit)
+        conditions = _conditions(submission, track, kind, jobs, isolations.choose(device=kind), time_limit)
         evaluation = _evaluated(submission, track, conditions, n_runs)
         if evaluation.scored is None:
             _console().print(show(evaluation, []))

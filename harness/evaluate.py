@@ -120,14 +120,13 @@ def evaluate(
     made = sum(run.index in missing for run in in_order)
     findings = None
     if outcome == Outcome.OK:
-        name = f"scored-{reference_name(track, runs)}"
-        stored = None if rescore or made else results.read(name)
+        stored = None if rescore or made else results.read(_scored_name(track, runs))
         if stored is not None:
             findings = Findings.from_json(stored)
         else:
             swapped = _swapped(submission, track, conditions, results, may_run=not rescore and runs >= MIN_ALARM_RUNS)
             findings = find(in_order, swapped, track.originals(), reference)
-            results.write(name, findings.to_json())
+            results.write(_scored_name(track, runs), findings.to_json())
     return Evaluation(
         submission=submission,
         track=track,
@@ -155,24 +154,25 @@ def recall(submission: Submission, track: Track, device: str, *, runs: int, home
             f"{len(missing)} of {runs} runs of {submission.path} on {track.name} are not stored; make them with: "
             f"harness evaluate {submission.path}, and the same --track, --runs, --set and --device"
         )
-    never_scored = results.read(f"scored-{reference_name(track, runs)}") is None  # as these many runs
+    never_scored = results.read(_scored_name(track, runs)) is None  # as these many runs
     conditions = _conditions_of(stored, unknown, track)
     return evaluate(submission, track, conditions, runs=runs, home=home, rescore=never_scored)
 
 
 def _conditions_of(stored: dict[int, Run], unknown: Conditions, track: Track) -> Conditions:
-    """Return what stored runs were made under: the limit of the first one, the weakest isolation of all."""
+    """Return what stored runs were made under, as far as they do not say it themselves: the limit of the first one."""
     if not stored:
         return unknown
     info = stored[min(stored)].info
     seconds, fraction = info["limit_seconds"], track.declaration.limits.time_limit_fraction
     training_seconds = None if info["calibration"] is None else seconds / fraction
-    weakest = max((run.info["isolation"] for run in stored.values()), key=LEVELS.index)
-    return replace(
-        unknown,
-        limit=Limit(seconds, fraction, training_seconds=training_seconds, calibration=info["calibration"]),
-        isolation=Isolation(weakest, {}),
-    )
+    limit = Limit(seconds, fraction, training_seconds=training_seconds, calibration=info["calibration"])
+    return replace(unknown, limit=limit)
+
+
+def _scored_name(track: Track, runs: int) -> str:
+    """Return what the findings of so many runs are stored under."""
+    return f"scored-{reference_name(track, runs)}"
 
 
 def _swapped(

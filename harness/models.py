@@ -13,7 +13,7 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-__all__ = ["SmallResNet", "build", "resnet18_cifar"]
+__all__ = ["SmallResNet", "build", "own_file", "resnet18_cifar"]
 
 
 def build(name: str, *, n_classes: int, channels: int, width: int | None = None, folder: Path = Path()) -> nn.Module:
@@ -23,9 +23,8 @@ def build(name: str, *, n_classes: int, channels: int, width: int | None = None,
     of a file in the folder that takes n_classes and channels.
     Raises ValueError for a name nobody knows or an option the architecture does not have.
     """
-    file, separator, function = name.partition(".py:")
-    if separator:
-        return _own(folder / f"{file}.py", function)(n_classes=n_classes, channels=channels)
+    if (file := own_file(name)) is not None:
+        return _own(folder / file, name.partition(":")[2])(n_classes=n_classes, channels=channels)
     own: dict[str, Callable[..., nn.Module]] = {"small_resnet": SmallResNet, "resnet18_cifar": resnet18_cifar}
     options = {} if width is None else {"width": width}
     if options and name != "small_resnet":
@@ -38,6 +37,12 @@ def build(name: str, *, n_classes: int, channels: int, width: int | None = None,
         raise ValueError(f"torchvision's {name} takes colour images (3 channels), the data have {channels}")
     network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=n_classes)
     return network
+
+
+def own_file(name: str) -> str | None:
+    """Return the file of an architecture FILE.py:FUNCTION, None for one that is known by its name."""
+    file, separator, _ = name.partition(":")
+    return file if separator and file.endswith(".py") else None
 
 
 def _own(file: Path, function: str) -> Callable[..., nn.Module]:

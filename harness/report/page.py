@@ -73,7 +73,7 @@ def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("retain and test ratio", f"{score.retain_ratio:.3f} and {score.test_ratio:.3f}"),
         ("time", _time(evaluation)),
         ("alarms", _alarms(evaluation)),
-        ("isolation", evaluation.conditions.isolation.level),
+        ("isolation", evaluation.isolation),
         ("device", evaluation.conditions.device),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("scored", f"scorer {SCORER_VERSION}, reference {(track.manifest.reference_hash or '')[:12]}"),

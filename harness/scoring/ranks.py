@@ -34,11 +34,8 @@ def rank_ranges(scores: np.ndarray, half_samples: np.ndarray) -> list[Places]:
     """
     order = np.argsort(-np.asarray(scores), kind="stable")
     better = _better(np.asarray(scores)[order], np.asarray(half_samples)[order])
-    places: list[Places | None] = [None] * len(order)
-    for place, submission in enumerate(order):
-        best, worst = 1 + int(better[:, place].sum()), len(order) - int(better[place].sum())
-        places[submission] = Places(best, worst)
-    return [each for each in places if each is not None]
+    best, worst = 1 + better.sum(axis=0), len(order) - better.sum(axis=1)
+    return [Places(int(best[place]), int(worst[place])) for place in np.argsort(order)]
 
 
 def _better(scores: np.ndarray, halves: np.ndarray) -> np.ndarray:
