@@ -2,7 +2,6 @@
 
 import ast
 import runpy
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,16 +56,8 @@ def test_a_baseline_runs_from_its_defaults_and_repeats(file: Path, tiny: Track, 
     assert same_original == (file.stem in DETERMINISTIC)
 
 
-@pytest.fixture
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_baseline_works_on_colour_images_of_seven_classes_and_resnet18(
     file: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,11 +1,8 @@
 """The eight recipes of the 2023 challenge: schedules, formulas and choices, against what their authors published."""
 
-import importlib.util
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,20 +15,14 @@ from torch import Tensor, nn
 
 from harness import loaders, models
 from harness.loaders import Images
+from tests.baseline_module import BASELINES, load_baseline
 
-FILES = sorted((Path(__file__).parents[1] / "baselines").glob("challenge_*.py"))
+FILES = sorted(BASELINES.glob("challenge_*.py"))
 PLACES = [file.stem.split("_")[1] for file in FILES]
 N_CLASSES = 7
 N_RETAIN, N_FORGET, N_VAL = 41, 10, 20
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Such small networks are slower on several threads, much so beside other tests."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
@@ -47,15 +38,7 @@ def seed(value: int) -> None:
 
 def recipe(place: str, **constants: object) -> Any:
     """Return a baseline, such as `2nd`, as a module of its own, with some of its constants set."""
-    spec = importlib.util.spec_from_file_location(place, FILES[PLACES.index(place)])
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for name, value in constants.items():
-        assert hasattr(module, name)
-        setattr(module, name, value)
-    return module
+    return load_baseline(FILES[PLACES.index(place)].stem, **constants)
 
 
 def network() -> nn.Module:

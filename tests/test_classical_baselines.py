@@ -1,10 +1,8 @@
 """The classical baselines against closed forms, loops and direct solves, on models small enough for these."""
 
-import importlib.util
 import math
 import types
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,21 +12,9 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader, TensorDataset
 
-BASELINES = Path(__file__).parents[1] / "baselines"
+from tests.baseline_module import load_baseline
+
 Loader = DataLoader[Any]
-
-
-def load(name: str, **constants: Any) -> Any:
-    """Return a baseline as a fresh module, some of its constants set as `--set` does."""
-    spec = importlib.util.spec_from_file_location(f"baseline_{name}", BASELINES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for constant, value in constants.items():
-        assert hasattr(module, constant)
-        setattr(module, constant, value)
-    return module
 
 
 def examples(n: int, *, n_classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -75,7 +61,9 @@ def vector_of(net: nn.Module) -> Tensor:
 
 @pytest.mark.parametrize("build", [linear, convolutional])
 def test_inverse_hessian_product_equals_a_direct_solve(build: Callable[[], nn.Module]) -> None:
-    influence = load("influence_unlearning", DAMPING=0.01, N_ITERATIONS=200, TOLERANCE=1e-12, EXAMPLES_PER_PASS=7)
+    influence = load_baseline(
+        "influence_unlearning", DAMPING=0.01, N_ITERATIONS=200, TOLERANCE=1e-12, EXAMPLES_PER_PASS=7
+    )
     net, (images, labels) = build().double(), examples(30)
     images = images.double()
     vector = torch.randn(len(vector_of(net)), dtype=torch.float64)
@@ -100,7 +88,7 @@ def gauss_newton_matrix(net: nn.Module, images: Tensor) -> Tensor:
 
 
 def test_official_product_only_moves_along_the_first_gradient() -> None:
-    influence = load("influence_unlearning")
+    influence = load_baseline("influence_unlearning")
     net, (images, labels) = convolutional(), examples(30)
     vector = torch.randn(len(vector_of(net)))
     moved = influence.official_product(net, images, labels, vector) - vector
@@ -117,7 +105,7 @@ def test_influence_step_is_retraining_to_second_order() -> None:
         images = images.double()
         net, retrained = fit(images, labels), fit(images[3:], labels[3:])
         before = torch.linalg.norm(vector_of(net) - vector_of(retrained))
-        influence = load("influence_unlearning", DAMPING=PENALTY, N_ITERATIONS=200, TOLERANCE=1e-10)
+        influence = load_baseline("influence_unlearning", DAMPING=PENALTY, N_ITERATIONS=200, TOLERANCE=1e-10)
         retain, forget = loader(images[3:], labels[3:]), loader(images[:3], labels[:3])
         influence.unlearn(net, retain, forget, Unread())
         errors.append(float(torch.linalg.norm(vector_of(net) - vector_of(retrained))))
@@ -150,7 +138,7 @@ def fit(images: Tensor, labels: Tensor) -> nn.Module:
 
 
 def test_fisher_diagonal_equals_a_loop_over_examples_and_labels() -> None:
-    fisher = load("fisher_forgetting", LABELS="all", EXAMPLES_PER_PASS=8)
+    fisher = load_baseline("fisher_forgetting", LABELS="all", EXAMPLES_PER_PASS=8)
     net, (images, labels) = convolutional(), examples(21)
     expected = {name: torch.zeros_like(weights) for name, weights in net.named_parameters()}
     for image in images:
@@ -170,7 +158,7 @@ def test_labels_drawn_from_the_model_give_the_same_fisher_on_average() -> None:
     net, (images, labels) = linear(), examples(4000)
     weight = {}
     for kind in ("drawn", "all"):
-        diagonal = load("fisher_forgetting", LABELS=kind).fisher_diagonal(net, loader(images, labels))
+        diagonal = load_baseline("fisher_forgetting", LABELS=kind).fisher_diagonal(net, loader(images, labels))
         weight[kind] = diagonal["1.weight"]
     p = net(images).detach().softmax(dim=1)
     closed_form = ((p * (1 - p)).T @ images.flatten(1).square()) / len(images)
@@ -181,14 +169,16 @@ def test_labels_drawn_from_the_model_give_the_same_fisher_on_average() -> None:
 def test_square_of_a_mean_of_32_gradients_is_32_times_smaller() -> None:
     net, (images, labels) = linear(), examples(6400)
     single, grouped = (
-        load("fisher_forgetting", GROUP_SIZE=size).fisher_diagonal(net, loader(images, labels))["1.weight"].sum()
+        load_baseline("fisher_forgetting", GROUP_SIZE=size)
+        .fisher_diagonal(net, loader(images, labels))["1.weight"]
+        .sum()
         for size in (1, 32)
     )
     assert single / grouped == pytest.approx(32, rel=0.15)
 
 
 def test_groups_hold_every_example_once() -> None:
-    fisher = load("fisher_forgetting", GROUP_SIZE=32)
+    fisher = load_baseline("fisher_forgetting", GROUP_SIZE=32)
     images, labels = torch.arange(70.0).view(70, 1, 1, 1), torch.zeros(70)
     parts = list(fisher.groups(loader(images, labels), torch.device("cpu"), n_weights=10))
     assert sorted(torch.cat([part.flatten() for part in parts]).tolist()) == list(range(70))
@@ -209,7 +199,7 @@ def test_groups_hold_every_example_once() -> None:
 )
 def test_a_whole_class_is_told_by_the_labels(retain: list[int], forget: list[int], expected: int | None) -> None:
     sets = [loader(torch.zeros(len(labels), 1), torch.tensor(labels)) for labels in (retain, forget)]
-    assert load("fisher_forgetting").forgotten_class(*sets) == expected
+    assert load_baseline("fisher_forgetting").forgotten_class(*sets) == expected
 
 
 def test_fisher_clears_the_row_of_a_forgotten_class_and_no_other() -> None:
@@ -217,7 +207,7 @@ def test_fisher_clears_the_row_of_a_forgotten_class_and_no_other() -> None:
     whole = labels == 1
     for forget, cleared in ((whole, [1]), (torch.arange(60) < 20, [])):
         net = convolutional()
-        fisher = load("fisher_forgetting", ALPHA=0.0, FORGOTTEN_VARIANCE=0.0)
+        fisher = load_baseline("fisher_forgetting", ALPHA=0.0, FORGOTTEN_VARIANCE=0.0)
         before = vector_of(net)
         retain_loader, forget_loader = loader(images[~forget], labels[~forget]), loader(images[forget], labels[forget])
         fisher.unlearn(net, retain_loader, forget_loader, Unread())
@@ -228,7 +218,7 @@ def test_fisher_clears_the_row_of_a_forgotten_class_and_no_other() -> None:
 
 
 def test_fisher_leaves_pruned_weights_at_zero_and_out_of_the_mean() -> None:
-    fisher = load("fisher_forgetting", ALPHA=1e-3)
+    fisher = load_baseline("fisher_forgetting", ALPHA=1e-3)
     net, (images, labels) = convolutional(), examples(60)
     mask = torch.rand(net[0].weight.shape) < 0.3  # type: ignore[index]
     with torch.no_grad():
@@ -253,17 +243,17 @@ def test_l1_schedules_are_exact() -> None:
         "constant": [1.0] * 10,
     }
     for schedule, shares in expected.items():
-        assert load("l1_sparse", SCHEDULE=schedule, GAMMA=1.0).gammas() == pytest.approx(shares, abs=1e-12)
-    late = load("l1_sparse", GAMMA=1.0, EPOCHS=6, EPOCHS_WITHOUT_PENALTY=2).gammas()
+        assert load_baseline("l1_sparse", SCHEDULE=schedule, GAMMA=1.0).gammas() == pytest.approx(shares, abs=1e-12)
+    late = load_baseline("l1_sparse", GAMMA=1.0, EPOCHS=6, EPOCHS_WITHOUT_PENALTY=2).gammas()
     assert late == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0, 0.0])
-    assert load("l1_sparse", EPOCHS=3, EPOCHS_WITHOUT_PENALTY=3).gammas() == [0.0, 0.0, 0.0]
-    assert load("l1_sparse").SCHEDULE == "decaying"
+    assert load_baseline("l1_sparse", EPOCHS=3, EPOCHS_WITHOUT_PENALTY=3).gammas() == [0.0, 0.0, 0.0]
+    assert load_baseline("l1_sparse").SCHEDULE == "decaying"
     with pytest.raises(KeyError, match="shrinking"):
-        load("l1_sparse", SCHEDULE="shrinking").gammas()
+        load_baseline("l1_sparse", SCHEDULE="shrinking").gammas()
 
 
 def test_l1_gradient_is_that_of_the_norm_over_all_parameters() -> None:
-    l1 = load("l1_sparse")
+    l1 = load_baseline("l1_sparse")
     net, (images, labels) = convolutional(), examples(16)
     norm = torch.stack([weights.abs().sum() for weights in net.parameters()]).sum()
     expected = torch.autograd.grad(cross_entropy(net(images), labels) + 0.3 * norm, list(net.parameters()))
@@ -287,7 +277,7 @@ def test_l1_without_penalty_is_fine_tuning_and_with_it_shrinks_the_weights() -> 
     for gamma in (0.0, 0.1):
         net = convolutional()
         torch.manual_seed(1)
-        load("l1_sparse", GAMMA=gamma).unlearn(net, loader(images, labels), Unread(), Unread())
+        load_baseline("l1_sparse", GAMMA=gamma).unlearn(net, loader(images, labels), Unread(), Unread())
         assert torch.equal(vector_of(net), vector_of(plain)) == (gamma == 0)
         norms.append(float(vector_of(net).abs().sum()))
     assert norms[1] < 0.9 * norms[0]
@@ -298,16 +288,16 @@ def test_l1_without_penalty_is_fine_tuning_and_with_it_shrinks_the_weights() -> 
 
 def test_random_labels_are_uniform_and_leave_out_the_true_one_on_request() -> None:
     true_labels = torch.arange(6000) % 5
-    drawn = load("random_labels").draw_labels(true_labels, 5)
+    drawn = load_baseline("random_labels").draw_labels(true_labels, 5)
     assert float((drawn == true_labels).float().mean()) == pytest.approx(1 / 5, abs=0.03)
-    others = load("random_labels", EXCLUDE_TRUE_LABEL=True).draw_labels(true_labels, 5)
+    others = load_baseline("random_labels", EXCLUDE_TRUE_LABEL=True).draw_labels(true_labels, 5)
     assert not (others == true_labels).any()
     for labels, counts in ((drawn, [1200] * 5), (others, [1200] * 5)):
         assert labels.bincount(minlength=5).tolist() == pytest.approx(counts, rel=0.15)
 
 
 def test_random_labels_are_drawn_anew_each_epoch_and_never_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    method = load("random_labels", EPOCHS=3)
+    method = load_baseline("random_labels", EPOCHS=3)
     drawn: list[Tensor] = []
     draw = method.draw_labels
 
@@ -336,7 +326,7 @@ def test_gradient_ascent_raises_the_forget_loss_and_keeps_the_statistics() -> No
     net, (images, labels) = convolutional(), examples(40)
     before = cross_entropy(net(images), labels)
     buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
-    load("gradient_ascent", LEARNING_RATE=0.01).unlearn(net, Unread(), loader(images, labels), Unread())
+    load_baseline("gradient_ascent", LEARNING_RATE=0.01).unlearn(net, Unread(), loader(images, labels), Unread())
     assert cross_entropy(net(images), labels) > before
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in net.named_buffers())
 
@@ -354,7 +344,7 @@ def test_negative_gradient_is_fine_tuning_at_one_and_forgets_below() -> None:
     losses = []
     for weight in (1.0, 0.5):
         net = linear()
-        load("negative_gradient", RETAIN_WEIGHT=weight).unlearn(net, retain, forget, Unread())
+        load_baseline("negative_gradient", RETAIN_WEIGHT=weight).unlearn(net, retain, forget, Unread())
         if weight == 1.0:
             torch.testing.assert_close(vector_of(net), vector_of(plain))
         losses.append(cross_entropy(net(images[:20]), labels[:20]).item())
@@ -367,14 +357,14 @@ def test_a_last_batch_of_one_example_is_no_error(name: str) -> None:
     images, labels = examples(60)
     retain, forget = loader(images[27:], labels[27:]), loader(images[:17], labels[:17])  # 2 x 16 + 1, 16 + 1
     net = convolutional()
-    load(name, EPOCHS=1, **constants).unlearn(net, retain, forget, Unread())
+    load_baseline(name, EPOCHS=1, **constants).unlearn(net, retain, forget, Unread())
     assert torch.isfinite(vector_of(net)).all()
 
 
 def test_fine_tuning_for_no_epochs_changes_nothing() -> None:
     net, (images, labels) = convolutional(), examples(20)
     before = vector_of(net)
-    load("l1_sparse", EPOCHS=0).unlearn(net, loader(images, labels), Unread(), Unread())
+    load_baseline("l1_sparse", EPOCHS=0).unlearn(net, loader(images, labels), Unread(), Unread())
     assert torch.equal(vector_of(net), before)
 
 
@@ -383,7 +373,7 @@ def test_fine_tuning_for_no_epochs_changes_nothing() -> None:
 
 def test_retraining_fits_a_whole_schedule_into_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNLEARN_TIME_LIMIT_SECONDS", "10.0")
-    retrain = load("retrain_within_budget", STARTED=0.0, BUDGET=0.8)
+    retrain = load_baseline("retrain_within_budget", STARTED=0.0, BUDGET=0.8)
     clock = types.SimpleNamespace(now=0.0)
     rates: list[float] = []
 
@@ -403,7 +393,7 @@ def test_retraining_fits_a_whole_schedule_into_the_budget(monkeypatch: pytest.Mo
 def test_retraining_stops_at_the_deadline_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = examples(200)
     monkeypatch.setenv("UNLEARN_TIME_LIMIT_SECONDS", "0.5")
-    retrain = load("retrain_within_budget", EPOCHS=10**6)
+    retrain = load_baseline("retrain_within_budget", EPOCHS=10**6)
     retrain.unlearn(convolutional(), loader(images, labels, batch_size=2), Unread(), Unread())
     assert retrain.time.monotonic() - retrain.STARTED < 0.5
 
@@ -413,6 +403,6 @@ def test_retraining_stops_at_the_deadline_and_keeps_nothing(monkeypatch: pytest.
         net = convolutional()
         vector_to_parameters(scale * vector_of(net), net.parameters())
         torch.manual_seed(3)
-        load("retrain_within_budget", EPOCHS=2).unlearn(net, loader(images, labels), Unread(), Unread())
+        load_baseline("retrain_within_budget", EPOCHS=2).unlearn(net, loader(images, labels), Unread(), Unread())
         results.append(torch.cat([vector_of(net), *(buffer.flatten() for buffer in net.buffers())]))
     assert torch.equal(*results)

@@ -1,6 +1,5 @@
 """Pruned originals: as sparse as declared within one weight, trained under a mask that holds; retrained ones too."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,7 @@ from harness.declaration import Pruning, Training, read_declaration
 
 RECIPE = Training(epochs=3, batch_size=8, learning_rate=0.05)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def build() -> nn.Module:

@@ -1,8 +1,5 @@
 """Prune, then unlearn; and SCRUB, SSD and SalUn: what each method promises, on nets of a few weights."""
 
-import importlib.util
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,19 +8,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from harness import models
+from tests.baseline_module import load_baseline
 
-BASELINES = Path(__file__).parents[1] / "baselines"
 METHODS = ("omp", "synflow", "imp", "random")
 UNLEARNERS = ("finetune", "gradient_ascent", "l1", "fisher")
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Such small networks are slower on several threads, much so beside other tests."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
@@ -31,23 +21,10 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-def load(name: str, **constants: object) -> Any:
-    """Return a baseline as a module, with some of its constants replaced."""
-    spec = importlib.util.spec_from_file_location(name, BASELINES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for constant, value in constants.items():
-        assert hasattr(module, constant)
-        setattr(module, constant, value)
-    return module
-
-
 def pruner(method: str, **constants: object) -> Any:
     if method == "synflow":
         constants = {"ITERATIONS": 20} | constants
-    return load(f"prune_{method}_then_unlearn", **constants)
+    return load_baseline(f"prune_{method}_then_unlearn", **constants)
 
 
 def small_net(n_classes: int = 7, width: int = 4) -> Any:
@@ -198,7 +175,7 @@ def test_noise_is_the_larger_the_less_the_retain_set_depends_on_a_weight() -> No
 
 
 def test_scrubs_losses_are_the_papers() -> None:
-    module = load("scrub", ALPHA=0.5, GAMMA=2.0, TEMPERATURE=3.0)
+    module = load_baseline("scrub", ALPHA=0.5, GAMMA=2.0, TEMPERATURE=3.0)
     student, teacher, labels = torch.randn(5, 4), torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
     p, q = (teacher / 3).softmax(1), (student / 3).softmax(1)
     divergence = 9 * float((p * (p / q).log()).sum(1).mean())
@@ -213,7 +190,7 @@ def test_scrubs_losses_are_the_papers() -> None:
 def test_scrubs_max_steps_move_the_student_from_its_teacher_on_the_forget_set() -> None:
     def divergence(max_epochs: int) -> float:
         torch.manual_seed(0)
-        module = load("scrub", LEARNING_RATE=0.01, EPOCHS=2, MAX_EPOCHS=max_epochs)
+        module = load_baseline("scrub", LEARNING_RATE=0.01, EPOCHS=2, MAX_EPOCHS=max_epochs)
         net, forget = small_net(), examples(16)
         images = forget.dataset.tensors[0]
         before = net(images).detach()
@@ -226,7 +203,7 @@ def test_scrubs_max_steps_move_the_student_from_its_teacher_on_the_forget_set() 
 
 
 def test_ssd_dampens_weights_that_matter_more_to_the_forget_set_and_no_others() -> None:
-    module = load("selective_synaptic_dampening", SELECTION=2.0, DAMPENING=1.0)
+    module = load_baseline("selective_synaptic_dampening", SELECTION=2.0, DAMPENING=1.0)
     reference = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0])
     forget = torch.tensor([1.9, 2.5, 10.0, 0.0, 1.0])
     assert module.factors(reference, forget).tolist() == pytest.approx([1, 0.4, 0.1, 1, 0])
@@ -236,7 +213,7 @@ def test_ssd_dampens_weights_that_matter_more_to_the_forget_set_and_no_others() 
 
 @pytest.mark.parametrize(("of", "groups"), [("examples", 20), ("batches", 3)])
 def test_ssd_squares_the_gradients_of_single_examples_or_of_batches(of: str, groups: int) -> None:
-    module, net = load("selective_synaptic_dampening", GRADIENTS_OF=of), small_net()
+    module, net = load_baseline("selective_synaptic_dampening", GRADIENTS_OF=of), small_net()
     loader = DataLoader(examples(20).dataset, batch_size=8)
     sums, count = module.squared_gradients(net, loader)
     parts = loader if of == "batches" else DataLoader(loader.dataset, batch_size=1)
@@ -252,7 +229,7 @@ def test_compared_with_all_data_a_large_forget_set_can_select_no_weight() -> Non
     def moved(compared_with: str) -> bool:
         net = small_net()
         before = [weight.clone() for weight in net.parameters()]
-        module = load("selective_synaptic_dampening", SELECTION=5.0, COMPARED_WITH=compared_with)
+        module = load_baseline("selective_synaptic_dampening", SELECTION=5.0, COMPARED_WITH=compared_with)
         images, labels = examples(60).dataset.tensors
         retain, forget = TensorDataset(images[:40], labels[:40] * 0), TensorDataset(images[40:], labels[40:] * 0 + 1)
         module.unlearn(net, DataLoader(retain, batch_size=8), DataLoader(forget, batch_size=8), None)
@@ -267,7 +244,7 @@ def test_compared_with_all_data_a_large_forget_set_can_select_no_weight() -> Non
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
 def test_saluns_mask_holds_its_share_of_the_weights_those_with_the_largest_gradients(share: float) -> None:
-    module, net, forget = load("salun", MASK_SHARE=share), small_net(), examples(20)
+    module, net, forget = load_baseline("salun", MASK_SHARE=share), small_net(), examples(20)
     masks = torch.cat([mask.flatten() for mask in module.saliency_masks(net, forget)])
     images, labels = forget.dataset.tensors
     gradients = torch.autograd.grad(nn.functional.cross_entropy(net(images), labels), list(net.parameters()))
@@ -277,7 +254,7 @@ def test_saluns_mask_holds_its_share_of_the_weights_those_with_the_largest_gradi
 
 
 def test_salun_changes_the_weights_of_its_mask_and_no_others() -> None:
-    module, net, forget = load("salun", EPOCHS=1), small_net(), examples(20)
+    module, net, forget = load_baseline("salun", EPOCHS=1), small_net(), examples(20)
     before = [weight.clone() for weight in net.parameters()]
     masks = module.saliency_masks(net, forget)
     module.unlearn(net, examples(40), forget, None)
@@ -287,7 +264,7 @@ def test_salun_changes_the_weights_of_its_mask_and_no_others() -> None:
 
 
 def test_random_labels_are_drawn_from_all_classes_or_all_but_the_true_one() -> None:
-    module, labels = load("salun"), torch.arange(7000) % 7
+    module, labels = load_baseline("salun"), torch.arange(7000) % 7
     drawn = module.random_labels(labels, 7)
     assert float((drawn == labels).float().mean()) == pytest.approx(1 / 7, abs=0.02)
     assert set(drawn.tolist()) == set(range(7))

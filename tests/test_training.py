@@ -1,7 +1,7 @@
 """Trainings, stacked and alone, and the architectures they train."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,7 @@ from harness.declaration import Training
 
 RECIPE = Training(epochs=2, batch_size=8, learning_rate=0.05)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Such small networks are slower on several threads, much so beside other tests."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def build() -> nn.Module:
