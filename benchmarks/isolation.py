@@ -116,7 +116,7 @@ def _launcher(track: Track, level: str) -> Launcher:
         device="cpu",
         log_kb=track.declaration.limits.log_kb,
         isolation=level,
-        quota=Quota(memory_mb=1024, processes=100, scratch_mb=256),
+        quota=Quota(memory_mb=1024, processes=100, scratch_mb=256, threads=1),
     )
 
 

@@ -104,7 +104,7 @@ def make_runs(
         device=conditions.device,
         log_kb=limits.log_kb,
         isolation=conditions.isolation.level,
-        quota=Quota(limits.memory_mb, limits.processes, limits.scratch_mb),
+        quota=Quota(limits.memory_mb, limits.processes, limits.scratch_mb, conditions.threads),
         fork=conditions.fork,
     )
     stage = _Stage(submission, track, conditions, conditions.limit, processes, Meter(track), swap_forget_set)

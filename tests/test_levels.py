@@ -155,7 +155,7 @@ found = look()
 levels = {{}}
 for level in sys.argv[1:]:
     launcher = launch.launcher(pathlib.Path({str(folder / "public")!r}), public_hash="x", device="cpu", log_kb=64,
-                               isolation=level, quota=Quota(512, 60, 32))
+                               isolation=level, quota=Quota(512, 60, 32, 1))
     finished = execute(launcher, source={FACTS!r}, filename="foo.py", original=0,
                        seeds=dict(torch=1, numpy=2, random=3), device="cpu", threads=1, limit_seconds=20.0,
                        n_values={Meter(tiny).n_values})

@@ -30,7 +30,7 @@ def _remedy(layer: str) -> str:
         return "boot Linux 6.12 or later with landlock among lsm=; the levels with namespaces do without"
     if layer == "seccomp":
         return "use x86-64 or aarch64, and a kernel with CONFIG_SECCOMP_FILTER"
-    if layer == "cgroup" and not is_root():
+    if layer in ("cgroup", "processor quota") and not is_root():
         return "run it as root, best in a virtual machine of its own"
     if is_root():
         return f"in a container: {CONTAINER_FLAGS}"

@@ -13,8 +13,10 @@ from collections.abc import Callable
 
 import pytest
 
+from harness.runner import isolation
 from harness.runner.isolation import LEVELS
 from harness.runner.outcome import Outcome
+from harness.runner.sandbox import cgroup
 from tests.attacks.attempts import THROUGH, Attacks, Attempt, Found, at_each_level, submission_of
 from tests.attacks.inside import in_child
 
@@ -63,6 +65,33 @@ def test_processes_and_threads_are_limited(make: Make, attempt: Attempt, level: 
         assert made == PROCESSES + 20
     else:
         assert 5 <= made < PROCESSES
+
+
+# ---- processors -----------------------------------------------------------------------------------------------------
+
+
+def compute_in_many_processes(count: int, seconds: float) -> float:
+    """Return how many processors they took on average."""
+    started = time.monotonic()
+    for _ in range(count):
+        if os.fork() == 0:
+            while time.monotonic() < started + seconds:
+                pass
+            os._exit(0)
+    for _ in range(count):
+        os.wait()
+    used = os.times()
+    return (used.children_user + used.children_system) / (time.monotonic() - started)
+
+
+@pytest.mark.parametrize("level", ["full", "none"])
+def test_a_run_takes_no_more_processors_than_its_quota(make: Make, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of one, instead of what its threads take: a machine that is busy could not tell them from more."""
+    if level == "full" and (reason := isolation.look().layers["processor quota"]) is not None:
+        pytest.skip(f"this machine has no processor quota: {reason}")
+    monkeypatch.setattr(cgroup, "CORES_BESIDE", 0.1 - 1)
+    taken = make(compute_in_many_processes, level=level, count=16, seconds=2.0).value
+    assert taken < 0.2 if level == "full" else taken > 0.2
 
 
 # ---- memory: half as much again as allowed, given back at once -----------------------------------------------------

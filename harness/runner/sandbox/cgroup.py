@@ -1,4 +1,4 @@
-"""A cgroup per run: limits on the memory and the processes of all of it together, of either version. Trusted side.
+"""A cgroup per run: limits on its memory, processes and processor time as a whole, of either version. Trusted side.
 
 Each harness process makes a folder of its own in its own cgroup, and holds a lock on it as long as it lives; the runs'
 cgroups are below. Folders whose lock is free belong to a dead harness and are removed by the next one.
@@ -18,12 +18,15 @@ __all__ = ["PREFIX", "Cgroup", "Cgroups", "Hierarchy", "find_hierarchies"]
 
 PREFIX = "unlearning-harness-"
 CONTROLLERS = ("memory", "pids")
+OPTIONAL = "cpu"  # without it a run can take processors that are idle, or another run's
+CORES_BESIDE = 0.25  # for what runs beside a run's threads, such as those that wait for a loader's workers
+PERIOD_MICROSECONDS = 100_000
 REMOVE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """Where this process's own cgroup is, and which of CONTROLLERS it controls there."""
+    """Where this process's own cgroup is, and which controllers are used there."""
 
     version: int
     folder: Path
@@ -31,7 +34,10 @@ class Hierarchy:
 
 
 def find_hierarchies() -> list[Hierarchy]:
-    """Return the hierarchies that offer memory and pids to this process. Raises OSError if one of them is missing."""
+    """Return the hierarchies that offer memory and pids to this process, and processor time if one does.
+
+    Raises OSError if one of the former is missing.
+    """
     mounts = _mounts()
     found = []
     unified = None
@@ -39,16 +45,17 @@ def find_hierarchies() -> list[Hierarchy]:
         _, names, path = line.split(":", 2)
         if not names:
             unified = path
-        usable = set(names.split(",")) & set(CONTROLLERS) & mounts.keys()
+        usable = set(names.split(",")) & {*CONTROLLERS, OPTIONAL} & mounts.keys()
         found += [Hierarchy(1, mounts[name].own(path), (name,)) for name in sorted(usable)]
-    missing = [name for name in CONTROLLERS if not any(name in one.controllers for one in found)]
+    found = [one for one in found if one.controllers != (OPTIONAL,) or os.access(one.folder, os.W_OK)]
+    missing = {*CONTROLLERS, OPTIONAL} - {name for one in found for name in one.controllers}
     if missing and unified is not None and "cgroup2" in mounts:
         folder = mounts["cgroup2"].own(unified)
-        offered = (folder / "cgroup.controllers").read_text().split()
-        found.append(Hierarchy(2, folder, tuple(name for name in missing if name in offered)))
-        missing = [name for name in missing if name not in offered]
-    if missing:
-        raise OSError(f"no cgroup controls {' and '.join(missing)} here")
+        offered = sorted(missing & set((folder / "cgroup.controllers").read_text().split()))
+        found += [Hierarchy(2, folder, tuple(offered))] if offered else []
+        missing -= set(offered)
+    if lacking := sorted(missing - {OPTIONAL}):
+        raise OSError(f"no cgroup controls {' and '.join(lacking)} here")
     return found
 
 
@@ -101,8 +108,9 @@ class Cgroups:
             self.close()
             raise
 
-    def create(self, *, memory_bytes: int, processes: int) -> "Cgroup":
-        """Return a new cgroup without processes. Raises OSError."""
+    def create(self, *, memory_bytes: int, processes: int, threads: int) -> "Cgroup":
+        """Return a new cgroup without processes, for as much processor time as so many threads take. Raises OSError."""
+        quota = round((threads + CORES_BESIDE) * PERIOD_MICROSECONDS)
         name = f"run-{next(self._numbers)}"
         folders = {}
         for hierarchy, own in zip(self._hierarchies, self._folders, strict=True):
@@ -110,7 +118,7 @@ class Cgroups:
             folder.mkdir()
             for controller in hierarchy.controllers:
                 folders[controller] = folder
-                limits = _limits(hierarchy.version, controller, memory_bytes=memory_bytes, processes=processes)
+                limits = _limits(hierarchy.version, controller, memory_bytes, processes, quota)
                 for file, value in limits.items():
                     _write(folder / file, value)
         return Cgroup(folders)
@@ -137,6 +145,11 @@ class Cgroup:
             if str(pid) not in (folder / "cgroup.procs").read_text().split():
                 raise OSError(f"process {pid} is not in {folder}")
 
+    @property
+    def limits_processor_time(self) -> bool:
+        """Whether it does: that controller may be missing."""
+        return OPTIONAL in self._folders
+
     def oom_kills(self) -> int:
         """Return how many processes were killed for memory: the first of a run may live on and look fine."""
         folder = self._folders["memory"]
@@ -150,10 +163,17 @@ class Cgroup:
             _remove(folder)
 
 
-def _limits(version: int, controller: str, *, memory_bytes: int, processes: int) -> dict[str, str]:
-    """Return what to write into the files of a cgroup; names that start with `?` may be missing."""
+def _limits(version: int, controller: str, memory_bytes: int, processes: int, quota: int) -> dict[str, str]:
+    """Return what to write into the files of a cgroup; names that start with `?` may be missing.
+
+    quota: of processor time in a period, in microseconds.
+    """
     if controller == "pids":
         return {"pids.max": str(processes)}
+    if controller == OPTIONAL and version == 1:
+        return {"cpu.cfs_period_us": str(PERIOD_MICROSECONDS), "cpu.cfs_quota_us": str(quota)}
+    if controller == OPTIONAL:
+        return {"cpu.max": f"{quota} {PERIOD_MICROSECONDS}"}
     if version == 1:
         return {"memory.limit_in_bytes": str(memory_bytes), "?memory.swappiness": "0"}
     return {"memory.max": str(memory_bytes), "?memory.swap.max": "0", "memory.oom.group": "1"}

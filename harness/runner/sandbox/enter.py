@@ -41,9 +41,10 @@ def _restrict_files(plan: Plan, scratch: str) -> None:
     """Put Landlock on. With a root of its own around a run it is the second line, and may be missing."""
     if landlock.abi() == 0 and plan.has_namespaces:
         return
-    readable = ["/"] if plan.has_namespaces else ["/proc", *_existing(*mounts.SYSTEM, *plan.packages)]
+    programs = _existing(*mounts.SYSTEM, *plan.packages)
     landlock.restrict(
-        readable=readable,
+        programs=programs,
+        readable=["/" if plan.has_namespaces else "/proc"],
         writable=mounts.WRITABLE if plan.has_namespaces else [scratch, mounts.SHARED_MEMORY],
         devices=(*mounts.DEVICES, *plan.devices),
         rewritable=["/proc"] if plan.gpu else [],  # CUDA names its threads there

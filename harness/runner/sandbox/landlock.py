@@ -23,7 +23,7 @@ NETWORK_RIGHTS = 0b11  # bind and connect by TCP, from ABI 4 on
 SCOPES = 0b11  # abstract unix sockets and signals of others, from ABI 6 on
 SIGNAL_SCOPE_ABI = 6
 
-READ = EXECUTE | READ_FILE | READ_DIR
+READ = READ_FILE | READ_DIR
 DEVICE = READ_FILE | WRITE_FILE | IOCTL_DEV
 FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV  # what a rule on anything but a folder may hold
 
@@ -37,11 +37,17 @@ def abi() -> int:
 
 
 def restrict(
-    *, readable: Iterable[str], writable: Iterable[str], devices: Iterable[str], rewritable: Iterable[str]
+    *,
+    programs: Iterable[str],
+    readable: Iterable[str],
+    writable: Iterable[str],
+    devices: Iterable[str],
+    rewritable: Iterable[str],
 ) -> None:
-    """Leave this process reading and executing below `readable`, and all but devices and programs below `writable`.
+    """Leave this process reading and executing below `programs`, and all but devices and programs below `writable`.
 
-    devices: to be read, written and controlled. rewritable: folders whose files may be written but not made.
+    readable: to be read only. devices: to be read, written and controlled. rewritable: folders whose files may be read
+    and written but not made.
     Needs no-new-privileges. Raises OSError.
     """
     version = abi()
@@ -52,6 +58,7 @@ def restrict(
     ruleset = syscall(SYS_CREATE_RULESET, ctypes.byref(content), size, 0)
     all_but_devices_and_programs = handled & ~(MAKE_CHAR | MAKE_BLOCK | IOCTL_DEV | EXECUTE)
     for paths, rights in (
+        (programs, READ | EXECUTE),
         (readable, READ),
         (writable, all_but_devices_and_programs),
         (devices, DEVICE),

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.runner.sandbox.plan import CACHE, SCRATCH, Plan
 from harness.runner.sandbox.syscalls import mount, mount_setattr, pivot_root, umount2
 
-__all__ = ["DEVICES", "WRITABLE", "enter_new_root", "unexpected_mounts"]
+__all__ = ["DEVICES", "SYSTEM", "WRITABLE", "enter_new_root", "unexpected_mounts"]
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 0x1, 0x2, 0x4, 0x8, 0x20
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.runner.sandbox.plan import Plan
 
 SECONDS = 5  # after which an attempt counts as failed
-QUOTA = {"memory_mb": 256, "processes": 20, "scratch_mb": 16}
+QUOTA = {"memory_mb": 256, "processes": 20, "scratch_mb": 16, "threads": 1}
 READY, FAILED = b"ready", b"failed: "
 
 
@@ -74,6 +74,7 @@ def _layers() -> dict[str, Callable[[], None]]:
         **users,
         **{name: partial(syscalls.unshare, flag | in_user_namespace) for name, flag in namespaces.items()},
         "cgroup": _make_cgroup,
+        "processor quota": partial(_make_cgroup, with_quota=True),
         "Landlock": _has_landlock,
         "seccomp": _filter_calls,
     }
@@ -94,12 +95,14 @@ def _take_user_namespace() -> None:
     move_to_own_pid_namespace()
 
 
-def _make_cgroup() -> None:
+def _make_cgroup(*, with_quota: bool = False) -> None:
     from harness.runner.sandbox.cgroup import Cgroups
 
     cgroups = Cgroups()
     try:
-        cgroup = cgroups.create(memory_bytes=QUOTA["memory_mb"] << 20, processes=QUOTA["processes"])
+        cgroup = cgroups.create(memory_bytes=QUOTA["memory_mb"] << 20, processes=QUOTA["processes"], threads=1)
+        if with_quota and not cgroup.limits_processor_time:
+            raise OSError("no cgroup controls cpu here")
         child = os.fork()
         if child == 0:
             signal.pause()

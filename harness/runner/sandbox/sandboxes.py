@@ -26,6 +26,7 @@ class Quota:
     memory_mb: int
     processes: int  # threads count as well
     scratch_mb: int
+    threads: int  # that compute at once
 
 
 class Sandbox:
@@ -95,7 +96,9 @@ class Sandboxes:
         )
         cgroup = None
         if self._cgroups is not None:
-            cgroup = self._cgroups.create(memory_bytes=plan.memory_bytes, processes=plan.processes)
+            cgroup = self._cgroups.create(
+                memory_bytes=plan.memory_bytes, processes=plan.processes, threads=self.quota.threads
+            )
         return Sandbox(plan, SCRATCH if plan.has_namespaces else _scratch(plan.user), cgroup)
 
     def close(self) -> None:
