@@ -11,7 +11,6 @@ The source may draw the true label, with probability 1 / number of classes; EXCL
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
 EPOCHS = 10  # counted in steps over the retain set
 LEARNING_RATE = 0.01  # constant
@@ -22,7 +21,6 @@ EXCLUDE_TRUE_LABEL = False
 
 def unlearn(net, retain_loader, forget_loader, val_loader):
     """Train on the retain set and the relabelled forget set."""
-    device = next(net.parameters()).device
     n_classes = count_classes(net, forget_loader)
     batches = relabelled_batches(retain_loader, forget_loader, n_classes)
     optimizer = torch.optim.SGD(net.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
@@ -31,18 +29,26 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
         if len(labels) == 1:  # BatchNorm cannot train on a single example
             continue
         optimizer.zero_grad()
-        nn.functional.cross_entropy(net(images.to(device)), labels.to(device)).backward()
+        nn.functional.cross_entropy(net(images), labels).backward()
         optimizer.step()
     return net.eval()
 
 
 def relabelled_batches(retain_loader, forget_loader, n_classes):
     """Yield shuffled batches of both sets, again and again, each time with new labels for the forget set."""
-    retain, forget = retain_loader.dataset, forget_loader.dataset
-    true_labels = torch.tensor([int(forget[index][1]) for index in range(len(forget))])
+    retain_images, retain_labels = everything(retain_loader)
+    forget_images, true_labels = everything(forget_loader)
+    images = torch.cat([retain_images, forget_images])
     while True:
-        examples = Relabelled(retain, forget, draw_labels(true_labels, n_classes))
-        yield from DataLoader(examples, batch_size=retain_loader.batch_size, shuffle=True)
+        labels = torch.cat([retain_labels, draw_labels(true_labels, n_classes)])
+        for chosen in torch.randperm(len(images)).to(images.device).split(retain_loader.batch_size):
+            yield images[chosen], labels[chosen]
+
+
+def everything(loader):
+    """Return all examples of a loader as two tensors: images (n, channels, height, width) and labels (n,)."""
+    images, labels = zip(*loader, strict=True)
+    return torch.cat(images), torch.cat(labels)
 
 
 def count_classes(net, loader):
@@ -55,24 +61,5 @@ def count_classes(net, loader):
 def draw_labels(true_labels, n_classes):
     """Return random labels (n,), uniform over all classes or over all but the true one."""
     if EXCLUDE_TRUE_LABEL:
-        return (true_labels + torch.randint(1, n_classes, true_labels.shape)) % n_classes
-    return torch.randint(n_classes, true_labels.shape)
-
-
-class Relabelled(Dataset):
-    """The retain examples as they are, then the forget examples under other labels (n_forget,)."""
-
-    def __init__(self, retain, forget, labels):
-        self.retain = retain
-        self.forget = forget
-        self.labels = labels.tolist()
-
-    def __len__(self):
-        return len(self.retain) + len(self.forget)
-
-    def __getitem__(self, index):
-        if index < len(self.retain):
-            image, label = self.retain[index]
-            return image, int(label)
-        index -= len(self.retain)
-        return self.forget[index][0], self.labels[index]
+        return (true_labels + torch.randint(1, n_classes, true_labels.shape, device=true_labels.device)) % n_classes
+    return torch.randint(n_classes, true_labels.shape, device=true_labels.device)

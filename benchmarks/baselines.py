@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from data_prep import catalogue
 from data_prep.calibration import calibrate
 from harness.environment import environment, home
-from harness.evaluate import evaluate
+from harness.evaluate import Evaluation, evaluate
 from harness.reference import load_reference
 from harness.report.summary import summary
 from harness.results import Conditions, Limit, Results
 from harness.runner.device import default_jobs, resolve
 from harness.runner.isolation import choose
+from harness.scoring.official import logit_scaled_confidence
 from harness.storage import write_bytes, write_json
 from harness.submission import read_submission
 from harness.track import Track
@@ -29,6 +31,10 @@ from harness.track import Track
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "baselines" / "README.md"
 BEGIN, END = "<!-- table: made by benchmarks/baselines.py -->", "<!-- end of table -->"
+BESIDE = (
+    "shift: how far confidences on the forget set lie above those of retrained models, in standard deviations of the "
+    "latter; spread: ratio of the standard deviations between models; both are medians over the forget examples."
+)
 METRICS = {"ua": "UA", "mia_efficacy": "MIA-Efficacy", "ra": "RA", "ta": "TA"}
 
 
@@ -74,7 +80,8 @@ def conditions_on(track: Track, device: str) -> Conditions:
 def evaluated(file: Path, track: Track, conditions: Conditions) -> dict[str, Any]:
     """Return the row of one file."""
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb)
-    result = summary(evaluate(submission, track, conditions, runs=track.declaration.evaluation.runs, home=home()))
+    evaluation = evaluate(submission, track, conditions, runs=track.declaration.evaluation.runs, home=home())
+    result = summary(evaluation)
     if result["score"] is None:
         return {"outcome": result["outcome"]}
     kept = ("outcome", "score", "score_interval", "calibrated_score", "calibrated_interval", "forgetting_quality")
@@ -84,8 +91,28 @@ def evaluated(file: Path, track: Track, conditions: Conditions) -> dict[str, Any
         **{name: {"mean": metric["mean"], "sd": metric["sd"]} for name, metric in metrics.items()},
         "retrained": {name: metric["retrained_mean"] for name, metric in metrics.items()},
         "disparity_average": result["full_stack"]["disparity_average"],
+        **beside_retrained(evaluation),
         "fraction_of_training": result["seconds"]["fraction_of_training"],
         "alarms": [alarm["name"] for alarm in result["alarms"] or ()],
+    }
+
+
+def beside_retrained(evaluation: Evaluation) -> dict[str, float]:
+    """Return how confidences on the forget set lie beside those of retrained models, medians over the examples.
+
+    shift: distance of the means, in standard deviations of the retrained models; positive where the example is known
+    too well. spread: ratio of the standard deviations between models.
+    """
+    n = len(evaluation.runs)
+    labels = evaluation.track.examples("forget").labels
+    retrained, unlearned = (
+        logit_scaled_confidence(models.forget_logits.reshape(n * len(labels), -1), np.tile(labels, n)).reshape(n, -1)
+        for models in (evaluation.track.retrained("scoring")[:n], evaluation.records)
+    )
+    deviation = retrained.std(axis=0)
+    return {
+        "shift": float(np.median((unlearned.mean(axis=0) - retrained.mean(axis=0)) / deviation)),
+        "spread": float(np.median(unlearned.std(axis=0) / deviation)),
     }
 
 
@@ -102,23 +129,23 @@ def table(found: dict[str, Any]) -> str:
     rows: dict[str, Any] = found["rows"]
     ordered = sorted(rows, key=lambda name: -(rows[name].get("calibrated_score") or 0))
     head = ["file", "calibrated score", "official score", "forgetting quality", "retain ratio", "test ratio"]
-    head += [*METRICS.values(), "disparity", "time"]
+    head += [*METRICS.values(), "disparity", "shift", "spread", "time"]
     lines = [" | ".join(head), " | ".join(["---"] * len(head))]
     lines += [" | ".join(cells(name, rows[name])) for name in ordered]
     share = f"time is the share of one training ({found['training_seconds']:.1f} s alone), of which 10 % are allowed"
     machine = f"{found['machine']}, torch {found['torch']}, device {found['device']}"
     note = f"N = {found['runs']} runs; ± is half of a 95 % interval; UA, MIA-Efficacy, RA, TA in percent; {share}."
-    return "\n".join(f"| {line} |" for line in lines) + f"\n\n{note} {machine}.\n"
+    return "\n".join(f"| {line} |" for line in lines) + f"\n\n{note} {BESIDE} {machine}.\n"
 
 
 def cells(name: str, row: dict[str, Any]) -> list[str]:
     """Return the cells of one row."""
     if row.get("score") is None:
-        return [f"`{name}.py`", row.get("outcome", "withheld"), *[""] * 10]
+        return [f"`{name}.py`", row.get("outcome", "withheld"), *[""] * 12]
     if name == "retrained":
         metrics = [f"{row[metric]:.1f}" for metric in METRICS]
         official = with_reach(row["score"], row["score_interval"], 3)
-        return ["retrained models", "1 by definition", official, "", "", "", *metrics, "0", "100 %"]
+        return ["retrained models", "1 by definition", official, "", "", "", *metrics, "0", "0", "1", "100 %"]
     return [
         f"`{name}.py`",
         with_reach(row["calibrated_score"], row["calibrated_interval"], 2),
@@ -126,6 +153,8 @@ def cells(name: str, row: dict[str, Any]) -> list[str]:
         *(f"{row[ratio]:.3f}" for ratio in ("forgetting_quality", "retain_ratio", "test_ratio")),
         *(f"{row[metric]['mean']:.1f}" for metric in METRICS),
         f"{row['disparity_average']:.2f}",
+        f"{row['shift']:+.1f}",
+        f"{row['spread']:.2f}",
         f"{row['fraction_of_training']:.1%}".replace("%", " %"),
     ]
 

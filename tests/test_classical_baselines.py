@@ -1,5 +1,6 @@
 """The classical baselines against closed forms, loops and direct solves, on models small enough for these."""
 
+import itertools
 import math
 import types
 from collections.abc import Callable, Iterator
@@ -312,11 +313,23 @@ def test_random_labels_are_drawn_anew_each_epoch_and_never_stored(monkeypatch: p
     assert len(drawn) == 3  # 9 steps, as many as over the retain set, of passes of 4
     assert not torch.equal(drawn[0], drawn[1])
     assert torch.equal(labels, kept)
-    retain, forget = TensorDataset(images[20:], labels[20:]), TensorDataset(images[:20], labels[:20])
-    together = method.Relabelled(retain, forget, drawn[0])
-    seen = [together[index] for index in range(len(together))]
-    assert [label for _, label in seen] == labels[20:].tolist() + drawn[0].tolist()
-    assert torch.equal(torch.stack([image for image, _ in seen]), torch.cat([images[20:], images[:20]]))
+
+
+def test_random_labels_train_on_each_example_once_in_a_pass() -> None:
+    method = load_baseline("random_labels")
+    images, labels = examples(60)
+    retain = loader(images[20:], labels[20:])
+    passes = method.relabelled_batches(retain, loader(images[:20], labels[:20]), 5)
+    n_batches = len(loader(images, labels))
+    batches = list(itertools.islice(passes, n_batches))
+    seen = torch.cat([batch for batch, _ in batches])
+    place = (seen.flatten(1)[:, None] == images.flatten(1)).all(dim=2).int().argmax(dim=1)
+    assert sorted(place.tolist()) == list(range(60))
+    assert not torch.equal(place, torch.arange(60))
+    given = torch.cat([batch for _, batch in batches])
+    retained = place >= 20
+    assert torch.equal(given[retained], labels[place[retained]])
+    assert not torch.equal(given[~retained], labels[place[~retained]])
 
 
 # ------------------------------------------------------------------------------- ascent, negative gradient, others
