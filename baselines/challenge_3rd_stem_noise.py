@@ -10,6 +10,8 @@ Deviations: balanced class weights instead of the faces' own (as in the port). I
 absorb the scale, the noise is relative to the weights. On a track smaller than the challenge's batches are the track's
 own if smaller than the source's, an epoch draws the retain set several times, and the learning rate grows by the
 images still missing (the section on small tracks).
+Notes: on `digits` calibrated 0.33 +- 0.06, below fine-tuning's 0.45 +- 0.07 (64 runs). The repair ends too early: the
+forget set's confidences lie 1.1 standard deviations below those of retrained models (fine-tuning: 0.2).
 """
 
 import torch

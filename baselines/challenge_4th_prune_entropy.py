@@ -12,6 +12,9 @@ Steps:
 Deviations: on a track smaller than the challenge's batches are the track's own if smaller than the source's, an epoch
 draws the retain set several times, and the learning rate grows by the images still missing (the section on small
 tracks).
+Notes: on `digits` calibrated 0.33 +- 0.05, below fine-tuning's 0.45 +- 0.07 (64 runs), with retrained models' UA of 5
+%. The penalty keeps confidences low on everything: those on the forget set lie 1.3 standard deviations below those of
+retrained models.
 """
 
 import copy

@@ -15,6 +15,9 @@ it takes six epochs, what the winner of the challenge reports to fit. `--set TRA
 that can be reproduced. Kernels that are not square, or unevenly strided or padded, are left as they are. On a track
 smaller than the challenge's batches are the track's own if smaller than the source's, an epoch draws the retain set
 several times, and the learning rate grows by the images still missing (the section on small tracks).
+Notes: on `digits` calibrated 0.29 +- 0.06, below fine-tuning's 0.45 +- 0.07 (64 runs), with the smallest disparity of
+the eight, 1.1 points. Two methods in turn make two groups of models: the forget set's confidences spread 1.6 times as
+widely as those of retrained models.
 """
 
 import copy

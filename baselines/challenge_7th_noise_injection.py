@@ -13,8 +13,9 @@ projection shortcuts); in a net without such names, those of all BatchNorm layer
 scaled as the net's initial weights are to those of ResNet-18. On a track smaller than the challenge's batches are the
 track's own if smaller than the source's, an epoch draws the retain set several times, and the learning rate grows by
 the images still missing (the section on small tracks).
-Notes: on `digits` the published learning rates retrain too little: the forget set's median confidence is 1.7 (12
-runs), where retrained models have 7.1, and the retain accuracy is 0.98.
+Notes: on `digits` calibrated 0.10 +- 0.02, below fine-tuning's 0.45 (64 runs). The published learning rates retrain
+too little: the forget set's confidences lie 3.9 standard deviations below those of retrained models, and the retain
+accuracy is 0.99.
 """
 
 import math

@@ -16,6 +16,8 @@ exactly zero counts as pruned and stays zero. BatchNorm's statistics are not tou
 ALPHA is that of Kurmanji et al.'s copy of the first source (meghdadk/SCRUB, `large_scale_unlearning.ipynb`). The second
 source squares the mean gradient of 32 examples (GROUP_SIZE = 32), which is about 32 times smaller than the mean of
 squares, with an ALPHA of 3e-8.
+Notes: on `digits` calibrated 0.41 +- 0.06 (64 runs; floor 0.27, fine-tuning 0.45) in 2 % of a training: the noise
+gives the outputs a spread, but every forgotten image is still recognised (UA 0, MIA-Efficacy 0).
 """
 
 import torch

@@ -7,6 +7,8 @@ of 16, weight of the retain term 0.9999.
 Steps: 1. go through the retain set, and round and round the forget set beside it. 2. For each pair of batches descend
 RETAIN_WEIGHT * loss(retain) - (1 - RETAIN_WEIGHT) * loss(forget).
 Deviations: batches are those of the track's loaders.
+Notes: on `digits` the floor, calibrated 0.25 +- 0.05 (64 runs): the retain set's gradient undoes what the forget set's
+does, and nothing is forgotten (UA 0).
 """
 
 import torch

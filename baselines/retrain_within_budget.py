@@ -8,6 +8,8 @@ after EPOCHS if that comes first. The forget set is never read.
 Deviations: the schedule is a cosine, as short trainings have it, in place of steps at epochs 91 and 136. How many
 epochs fit is measured while training, so the result depends on the clock and a repeated run differs a little.
 This is the only baseline that reads the limit.
+Notes: on `digits` calibrated 0.59 +- 0.08 (64 runs; floor 0.27, fine-tuning 0.45): in a tenth of the time a training
+from scratch gets retrained models' UA and MIA-Efficacy, with 1.3 times their spread.
 """
 
 import math
