@@ -1,6 +1,6 @@
 """Evaluate baselines and write the table of baselines/README.md.
 
-    python -m benchmarks.baselines [FILE ...] [--track digits]     or: make baselines
+    python -m benchmarks.baselines [FILE ...] [--set NAME=VALUE] [--track digits]     or: make baselines
 
 Each file is evaluated as `harness evaluate FILE` does it, at the track's default runs; stored runs are not made again.
 Writes benchmarks/results/baselines-TRACK.json, and for `digits` the table between the two marks of baselines/README.md.
@@ -41,16 +41,19 @@ METRICS = {"ua": "UA", "mia_efficacy": "MIA-Efficacy", "ra": "RA", "ta": "TA"}
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option("--track", "track_name", default="digits", show_default=True)
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a constant; a row of its own.")
 @click.option("--device", default="auto", show_default=True)
-def main(files: tuple[Path, ...], track_name: str, device: str) -> None:
+def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], device: str) -> None:
     """Evaluate FILES (default: all baselines)."""
     track = catalogue.open_track(track_name, home() / "tracks")
     conditions = conditions_on(track, resolve(device))
     path = ROOT / "benchmarks" / "results" / f"baselines-{track.name}.json"
     rows: dict[str, Any] = json.loads(path.read_text())["rows"] if files and path.is_file() else {}
     for file in files or sorted((ROOT / "baselines").glob("*.py")):
-        rows[file.stem] = evaluated(file, track, conditions)
-        click.echo(f"{file.stem:32s} {json.dumps(rows[file.stem])}")
+        name = " --set ".join((file.stem, *settings))
+        constants = dict(setting.split("=", 1) for setting in settings)
+        rows[name] = evaluated(file, constants, track, conditions)
+        click.echo(f"{name:32s} {json.dumps(rows[name])}")
     assert conditions.limit is not None
     found = {
         "track": track.name,
@@ -77,9 +80,9 @@ def conditions_on(track: Track, device: str) -> Conditions:
     return Conditions(limit, choose(), device=device, threads=limits.threads, jobs=jobs)
 
 
-def evaluated(file: Path, track: Track, conditions: Conditions) -> dict[str, Any]:
+def evaluated(file: Path, constants: dict[str, str], track: Track, conditions: Conditions) -> dict[str, Any]:
     """Return the row of one file."""
-    submission = read_submission(file, source_kb=track.declaration.limits.source_kb)
+    submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=constants)
     evaluation = evaluate(submission, track, conditions, runs=track.declaration.evaluation.runs, home=home())
     result = summary(evaluation)
     if result["score"] is None:

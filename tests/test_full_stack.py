@@ -11,6 +11,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.svm import SVC
 
+from benchmarks.published import TABLE_3
 from harness.full_stack import full_stack
 from harness.record import Records
 from harness.scoring.full_stack import (
@@ -122,46 +123,6 @@ def test_what_is_not_known_is_null() -> None:
     assert found.efficiency is None
     assert six(found.ua) == (0, None, 25, None, -25, None)
     assert (found.consistency_y.retrained_mean, found.consistency_y.gap) == (None, None)
-
-
-TABLE_3 = {  # UA, MIA-Efficacy, RA, TA of the paper's Table 3, retrained first; then the printed disparity averages
-    "class, dense": (
-        [100.00, 100.00, 100.00, 94.83],
-        {
-            "FT": ([22.53, 75.00, 99.87, 94.31], 25.78),
-            "GA": ([93.08, 94.03, 92.60, 86.64], 7.12),
-            "FF": ([79.93, 100.00, 99.45, 94.18], 5.32),
-            "IU": ([87.82, 95.96, 97.98, 91.42], 5.41),
-        },
-    ),
-    "class, sparse": (
-        [100.00, 100.00, 99.99, 91.80],
-        {
-            "FT": ([73.64, 83.02, 99.87, 94.32], 11.50),
-            "GA": ([98.09, 97.74, 87.74, 82.58], 6.41),
-            "FF": ([94.83, 100.00, 99.48, 94.04], 1.98),
-            "IU": ([99.47, 99.93, 97.24, 90.76], 1.10),
-        },
-    ),
-    "random, dense": (
-        [5.41, 13.12, 100.00, 94.42],
-        {
-            "FT": ([6.83, 14.97, 96.61, 90.13], 2.74),
-            "GA": ([7.54, 10.04, 93.31, 89.28], 4.26),
-            "FF": ([7.84, 9.52, 92.05, 88.10], 5.08),
-            "IU": ([2.03, 5.07, 98.26, 91.33], 4.07),
-        },
-    ),
-    "random, sparse": (
-        [6.77, 14.17, 100.00, 93.33],
-        {
-            "FT": ([5.97, 13.36, 96.99, 90.29], 1.92),
-            "GA": ([5.62, 11.76, 95.44, 89.26], 3.05),
-            "FF": ([8.16, 10.80, 92.29, 87.79], 4.50),
-            "IU": ([6.51, 11.93, 94.94, 88.74], 3.04),  # printed: 3.08
-        },
-    ),
-}
 
 
 @pytest.mark.parametrize("scenario", TABLE_3)

@@ -1,0 +1,114 @@
+"""Write the tables of docs/reproduction.md: published results beside what was measured with this kit.
+
+    python -m benchmarks.reproduction
+
+Reads benchmarks/results/baselines-TRACK.json, which `python -m benchmarks.baselines --track TRACK` writes. What no
+machine has measured yet says so.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.published import CHALLENGE, FINE_TUNING, TABLE_2, TABLE_3, Means
+from harness.storage import write_bytes
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "reproduction.md"
+BEGIN, END = "<!-- tables: made by benchmarks/reproduction.py -->", "<!-- end of tables -->"
+METRICS = {"ua": "UA", "mia_efficacy": "MIA-Efficacy", "ra": "RA", "ta": "TA"}
+TRACKS = {"random, dense": "cifar10-paper", "random, sparse": "cifar10-sparse95", "class, dense": "cifar10-class"}
+FILES = {
+    "FT": "l1_sparse --set GAMMA=0",
+    "GA": "gradient_ascent",
+    "FF": "fisher_forgetting",
+    "IU": "influence_unlearning",
+}
+WAITS = "waits for a GPU"
+
+
+@click.command()
+def main() -> None:
+    """Write the tables."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    tables = "\n".join([*challenge(), *table_3(), *table_2()])
+    write_bytes(PAGE, f"{before}{BEGIN}\n{tables}\n{END}{rest.partition(END)[2]}".encode())
+
+
+def measured(track: str) -> dict[str, Any]:
+    """Return what was measured on a track, nothing if it never was."""
+    file = ROOT / "benchmarks" / "results" / f"baselines-{track}.json"
+    return json.loads(file.read_text())["rows"] if file.is_file() else {}
+
+
+def challenge() -> list[str]:
+    """Return the table of the challenge's recipes."""
+    ours = measured("digits")
+    finetune, retrained = ours["finetune"], ours["retrained"]
+    head = ["file", "public", "private", "times fine-tuning", "ours on `digits`", "of the ceiling"]
+    lines = [*heading("The eight of 2023", head)]
+    for name, published in CHALLENGE.items():
+        row = ours[name]
+        ratio = None if published.public is None else published.public / FINE_TUNING
+        cells = [f"`{name}`", number(published.public, 3), number(published.private, 4), number(ratio, 1)]
+        cells += [f"{row['score']:.3f} ({row['score'] / finetune['score']:.1f} times)"]
+        cells += [f"{row['score'] / retrained['score']:.2f}"]
+        lines.append(line(cells))
+    return lines
+
+
+def table_3() -> list[str]:
+    """Return Table 3 of the paper, a row for each scenario and method."""
+    head = ["scenario", "method", "file", *METRICS.values(), "disparity", "ours"]
+    lines = heading("Table 3 of the sparsity paper", head)
+    for scenario, (retrained, methods) in TABLE_3.items():
+        ours = measured(TRACKS.get(scenario, ""))
+        lines.append(line([scenario, "Retrain", "", *percent(retrained), "0", of(ours, "retrained")]))
+        for name, (means, printed) in methods.items():
+            file = FILES[name]
+            lines.append(line([scenario, name, f"`{file}`", *percent(means), f"{printed:.2f}", of(ours, file)]))
+    return lines
+
+
+def table_2() -> list[str]:
+    """Return Table 2 of the paper, a row for each schedule."""
+    lines = heading("Table 2 of the sparsity paper", ["schedule", *METRICS.values(), "ours"])
+    ours = measured("cifar10-paper")
+    for schedule, means in TABLE_2.items():
+        file = f"l1_sparse --set SCHEDULE={schedule}"
+        lines.append(line([schedule, *percent(means), of(ours, file)]))
+    return lines
+
+
+def of(ours: dict[str, Any], file: str) -> str:
+    """Return our four metrics of a file, if they were measured."""
+    if file not in ours:
+        return WAITS
+    means = [ours[file][name] if file == "retrained" else ours[file][name]["mean"] for name in METRICS]
+    return ", ".join(percent(means))
+
+
+def heading(title: str, columns: list[str]) -> list[str]:
+    """Return the lines above the rows of a table."""
+    return ["", f"## {title}", "", line(columns), line(["---"] * len(columns))]
+
+
+def line(cells: list[str]) -> str:
+    """Return a row."""
+    return f"| {' | '.join(cells)} |"
+
+
+def percent(means: Means) -> list[str]:
+    """Return means in percent."""
+    return [f"{mean:.2f}" for mean in means]
+
+
+def number(value: float | None, digits: int) -> str:
+    """Return a score, or that there is none."""
+    return "not published" if value is None else f"{value:.{digits}f}"
+
+
+if __name__ == "__main__":
+    main()
