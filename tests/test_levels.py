@@ -33,7 +33,7 @@ full = pytest.mark.skipif(sys.platform != "linux" or look().strongest != "full",
 def test_auto_takes_the_strongest_and_says_why_not_a_stronger_one(monkeypatch: pytest.MonkeyPatch) -> None:
     layers: dict[str, str | None] = {"cgroup": "Permission denied", "seccomp": None}
     levels = {"full": "Permission denied", "userns": None, "syscall": "no Landlock"}
-    monkeypatch.setattr(isolation, "look", lambda device: Findings(layers, levels))
+    monkeypatch.setattr(isolation, "look", lambda device, only_strongest: Findings(layers, levels))
     assert choose() == isolation.Isolation("userns", {"full": "Permission denied"}, layers)
     assert choose("auto", "syscall").level == "userns"  # stronger than required, though that level itself is missing
     assert choose("none").level == "none"

@@ -29,7 +29,7 @@ class Findings:
     """What this machine offers: None for what is there, else the reason why it is not."""
 
     layers: dict[str, str | None]
-    levels: dict[str, str | None]  # all but `none`
+    levels: dict[str, str | None]  # all but `none`, or as far as the strongest
 
     @property
     def strongest(self) -> str:
@@ -38,11 +38,14 @@ class Findings:
 
 
 @cache
-def look(device: str = "cpu") -> Findings:
-    """Return what this machine offers, found out by doing it, once."""
+def look(device: str = "cpu", *, only_strongest: bool = False) -> Findings:
+    """Return what this machine offers, found out by doing it, once.
+
+    only_strongest: look at levels no further than the first there is.
+    """
     if sys.platform != "linux":
         return Findings({}, dict.fromkeys(LEVELS[:-1], "only Linux has it; use a virtual machine or a container"))
-    arguments = command("sandbox/probe.py", str(ROOT), device)
+    arguments = command("sandbox/probe.py", str(ROOT), device, "strongest" if only_strongest else "all")
     probed = subprocess.run(
         arguments, env=environment(device), capture_output=True, text=True, check=False, timeout=PROBE_SECONDS
     )
@@ -59,7 +62,7 @@ def choose(requested: str = "auto", required: str | None = None, *, device: str 
     """
     if requested == "none" and required in (None, "none"):
         return Isolation("none", {})
-    found = look(device)
+    found = look(device, only_strongest=requested == "auto")
     level = found.strongest if requested == "auto" else requested
     too_weak = required is not None and LEVELS.index(level) > LEVELS.index(required)
     if too_weak and requested != "auto":

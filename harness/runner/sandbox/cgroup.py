@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["PREFIX", "Cgroup", "Cgroups", "Hierarchy", "find_hierarchies"]
+__all__ = ["OPTIONAL", "PREFIX", "Cgroup", "Cgroups", "Hierarchy", "find_hierarchies"]
 
 PREFIX = "unlearning-harness-"
 CONTROLLERS = ("memory", "pids")
@@ -144,11 +144,6 @@ class Cgroup:
             _write(folder / "cgroup.procs", str(pid))
             if str(pid) not in (folder / "cgroup.procs").read_text().split():
                 raise OSError(f"process {pid} is not in {folder}")
-
-    @property
-    def limits_processor_time(self) -> bool:
-        """Whether it does: that controller may be missing."""
-        return OPTIONAL in self._folders
 
     def oom_kills(self) -> int:
         """Return how many processes were killed for memory: the first of a run may live on and look fine."""

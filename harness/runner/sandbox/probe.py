@@ -1,7 +1,7 @@
 """What this machine offers, found out by doing it: each layer in a process of its own, then each level as a whole.
 
-python -s -P probe.py ROOT GPU     started by `isolation`; writes JSON: {"layers": ..., "levels": ...}, both by name,
-with null for what is there and the reason for what is not
+python -s -P probe.py ROOT GPU LEVELS     started by `isolation`; writes JSON: {"layers": ..., "levels": ...}, both by
+name, with null for what is there and the reason for what is not. LEVELS: `all`, or `strongest`, to stop at that one.
 """
 
 import json
@@ -23,10 +23,14 @@ READY, FAILED = b"ready", b"failed: "
 
 def main() -> None:
     """Probe every layer, then enter every level."""
-    root, gpu = sys.argv[1], sys.argv[2] == "cuda"
+    root, gpu, only_strongest = sys.argv[1], sys.argv[2] == "cuda", sys.argv[3] == "strongest"
     sys.path.insert(0, root)
     layers = {name: _reason(attempt) for name, attempt in _layers().items()}
-    levels = {level: _reason(partial(_enter, level, gpu=gpu)) for level in ("full", "userns", "syscall")}
+    levels: dict[str, str | None] = {}
+    for level in ("full", "userns", "syscall"):
+        levels[level] = _reason(partial(_enter, level, gpu=gpu))
+        if levels[level] is None and only_strongest:
+            break
     json.dump({"layers": layers, "levels": levels}, sys.stdout)
 
 
@@ -74,7 +78,7 @@ def _layers() -> dict[str, Callable[[], None]]:
         **users,
         **{name: partial(syscalls.unshare, flag | in_user_namespace) for name, flag in namespaces.items()},
         "cgroup": _make_cgroup,
-        "processor quota": partial(_make_cgroup, with_quota=True),
+        "processor quota": _has_processor_quota,
         "Landlock": _has_landlock,
         "seccomp": _filter_calls,
     }
@@ -95,14 +99,12 @@ def _take_user_namespace() -> None:
     move_to_own_pid_namespace()
 
 
-def _make_cgroup(*, with_quota: bool = False) -> None:
+def _make_cgroup() -> None:
     from harness.runner.sandbox.cgroup import Cgroups
 
     cgroups = Cgroups()
     try:
         cgroup = cgroups.create(memory_bytes=QUOTA["memory_mb"] << 20, processes=QUOTA["processes"], threads=1)
-        if with_quota and not cgroup.limits_processor_time:
-            raise OSError("no cgroup controls cpu here")
         child = os.fork()
         if child == 0:
             signal.pause()
@@ -115,6 +117,13 @@ def _make_cgroup(*, with_quota: bool = False) -> None:
             cgroup.remove()
     finally:
         cgroups.close()
+
+
+def _has_processor_quota() -> None:
+    from harness.runner.sandbox.cgroup import OPTIONAL, find_hierarchies
+
+    if not any(OPTIONAL in one.controllers for one in find_hierarchies()):
+        raise OSError(f"no cgroup controls {OPTIONAL} here")
 
 
 def _has_landlock() -> None:
