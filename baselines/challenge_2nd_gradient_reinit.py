@@ -40,6 +40,8 @@ MAX_LEARNING_RATE = 0.1  # the starting kit's
 
 def unlearn(net, retain_loader, forget_loader, val_loader):
     """Re-draw the convolution weights that say least about the forget set, then train on the retain set."""
+    assert REINIT_SCOPE in ("layer", "global"), REINIT_SCOPE
+    assert COLLECT_MODE in ("eval", "train"), COLLECT_MODE
     kernels = [layer.weight for layer in net.modules() if isinstance(layer, nn.Conv2d)]
     redrawn = least(gradient_differences(net, kernels, retain_loader, forget_loader))
     redraw(kernels, redrawn)

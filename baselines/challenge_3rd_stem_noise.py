@@ -39,6 +39,9 @@ MAX_LEARNING_RATE = 0.1  # the starting kit's
 
 def unlearn(net, retain_loader, forget_loader, val_loader):
     """Add noise to the first convolution, then train on the retain set."""
+    assert NOISY_LAYERS in ("first", "all"), NOISY_LAYERS
+    assert CLASS_WEIGHTS in ("balanced", "faces"), CLASS_WEIGHTS
+    assert WEIGHTING in ("batch", "sample"), WEIGHTING
     retain = epoch_loader(retain_loader)
     weights = class_weights(net, retain_loader)
 

@@ -47,6 +47,7 @@ MAX_LEARNING_RATE = 0.1  # the starting kit's
 
 def unlearn(net, retain_loader, forget_loader, val_loader):
     """Reset the classifier, train random tensors with noise, then everything."""
+    assert FIRST_EPOCH in ("selected", "all"), FIRST_EPOCH
     *_, classifier = (layer for layer in net.modules() if isinstance(layer, nn.Linear))
     classifier.reset_parameters()
 

@@ -46,6 +46,7 @@ MAX_LEARNING_RATE = 0.1  # the starting kit's
 
 def unlearn(net, retain_loader, forget_loader, val_loader):
     """Forget by re-drawing tensors and remember by matching the original's logits, in cycles."""
+    assert NOISE in ("fresh", "accumulated"), NOISE
     original = copy.deepcopy(net).eval()
     retain = epoch_loader(retain_loader)
     noise_std = IMAGE_NOISE_STD * grey_level(retain)

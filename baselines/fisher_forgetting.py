@@ -39,6 +39,7 @@ PASS_GB = 2.0  # ... and no more than fit in here
 
 def unlearn(net, retain_loader, forget_loader, val_loader):
     """Add noise to the weights."""
+    assert LABELS in ("drawn", "all"), LABELS
     net.eval()
     fisher = fisher_diagonal(net, retain_loader)
     forgotten = forgotten_class(retain_loader, forget_loader)

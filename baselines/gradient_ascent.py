@@ -23,6 +23,7 @@ BN_MODE = "eval"  # "eval" or "train"
 
 def unlearn(net, retain_loader, forget_loader, val_loader):
     """Ascend the loss of the forget set for a few epochs."""
+    assert BN_MODE in ("eval", "train"), BN_MODE
     optimizer = torch.optim.SGD(net.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     net.train(BN_MODE == "train")
     for _ in range(EPOCHS):

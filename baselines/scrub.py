@@ -35,6 +35,7 @@ BN_MODE = "train"  # of max-steps
 
 def unlearn(net, retain_loader, forget_loader, val_loader):
     """Alternate max-steps and min-steps."""
+    assert BN_MODE in ("eval", "train"), BN_MODE
     teacher = copy.deepcopy(net).eval().requires_grad_(False)
     optimizer = torch.optim.SGD(net.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[DECAY_AFTER])

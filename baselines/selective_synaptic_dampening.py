@@ -29,6 +29,8 @@ CHUNK = 32  # examples whose gradients are held at once
 
 def unlearn(net, retain_loader, forget_loader, val_loader):
     """Dampen the weights of the forget set."""
+    assert COMPARED_WITH in ("retain", "all"), COMPARED_WITH
+    assert GRADIENTS_OF in ("examples", "batches"), GRADIENTS_OF
     net.eval()
     reference, n_reference = squared_gradients(net, retain_loader)
     forget, n_forget = squared_gradients(net, forget_loader)

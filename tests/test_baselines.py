@@ -16,6 +16,7 @@ from harness.results import Conditions, Limit
 from harness.runner.isolation import choose
 from harness.submission import read_submission
 from harness.track import Track
+from tests.baseline_module import load_baseline
 
 ROOT = Path(__file__).parents[1]
 FILES = [*sorted((ROOT / "baselines").glob("*.py")), ROOT / "submissions" / "template.py"]
@@ -54,6 +55,29 @@ def test_a_baseline_runs_from_its_defaults_and_repeats(file: Path, tiny: Track, 
     assert np.all(np.array(distances) == 0) == (file.stem in UNCHANGED)
     same_original = hashes[0][0] == hashes[0][2]
     assert same_original == (file.stem in DETERMINISTIC)
+
+
+def choices() -> list[tuple[str, str]]:
+    """Return every constant of every baseline that is a word: one of a few the file knows."""
+    assignments = [(file.stem, node) for file in FILES for node in ast.parse(file.read_text()).body]
+    return [
+        (name, target.id)
+        for name, node in assignments
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    ]
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(("name", "constant"), choices())
+def test_a_mistyped_choice_is_an_error_that_names_it(name: str, constant: str) -> None:
+    method = load_baseline(name, **{constant: "mistyped"})
+    net = models.build("small_resnet", n_classes=3, channels=1, width=2)
+    examples = Images(torch.randn(6, 1, 8, 8), torch.arange(6) % 3)
+    batches = loader(examples, batch_size=6, device=torch.device("cpu"))
+    with pytest.raises((AssertionError, KeyError, ValueError), match="mistyped"):
+        method.unlearn(net, batches, batches, batches)
 
 
 @pytest.mark.slow
