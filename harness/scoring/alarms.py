@@ -18,7 +18,7 @@ from harness.scoring.official import EPSILON_CAP, example_epsilons
 __all__ = ["Alarm", "Behaviour", "Null", "Standing", "alarms", "null_of"]
 
 N_SPLITS = 100
-EXTREME = float(norm.isf(0.005))  # a statistic beyond the 99.5 % quantile of the splits
+EXTREME = float(norm.isf(0.0025))  # beyond the 99.75 % quantile of the splits: four statistics, 1 % in all
 LEVEL = 0.01  # of the test against the ceiling
 MAX_TIES = 0.01
 SAME_OUTPUT = 1e-3  # of what a run changed: one that reads its forget set at all differs by far more under another one

@@ -35,7 +35,7 @@ __all__ = [
     "score",
 ]
 
-SCORER_VERSION = "3"
+SCORER_VERSION = "4"
 MIN_HALVED = 4  # models a side: below there is no spread to speak of
 
 
