@@ -206,7 +206,7 @@ def _measuring(track: Track, device: str) -> float:
 def _track_bytes(track: Track, n_models: int) -> int:
     """Return the size of the prepared folder: data, originals and records."""
     data = sum(path.stat().st_size for path in track.folder.rglob("*") if path.is_file())
-    weights = sum(value.numel() * value.element_size() for value in build_model(track).state_dict().values())
+    weights: int = sum(value.numel() * value.element_size() for value in build_model(track).state_dict().values())
     return data + track.declaration.reference.originals * weights + n_models * _record_bytes(track)
 
 
