@@ -205,7 +205,7 @@ def test_siblings_of_a_published_secret_draw_the_same_originals_on_their_own(sib
     apart = [prepare(one, siblings, tmp_path / one.name, jobs=1) for one in declared]
     assert [prepared.originals_of for prepared in apart] == [None, None]
     logits = [prepared.track.originals().test_logits for prepared in apart]
-    assert np.allclose(*logits, atol=1e-3)
+    assert np.allclose(logits[0], logits[1], atol=1e-3)
 
 
 def test_a_track_that_was_prepared_is_found_by_its_name(own_home: Path, tmp_path: Path) -> None:
