@@ -28,6 +28,7 @@ from harness.track import (
     load_track,
     reference_hash,
     replace_folder,
+    siblings,
     write_manifest,
 )
 
@@ -65,7 +66,7 @@ def prepare(
         before = _retrained_before(place)
         draft = lay_out(declaration, declaration_file, _partial(place), cache=tracks.parent / "data", data=data)
         stacks = reference.plan(draft, jobs, present={})
-        sibling = _sibling(draft, tracks)
+        sibling = next(iter(siblings(draft)), None)
         if sibling is not None:
             reference.adopt_originals(draft, stacks, sibling, device)
         reference.train_missing(draft, stacks, jobs, device, on_progress)
@@ -109,18 +110,6 @@ def grow(
         reference.join(draft, stacks)
         _complete(draft, track.folder, device, time.monotonic() - started)
     return load_track(track.folder)
-
-
-def _sibling(draft: Track, tracks: Path) -> Track | None:
-    """Return another intact track that shares the draft's originals, if there is one."""
-    if draft.manifest.family is None:
-        return None
-    for folder in sorted(path.parent for path in tracks.glob("[!.]*/manifest.json")):
-        with contextlib.suppress(MachineError):
-            track = load_track(folder)
-            if track.manifest.family == draft.manifest.family and track.name != draft.name:
-                return track
-    return None
 
 
 def _partial(place: Path) -> Path:

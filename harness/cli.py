@@ -19,7 +19,7 @@ from data_prep.calibration import calibrate
 from harness import __version__
 from harness.environment import home
 from harness.errors import MachineError, UsageError
-from harness.evaluate import Evaluation, evaluate, recall
+from harness.evaluate import Evaluation, evaluate, recall, recall_siblings
 from harness.history import comparisons, remember
 from harness.reference import load_reference
 from harness.report.doctor import findings
@@ -257,7 +257,7 @@ def report_command(
     from harness.report.page import render_page  # imports matplotlib
 
     page = out or Path(f"report-{submission.path.stem}.html")
-    write_bytes(page, render_page(evaluation).encode(errors="replace"))
+    write_bytes(page, render_page(evaluation, recall_siblings(evaluation, home())).encode(errors="replace"))
     _console().print(f"wrote {page}", markup=False)
 
 

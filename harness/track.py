@@ -34,6 +34,7 @@ __all__ = [
     "export_track",
     "import_track",
     "load_track",
+    "siblings",
 ]
 
 ORIGINALS = "originals"
@@ -185,6 +186,18 @@ def load_track(folder: Path) -> Track:
     if not intact:
         raise MachineError(f"the track {folder.name} is damaged (its files do not match their hashes); {remedy}")
     return track
+
+
+def siblings(track: Track) -> list[Track]:
+    """Return the other intact tracks in the folder of a track or a draft that share its data and originals."""
+    family_name, found = track.manifest.family, []
+    if family_name is None:
+        return []
+    for file in sorted(track.folder.parent.glob("[!.]*/manifest.json")):
+        if family_name in file.read_text(encoding="utf-8", errors="replace"):
+            with contextlib.suppress(MachineError):
+                found.append(load_track(file.parent))
+    return [other for other in found if other.name != track.name]
 
 
 def export_track(track: Track, file: Path, *, private: bool) -> None:

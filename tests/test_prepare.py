@@ -160,7 +160,7 @@ def siblings(tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     text = tiny_file.read_text().replace("count = 20", "count = 20\nforget_sets = 2")
     text = text.replace('name = "tiny"', 'name = "twins"').replace("retrained = 16", "retrained = 4")
     text = text.replace('published_secret = "00112233"\n', "")
-    (tmp_path / "twins.toml").write_text(text.replace("epochs = 8", "epochs = 1"))
+    (tmp_path / "twins.toml").write_text(text.replace("epochs = 8", "epochs = 3"))
     return tmp_path / "twins.toml"
 
 
@@ -188,8 +188,12 @@ def test_one_command_prepares_siblings_that_share_data_and_originals(siblings: P
     several = call("evaluate", tmp_path / "foo.py", "--track", siblings, "--runs", 2)
     assert several.exit_code == 2
     assert "declares the tracks twins-0, twins-1; name one of them: --track twins-0" in several.output
-    for name in ("twins-0", "twins-1"):
-        assert call("evaluate", tmp_path / "foo.py", "--track", name, "--runs", 2).exit_code == 0
+    for name, sections in (("twins-0", 0), ("twins-1", 1)):
+        assert call("evaluate", tmp_path / "foo.py", "--track", name, "--runs", 4).exit_code == 0
+        page = tmp_path / "page.html"
+        assert call("report", tmp_path / "foo.py", "--track", name, "--runs", 4, "--out", page).exit_code == 0
+        assert page.read_text().count("Other forget sets</h2>") == sections
+        assert page.read_text().count(">twins-0</td>") == sections
 
     exported = tmp_path / "one.track"
     assert "name one of them to export it" in call("prepare", siblings, "--export-private", exported).output
