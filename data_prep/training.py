@@ -5,6 +5,7 @@ stacked parameters) take about a third of the time per model and step. Every mod
 weights and its own order of examples, both drawn from its own seed, the same as if it were trained alone.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -64,19 +65,20 @@ def train(
     class_weights = _class_weights(labels, recipe)
     masked = [(net.get_parameter(name), values.to(images.device)) for name, values in (mask or {}).items()]
     _apply(masked)
-    for epoch in _epochs(recipe, len(images), [seed], first_epoch, epochs, images.device):
-        optimizer.param_groups[0]["lr"] = epoch.learning_rate
-        for step in epoch.steps:
-            inputs = step.inputs(images)[0]
-            if mixed:
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed):
-                logits = net(inputs)
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(logits.float(), labels[step.rows[0]], class_weights).backward()
-            optimizer.step()
-            _apply(masked)
-        on_epoch()
+    with _seeded(seed):
+        for epoch in _epochs(recipe, len(images), [seed], first_epoch, epochs, images.device):
+            optimizer.param_groups[0]["lr"] = epoch.learning_rate
+            for step in epoch.steps:
+                inputs = step.inputs(images)[0]
+                if mixed:
+                    inputs = inputs.contiguous(memory_format=torch.channels_last)
+                with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed):
+                    logits = net(inputs)
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(logits.float(), labels[step.rows[0]], class_weights).backward()
+                optimizer.step()
+                _apply(masked)
+            on_epoch()
     return net.eval()
 
 
@@ -132,27 +134,35 @@ def train_stack(
         logits = functional_call(skeleton, (weights, running), (inputs,))
         return nn.functional.cross_entropy(logits, targets, class_weights)
 
-    gradients = vmap(grad(loss))
+    gradients = vmap(grad(loss), randomness="different")  # of dropout
     optimizer = _optimizer(list(trained.values()), recipe)
     _apply(masked)
-    for epoch in _epochs(recipe, len(images), seeds, first_epoch, epochs, images.device):
-        optimizer.param_groups[0]["lr"] = epoch.learning_rate
-        for step in epoch.steps:
-            parameters = {name: value.detach() for name, value in trained.items()}
-            for name, gradient in gradients(parameters, buffers, step.inputs(images), labels[step.rows]).items():
-                trained[name].grad = gradient
-            optimizer.step()
-            _apply(masked)
-        on_epoch()
+    with _seeded(seeds[0]):
+        for epoch in _epochs(recipe, len(images), seeds, first_epoch, epochs, images.device):
+            optimizer.param_groups[0]["lr"] = epoch.learning_rate
+            for step in epoch.steps:
+                parameters = {name: value.detach() for name, value in trained.items()}
+                for name, gradient in gradients(parameters, buffers, step.inputs(images), labels[step.rows]).items():
+                    trained[name].grad = gradient
+                optimizer.step()
+                _apply(masked)
+            on_epoch()
     everything = {name: value.detach() for name, value in (trained | buffers).items()}
     return [{name: stacked[row].clone() for name, stacked in everything.items()} for row in range(len(seeds))]
 
 
 def initial_net(build: Build, seed: int) -> nn.Module:
     """Return a network whose initial weights depend on the seed alone, leaving the global random state as it was."""
+    with _seeded(seed):
+        return build()
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Let what draws from the global random state, initial weights and dropout, depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build()
+        yield
 
 
 def _optimizer(parameters: list[Tensor], recipe: Training) -> torch.optim.Optimizer:

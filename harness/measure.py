@@ -48,8 +48,7 @@ class Meter:
         data = track.declaration.data
         sets = {name: track.examples(name) for name in SETS}
         if device == "cuda":
-            torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-            torch.backends.cuda.matmul.fp32_precision = "ieee"
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self.track, self.device = track, device
         self.labels = {name: examples.labels for name, examples in sets.items()}
         self.inputs = {

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from filelock import FileLock
 
+from data_prep.draft import lay_out
 from data_prep.estimate import estimate
 from data_prep.prepare import prepare
 from harness.cli import cli
@@ -210,6 +211,33 @@ def test_siblings_of_a_published_secret_draw_the_same_originals_on_their_own(sib
     assert [prepared.originals_of for prepared in apart] == [None, None]
     logits = [prepared.track.originals().test_logits for prepared in apart]
     assert np.allclose(logits[0], logits[1], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "shared"),
+    [
+        ("index = 0", "index = 1", True),
+        ('name = "tiny"', 'name = "phase-2"', True),
+        ("retrained = 16", "retrained = 17", True),
+        ("count = 20", "count = 19", True),
+        ("width = 4", "width = 5", False),
+        ("epochs = 8", "epochs = 9", False),
+        ("train = 120", "train = 121", False),
+        ("originals = 2", "originals = 3", False),
+    ],
+)
+def test_tracks_are_siblings_if_their_originals_are_made_alike(
+    old: str, new: str, shared: bool, tiny_file: Path, tmp_path: Path
+) -> None:
+    first = tiny_file.read_text().replace("count = 20", "count = 20\nforget_sets = 2\nindex = 0")
+    families = []
+    for text in (first, first.replace(old, new)):
+        (tmp_path / "one.toml").write_text(text)
+        declared = read_declaration(tmp_path / "one.toml")
+        draft = lay_out(declared, tmp_path / "one.toml", tmp_path / "draft", cache=tmp_path)
+        families.append(draft.manifest.family)
+    assert families[0] is not None
+    assert (families[0] == families[1]) == shared
 
 
 def test_a_track_that_was_prepared_is_found_by_its_name(own_home: Path, tmp_path: Path) -> None:

@@ -202,6 +202,17 @@ def test_what_a_mask_prunes_stays_0(data: tuple[Tensor, Tensor], seeds: list[int
         assert torch.equal(weights["conv1.weight"] != 0, mask != 0)
 
 
+@pytest.mark.parametrize("seeds", [[3], [3, 4]], ids=["alone", "stacked"])
+def test_a_network_with_dropout_is_trained_and_repeats(data: tuple[Tensor, Tensor], seeds: list[int]) -> None:
+    def dropping() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
+
+    first = train_stack(dropping, *data, RECIPE, seeds=seeds)
+    torch.manual_seed(1)
+    for ours, theirs in zip(train_stack(dropping, *data, RECIPE, seeds=seeds), first, strict=True):
+        assert_identical(ours, theirs)
+
+
 def test_mixed_precision_rounds_and_learns_as_well(data: tuple[Tensor, Tensor]) -> None:
     recipe = Training(epochs=12, batch_size=8, learning_rate=0.1)
     ours, exact = (train(build, *data, recipe, seed=3, mixed=mixed) for mixed in (True, False))
