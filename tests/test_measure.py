@@ -1,9 +1,13 @@
 """Models are measured on the trusted side, on whatever device, as they were when the track was prepared."""
 
+import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 
 from harness.measure import Meter
 from harness.track import Track
@@ -26,3 +30,15 @@ def test_on_a_gpu_outputs_are_those_of_float32(tiny: Track) -> None:
     record, expected = Meter(tiny, "cuda").record(tiny.original(0)), tiny.originals()
     assert np.allclose(record.forget_logits[0], expected.forget_logits[0], atol=1e-4)
     assert np.allclose(record.retain_confidence[0], expected.retain_confidence[0], atol=1e-3)
+
+
+@pytest.mark.gpu
+def test_runs_on_a_gpu_one_at_a_time_are_all_measured(
+    harness: Callable[..., Result], submission: Callable[[str], Path], tiny_file: Path, tmp_path: Path
+) -> None:
+    file = submission("def unlearn(net, retain_loader, forget_loader, val_loader): net.fc.reset_parameters()")
+    out = tmp_path / "result.json"
+    result = harness("evaluate", file, "--track", tiny_file, "--runs", 4, "--device", "cuda", "--json", out)
+    assert result.exit_code == 0, result.output
+    found = json.loads(out.read_text())
+    assert (found["n_runs"], found["environment"]["device"]) == (4, "cuda")
