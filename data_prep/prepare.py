@@ -4,39 +4,31 @@ The folder is built beside its place and takes it only when it is complete; an i
 """
 
 import contextlib
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 
 from data_prep import reference
-from data_prep.datasets import load_dataset
+from data_prep.draft import is_draft_of, lay_out, mark_as_draft
 from data_prep.drift import Drift, drift
 from data_prep.reference import Progress
-from data_prep.splits import split_indices
 from harness.declaration import Declaration
 from harness.environment import environment
 from harness.errors import MachineError, UsageError
-from harness.loaders import to_inputs
-from harness.measure import build_model
-from harness.models import own_file
 from harness.record import Records
-from harness.storage import hash_folder, write_arrays, write_bytes, write_json
+from harness.storage import hash_folder
 from harness.track import (
     ORIGINALS,
     POOLS,
-    Examples,
-    Manifest,
     Track,
-    fingerprint,
     load_track,
     reference_hash,
     replace_folder,
+    siblings,
     write_manifest,
 )
 
@@ -49,6 +41,7 @@ class Prepared:
 
     track: Track
     drift: Drift | None
+    originals_of: str | None  # the sibling whose original models it has
 
 
 def prepare(
@@ -57,30 +50,43 @@ def prepare(
     tracks: Path,
     *,
     jobs: int,
+    device: str = "cpu",
     data: Path | None = None,
     on_progress: Progress = lambda done, total: None,
 ) -> Prepared:
     """Prepare a declared track as a folder of its name below `tracks`, replacing one that is there.
 
-    data: a folder that has the source's data already; else they are downloaded where that is possible.
+    The original models are those of a sibling, if one is prepared there. device: what models are trained on, cpu or
+    cuda. data: a folder that has the source's data already; else they are downloaded where that is possible.
     Raises UsageError if the declaration does not fit its data, or if another process is preparing the same track.
     """
     started = time.monotonic()
     place = tracks / declaration.name
     with _locked(place):
         before = _retrained_before(place)
-        draft = _lay_out(declaration, declaration_file, _partial(place), data)
+        draft = lay_out(declaration, declaration_file, _partial(place), cache=tracks.parent / "data", data=data)
         stacks = reference.plan(draft, jobs, present={})
-        reference.train_missing(draft, stacks, jobs, on_progress)
+        sibling = next(iter(siblings(draft)), None)
+        if sibling is not None:
+            reference.adopt_originals(draft, stacks, sibling, device)
+        reference.train_missing(draft, stacks, jobs, device, on_progress)
         reference.join(draft, stacks)
-        _complete(draft, place, time.monotonic() - started)
-    track = load_track(place)
+        _complete(draft, place, device, time.monotonic() - started)
+    track, originals_of = load_track(place), None if sibling is None else sibling.name
     if before is None or before.fingerprint != track.manifest.fingerprint:
-        return Prepared(track, None)
-    return Prepared(track, drift(before.retrained, _all_retrained(track), track.examples("forget").labels))
+        return Prepared(track, None, originals_of)
+    moved = drift(before.retrained, _all_retrained(track), track.examples("forget").labels)
+    return Prepared(track, moved, originals_of)
 
 
-def grow(track: Track, retrained: int, *, jobs: int, on_progress: Progress = lambda done, total: None) -> Track:
+def grow(
+    track: Track,
+    retrained: int,
+    *,
+    jobs: int,
+    device: str = "cpu",
+    on_progress: Progress = lambda done, total: None,
+) -> Track:
     """Add retrained models until each pool holds so many; those there are stay as they are.
 
     Raises UsageError if another process is preparing the same track.
@@ -92,17 +98,17 @@ def grow(track: Track, retrained: int, *, jobs: int, on_progress: Progress = lam
     with _locked(track.folder):
         grown = track.manifest.model_copy(update={"retrained": retrained})
         draft = Track(_partial(track.folder), track.declaration, grown)
-        resumed = _is_draft_of(draft)
+        resumed = is_draft_of(draft)
         if not resumed:
             shutil.rmtree(draft.folder, ignore_errors=True)
             shutil.copytree(track.folder, draft.folder)
         stacks = reference.plan(draft, jobs, present=present)
         if not resumed:
             reference.split_off(draft, stacks)
-            _mark_as_draft(draft)
-        reference.train_missing(draft, stacks, jobs, on_progress)
+            mark_as_draft(draft)
+        reference.train_missing(draft, stacks, jobs, device, on_progress)
         reference.join(draft, stacks)
-        _complete(draft, track.folder, time.monotonic() - started)
+        _complete(draft, track.folder, device, time.monotonic() - started)
     return load_track(track.folder)
 
 
@@ -143,91 +149,10 @@ def _all_retrained(track: Track) -> Records:
     return Records.concatenate(track.retrained(pool) for pool in POOLS)
 
 
-# ---- the folder ---------------------------------------------------------------------------------------------------
-
-
-def _lay_out(declaration: Declaration, declaration_file: Path, partial: Path, data: Path | None) -> Track:
-    """Write data, split and secret into the partial folder, unless an interrupted preparation of the same has."""
-    cache = partial.parent.parent / "data"
-    dataset = load_dataset(declaration.data.source, folder=declaration_file.parent, cache=cache, copy=data)
-    examples = dataset.examples
-    sets = split_indices(dataset, declaration.split, declaration.forget, folder=declaration_file.parent)
-    manifest = Manifest(
-        fingerprint=fingerprint(declaration, {**examples.arrays(), **sets}),
-        public_hash="",
-        reference_hash=None,
-        n_classes=int(examples.labels.max()) + 1,
-        class_names=None if dataset.class_names is None else list(dataset.class_names),
-        channels=examples.images.shape[-1],
-        retrained=declaration.reference.retrained,
-        prepared={},
-    )
-    draft = Track(partial, declaration, manifest)
-    if _is_draft_of(draft):
-        return draft
-    shutil.rmtree(partial, ignore_errors=True)
-    for name, indices in sets.items():
-        write_arrays(draft.examples_file(name), examples[indices].arrays())
-    write_arrays(draft.private / "split.npz", sets)
-    own = own_file(declaration.model.name)
-    if own is not None and (declaration_file.parent / own).is_file():
-        write_bytes(draft.public / own, (declaration_file.parent / own).read_bytes())
-    _check_model(draft, examples[:2])
-    write_json(draft.public / "task.json", _task(draft))
-    write_bytes(partial / "track.toml", declaration_file.read_bytes())
-    secret = declaration.reference.published_secret or secrets.token_hex(32)
-    write_bytes(draft.private / "secret", secret.encode())
-    _mark_as_draft(draft)
-    return draft
-
-
-def _check_model(track: Track, examples: Examples) -> None:
-    """Raise UsageError unless the declared architecture takes these images and gives one logit per class."""
-    data = track.declaration.data
-    try:
-        inputs = to_inputs(examples.images, scale=data.scale, mean=data.mean, std=data.std)
-        with torch.no_grad():
-            shape = tuple(build_model(track).eval()(inputs).shape)
-    except Exception as error:  # noqa: BLE001 - whatever a declared or an own architecture raises is the declaration's
-        raise UsageError(f"model: {error}") from None
-    if shape != (len(examples), track.manifest.n_classes):
-        raise UsageError(f"model: outputs are {shape} for {len(examples)} images of {track.manifest.n_classes} classes")
-
-
-def _task(track: Track) -> dict[str, object]:
-    """Return what the process that runs a submission needs to know."""
-    declaration = track.declaration
-    return {
-        "model": declaration.model.name,
-        "width": declaration.model.width,
-        "n_classes": track.manifest.n_classes,
-        "channels": track.manifest.channels,
-        "scale": declaration.data.scale,
-        "mean": declaration.data.mean,
-        "std": declaration.data.std,
-        "batch_size": declaration.training.batch_size,
-        "originals": declaration.reference.originals,
-    }
-
-
-def _mark_as_draft(draft: Track) -> None:
-    write_bytes(draft.folder / "draft", _draft_mark(draft).encode())
-
-
-def _is_draft_of(draft: Track) -> bool:
-    """Whether the folder holds the beginnings of this very track."""
-    mark = draft.folder / "draft"
-    return mark.is_file() and mark.read_text() == _draft_mark(draft)
-
-
-def _draft_mark(draft: Track) -> str:
-    return f"{draft.manifest.fingerprint} {draft.manifest.retrained}"
-
-
-def _complete(draft: Track, place: Path, seconds: float) -> None:
+def _complete(draft: Track, place: Path, device: str, seconds: float) -> None:
     """Write the manifest and put the folder in its place."""
     here = environment()
-    found = {"torch": here["torch"], "device": "cpu", "machine": here["machine"], "seconds": round(seconds, 1)}
+    found = {"torch": here["torch"], "device": device, "machine": here["machine"], "seconds": round(seconds, 1)}
     hashes = {"public_hash": hash_folder(draft.public), "reference_hash": reference_hash(draft.private)}
     manifest = draft.manifest.model_copy(update={**hashes, "prepared": found})
     write_manifest(draft.folder, manifest)

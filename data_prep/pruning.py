@@ -7,6 +7,7 @@ for IMP with rewinding, Tanaka et al. 2020 for SynFlow.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +29,14 @@ def train_pruned(
     pruning: Pruning,
     *,
     seeds: Sequence[int],
+    mixed: bool = False,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> list[Weights]:
-    """Prune and train one model per seed, and return their weights, pruned ones at 0, in the order of the seeds."""
+    """Prune and train one model per seed, and return their weights, pruned ones at 0, in the order of the seeds.
 
-    def trained(**options: object) -> list[Weights]:
-        return train_stack(build, images, labels, recipe, seeds=seeds, on_epoch=on_epoch, **options)  # type: ignore[arg-type]
+    mixed: as in `train_stack`.
+    """
+    trained = partial(train_stack, build, images, labels, recipe, seeds=seeds, mixed=mixed, on_epoch=on_epoch)
 
     if pruning.method == "synflow":
         nets = [initial_net(build, seed).to(images.device) for seed in seeds]

@@ -17,6 +17,7 @@ import joblib
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from data_prep.pruning import mask_of, n_trainings, train_pruned
 from data_prep.training import Weights, train_stack, training_set
@@ -25,7 +26,18 @@ from harness.record import Records
 from harness.storage import read_arrays, write_arrays
 from harness.track import ORIGINALS, POOLS, Track
 
-__all__ = ["Progress", "Stack", "join", "part", "plan", "split_off", "train_missing", "train_models"]
+__all__ = [
+    "Progress",
+    "Stack",
+    "adopt_originals",
+    "join",
+    "part",
+    "plan",
+    "prepare_process",
+    "split_off",
+    "train_missing",
+    "train_models",
+]
 
 STACK_SIZE = 32  # more models at once gain nothing further and take more memory
 STACK_PARAMETERS = 4_000_000  # of all models of a stack: larger ones are not bound by the overhead of calls
@@ -71,12 +83,18 @@ def _stack(track: Track, kind: str, rows: np.ndarray) -> Stack:
 
 
 def _seed(track: Track, kind: str, index: int) -> int:
-    message = f"{track.manifest.fingerprint}/{kind}/{index}".encode()
+    named = track.manifest.fingerprint
+    if kind == ORIGINALS and track.manifest.family is not None:
+        named = track.manifest.family
+    message = f"{named}/{kind}/{index}".encode()
     return int.from_bytes(hmac.digest(track.secret, message, hashlib.sha256)[:6], "big")
 
 
-def train_missing(track: Track, stacks: list[Stack], jobs: int, on_progress: Progress) -> None:
-    """Train the stacks that have no file yet, `jobs` at a time in processes of their own; originals first."""
+def train_missing(track: Track, stacks: list[Stack], jobs: int, device: str, on_progress: Progress) -> None:
+    """Train the stacks that have no file yet, `jobs` at a time in processes of their own; originals first.
+
+    device: cpu or cuda; several processes share one GPU, which a single small network leaves idle most of the time.
+    """
     missing = [stack for stack in stacks if not part(track, stack).is_file()]
     total, left = (sum(_n_epochs(track, stack) for stack in some) for some in (stacks, missing))
     tally = track.folder / "tally"  # one byte per model and epoch: appended to by all processes
@@ -84,7 +102,7 @@ def train_missing(track: Track, stacks: list[Stack], jobs: int, on_progress: Pro
     with _watching(lambda: on_progress(min(total, total - left + tally.stat().st_size), total)):
         for originals in (True, False):  # whose masks the retrained models of a pruned track take
             stage = [stack for stack in missing if (stack.kind == ORIGINALS) == originals]
-            joblib.Parallel(n_jobs=jobs)(joblib.delayed(_train)(track, stack, tally) for stack in stage)
+            joblib.Parallel(n_jobs=jobs)(joblib.delayed(_train)(track, stack, device, tally) for stack in stage)
     tally.unlink()
 
 
@@ -113,37 +131,79 @@ def _watching(report: Callable[[], None]) -> Iterator[None]:
     report()
 
 
-def _train(track: Track, stack: Stack, tally: Path) -> None:
+def _train(track: Track, stack: Stack, device: str, tally: Path) -> None:
     """Train one stack and write its part: the records, and for originals the weights."""
-    torch.set_num_threads(1)
+    prepare_process()
 
     def on_epoch() -> None:
         with tally.open("ab") as file:
             file.write(b"." * len(stack.seeds))
 
-    models = train_models(track, stack, on_epoch)
-    meter = Meter(track)
+    _keep(track, stack, train_models(track, stack, device, on_epoch), device)
+
+
+def prepare_process() -> None:
+    """Set up a process that trains, beside others: one thread; on a GPU the convolutions that are fastest."""
+    torch.set_num_threads(1)
+    torch.backends.cudnn.benchmark = True  # all batches but the last of an epoch have one shape
+
+
+def adopt_originals(track: Track, stacks: list[Stack], sibling: Track, device: str) -> None:
+    """Take the original models of a sibling, and measure them on the data sets of this track."""
+    for stack in stacks:
+        if stack.kind == ORIGINALS and not part(track, stack).is_file():
+            rows = range(stack.first, stack.first + len(stack.seeds))
+            _keep(track, stack, [load_file(_original_file(sibling, row)) for row in rows], device)
+
+
+def _keep(track: Track, stack: Stack, models: list[Weights], device: str) -> None:
+    """Write the part of a stack: its models' records, and for originals the weights."""
+    meter = Meter(track, device)
     records = [meter.record({name: value.numpy() for name, value in weights.items()}) for weights in models]
     if stack.kind == ORIGINALS:
         for index, weights in enumerate(models, start=stack.first):
-            save_file(weights, track.public / f"original-{index}.safetensors")
+            save_file(weights, _original_file(track, index))
     write_arrays(part(track, stack), Records.concatenate(records).arrays())
 
 
-def train_models(track: Track, stack: Stack, on_epoch: Callable[[], None] = lambda: None) -> list[Weights]:
-    """Train the models of a stack and return their weights; of a pruned track those of originals are there first."""
+def _original_file(track: Track, index: int) -> Path:
+    return track.public / f"original-{index}.safetensors"
+
+
+def train_models(
+    track: Track, stack: Stack, device: str = "cpu", on_epoch: Callable[[], None] = lambda: None
+) -> list[Weights]:
+    """Train the models of a stack and return their weights; of a pruned track those of originals are there first.
+
+    Trained on a GPU they are not the same, value for value, as on a CPU: it rounds differently, and to bfloat16.
+    """
     declaration = track.declaration
-    images, labels = training_set(track, ("retain", "forget") if stack.kind == ORIGINALS else ("retain",))
+    images, labels = (values.to(device) for values in _examples(track, stack.kind))
     recipe, pruning = declaration.training, declaration.pruning
     build = partial(build_model, track)
+    trained = partial(train_stack, build, images, labels, recipe, seeds=stack.seeds, on_epoch=on_epoch)
+    mixed = device == "cuda"
     if pruning is None:
-        return train_stack(build, images, labels, recipe, seeds=stack.seeds, on_epoch=on_epoch)
-    if stack.kind == ORIGINALS:
-        return train_pruned(build, images, labels, recipe, pruning, seeds=stack.seeds, on_epoch=on_epoch)
-    # As runs do, retrained models take turns with the originals.
-    turns = (stack.first + np.arange(len(stack.seeds))) % declaration.reference.originals
-    masks = [mask_of(load_file(track.public / f"original-{turn}.safetensors"), build) for turn in turns]
-    return train_stack(build, images, labels, recipe, seeds=stack.seeds, masks=masks, on_epoch=on_epoch)
+        models = trained(mixed=mixed)
+    elif stack.kind == ORIGINALS:
+        models = train_pruned(build, images, labels, recipe, pruning, seeds=stack.seeds, mixed=mixed, on_epoch=on_epoch)
+    else:  # as runs do, retrained models take turns with the originals
+        turns = (stack.first + np.arange(len(stack.seeds))) % declaration.reference.originals
+        masks = [mask_of(load_file(_original_file(track, int(turn))), build) for turn in turns]
+        models = trained(masks=masks, mixed=mixed)
+    return [{name: value.cpu() for name, value in weights.items()} for weights in models]
+
+
+def _examples(track: Track, kind: str) -> tuple[Tensor, Tensor]:
+    """Return the inputs and labels that models of a kind are trained on."""
+    if kind != ORIGINALS:
+        return training_set(track, ("retain",))
+    images, labels = training_set(track, ("retain", "forget"))
+    if track.manifest.family is None:
+        return images, labels
+    split = read_arrays(track.private / "split.npz")  # brought to an order in which siblings have them too
+    order = torch.from_numpy(np.concatenate([split["retain"], split["forget"]]).argsort())
+    return images[order], labels[order]
 
 
 def part(track: Track, stack: Stack) -> Path:

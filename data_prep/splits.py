@@ -80,7 +80,8 @@ def _forgotten(
         assert forget.file is not None
         return np.isin(train, _listed(folder / forget.file, train)), nobody
     assert forget.count is not None
-    first, last = forget.index * forget.count, (forget.index + 1) * forget.count
+    first = (forget.index or 0) * forget.count
+    last = first + forget.count
     if forget.kind == "random":
         position = np.arange(len(train))
         return (position >= first) & (position < last), nobody

@@ -6,6 +6,7 @@ Exit codes: 0 fine; 2 wrong usage; 3 the submission failed; 4 the harness or the
 import contextlib
 import errno
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from data_prep.calibration import calibrate
 from harness import __version__
 from harness.environment import home
 from harness.errors import MachineError, UsageError
-from harness.evaluate import Evaluation, evaluate, recall
+from harness.evaluate import Evaluation, evaluate, recall, recall_siblings
 from harness.history import comparisons, remember
 from harness.reference import load_reference
 from harness.report.doctor import findings
@@ -256,7 +257,7 @@ def report_command(
     from harness.report.page import render_page  # imports matplotlib
 
     page = out or Path(f"report-{submission.path.stem}.html")
-    write_bytes(page, render_page(evaluation).encode(errors="replace"))
+    write_bytes(page, render_page(evaluation, recall_siblings(evaluation, home())).encode(errors="replace"))
     _console().print(f"wrote {page}", markup=False)
 
 
@@ -264,59 +265,110 @@ def report_command(
 @click.argument("track_name", metavar="TRACK")
 @click.option("--force", is_flag=True, help="Prepare it anew, and report how far the new reference is from the old.")
 @click.option("--retrained", type=click.IntRange(min=1), help="Add models until each pool holds so many.")
+@click.option("--estimate", is_flag=True, help="Say how long it takes, from a few timed steps; prepare nothing.")
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Data to use as they are.")
 @click.option("--export", "public_file", type=click.Path(path_type=Path), help="Write the public part as one file.")
 @click.option("--export-private", "whole_file", type=click.Path(path_type=Path), help="Write all, secret included.")
 @click.option("--import", "import_file", type=click.Path(path_type=Path), help="Unpack an exported track.")
-@jobs_option
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="How many trainings at once.  [default: the cores; 4 on a GPU]"
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What trains."
+)
 def prepare_command(
     track_name: str,
     force: bool,
     retrained: int | None,
+    estimate: bool,
     data: Path | None,
     public_file: Path | None,
     whole_file: Path | None,
     import_file: Path | None,
     jobs: int | None,
+    device: str,
 ) -> None:
-    """Make a track ready: split the data, train originals and retrained models."""
+    """Make a track ready: split the data, train originals and retrained models.
+
+    A declaration of several forget sets makes as many tracks, which share data and originals.
+    """
     tracks = home() / "tracks"
     if import_file is not None:
         track = import_track(import_file, tracks)
         _console().print(f"unpacked {track.name} to {track.folder}")
         return
-    if force or not (tracks / catalogue.find(track_name).declaration.name).exists():
-        _prepare(track_name, tracks, jobs, data)
-    track = catalogue.open_track(track_name, tracks)
-    if retrained is not None:
-        track = _grow(track, retrained, jobs)
-    for file, private in ((public_file, False), (whole_file, True)):
-        if file is not None:
-            export_track(track, file, private=private)
-            _console().print(f"wrote {'all' if private else 'the public part'} of {track.name} to {file}")
-    _console().print(
-        f"{track.name} is ready: {track.manifest.retrained} retrained models in each pool, in {track.folder}"
-    )
+    found = catalogue.find(track_name, tracks)
+    kind = devices.resolve(device)
+    trainer = _Trainer(tracks, jobs or devices.default_trainings(kind), kind, data)
+    if estimate:
+        trainer.estimate(found)
+        return
+    exported = [(public_file, False), (whole_file, True)]
+    if len(found) > 1 and any(file is not None for file, _ in exported):
+        raise UsageError(f"{track_name} declares {len(found)} tracks; name one of them to export it: {found[0].name}")
+    for declared in found:
+        if force or not (tracks / declared.name).exists():
+            trainer.prepare(declared)
+        track = catalogue.open_declared(declared, tracks)
+        if retrained is not None:
+            track = trainer.grow(track, retrained)
+        for file, private in exported:
+            if file is not None:
+                export_track(track, file, private=private)
+                _console().print(f"wrote {'all' if private else 'the public part'} of {track.name} to {file}")
+        _console().print(
+            f"{track.name} is ready: {track.manifest.retrained} retrained models in each pool, in {track.folder}"
+        )
 
 
-def _prepare(track_name: str, tracks: Path, jobs: int | None, data: Path | None) -> None:
-    from data_prep.prepare import prepare  # imports torch
+@dataclass(frozen=True)
+class _Trainer:
+    """How the models of tracks are trained here."""
 
-    declared = catalogue.find(track_name)
-    with contextlib.suppress(UsageError, MachineError):  # what it is compared with, if there is anything
-        catalogue.open_track(track_name, tracks)
-    with ProgressBar(_console(), f"preparing {declared.declaration.name}") as bar:
-        n_jobs = jobs or devices.default_jobs("cpu", 1)
-        prepared = prepare(declared.declaration, declared.file, tracks, jobs=n_jobs, data=data, on_progress=bar)
-    if prepared.drift is not None:
-        _console().print(str(prepared.drift))
+    tracks: Path
+    jobs: int
+    device: str
+    data: Path | None
 
+    def prepare(self, declared: catalogue.Declared) -> None:
+        from data_prep.prepare import prepare  # imports torch
 
-def _grow(track: Track, retrained: int, jobs: int | None) -> Track:
-    from data_prep.prepare import grow  # imports torch
+        with contextlib.suppress(UsageError, MachineError):  # what it is compared with, if there is anything
+            catalogue.open_declared(declared, self.tracks)
+        with ProgressBar(_console(), f"preparing {declared.name}") as bar:
+            prepared = prepare(
+                declared.declaration,
+                declared.file,
+                self.tracks,
+                jobs=self.jobs,
+                device=self.device,
+                data=self.data,
+                on_progress=bar,
+            )
+        if (track := prepared.originals_of) is not None:
+            _console().print(f"{declared.name} has the original models of {track}")
+        if prepared.drift is not None:
+            _console().print(str(prepared.drift))
 
-    with ProgressBar(_console(), f"adding models to {track.name}") as bar:
-        return grow(track, retrained, jobs=jobs or devices.default_jobs("cpu", 1), on_progress=bar)
+    def grow(self, track: Track, retrained: int) -> Track:
+        from data_prep.prepare import grow  # imports torch
+
+        with ProgressBar(_console(), f"adding models to {track.name}") as bar:
+            return grow(track, retrained, jobs=self.jobs, device=self.device, on_progress=bar)
+
+    def estimate(self, found: list[catalogue.Declared]) -> None:
+        from data_prep.estimate import estimate  # imports torch
+
+        first = found[0]
+        at_once = f"{self.jobs} trainings at once" if self.jobs > 1 else "one training at a time"
+        _console().print(f"timing a few steps of {first.name} on {self.device}, {at_once}; nothing is prepared ...")
+        result = estimate(
+            first.declaration, first.file, self.tracks, jobs=self.jobs, device=self.device, data=self.data
+        )
+        if len(found) > 1:
+            _console().print(f"each of {len(found)} tracks, which share their original models:")
+        for name, value, remark in result.lines:
+            _console().print(f" {name:17s} {value:12s} {remark}")
 
 
 @cli.command("score")

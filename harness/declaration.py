@@ -79,8 +79,9 @@ class Split(Section):
 class Forget(Section):
     """Which training examples are to be forgotten.
 
-    forget_sets: how many disjoint sets are drawn, each for a track of its own; `index` is this track's. Subjects of all
-    of them are kept out of val and test, so that no track leaks another's.
+    forget_sets: how many disjoint sets are drawn, each for a track of its own; these siblings share data and originals.
+    `index` says which set is this track's; without it the declaration stands for all siblings, NAME-0, NAME-1, ...
+    Subjects of all sets are kept out of val and test, so that no track leaks another's.
     """
 
     kind: Literal["random", "class", "subject", "indices"]
@@ -90,7 +91,7 @@ class Forget(Section):
         None
     )  # indices: a text file with one index into the data per line, beside the declaration
     forget_sets: Positive = _added(1)
-    index: Annotated[int, Field(ge=0)] = _added(0)
+    index: Annotated[int, Field(ge=0)] | None = _added(None)
 
     @model_validator(mode="after")
     def _names_what_its_kind_needs(self) -> "Forget":
@@ -100,7 +101,7 @@ class Forget(Section):
         for other in {"count", "label", "file"} - {needed}:
             if getattr(self, other) is not None:
                 raise ValueError(f"kind = {self.kind!r} takes no {other}")
-        if self.index >= self.forget_sets:
+        if self.index is not None and self.index >= self.forget_sets:
             raise ValueError(f"index = {self.index} is not below forget_sets = {self.forget_sets}")
         if self.forget_sets > 1 and self.kind in ("class", "indices"):
             raise ValueError(f"kind = {self.kind!r} takes no forget_sets; declare one track for each")
@@ -199,6 +200,14 @@ class Declaration(Section):
         if self.pruning is not None and self.pruning.rewind_epoch >= self.training.epochs:
             raise ValueError(f"pruning.rewind_epoch = {self.pruning.rewind_epoch} is not before the last epoch")
         return self
+
+    @property
+    def siblings(self) -> list["Declaration"]:
+        """The tracks it stands for: itself alone, unless it has several forget sets and does not say which."""
+        if self.forget.forget_sets == 1 or self.forget.index is not None:
+            return [self]
+        forgets = [self.forget.model_copy(update={"index": index}) for index in range(self.forget.forget_sets)]
+        return [self.model_copy(update={"name": f"{self.name}-{one.index}", "forget": one}) for one in forgets]
 
 
 def read_declaration(path: Path) -> Declaration:

@@ -1,5 +1,6 @@
 """The whole story of an evaluation: missing runs are made, every run is stored, stored runs are scored."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +16,9 @@ from harness.runner.isolation import LEVELS, Isolation
 from harness.runner.outcome import Outcome
 from harness.scoring.alarms import Alarm
 from harness.submission import Submission
-from harness.track import Track
+from harness.track import Track, siblings
 
-__all__ = ["MIN_RANKED_RUNS", "Evaluation", "evaluate", "recall"]
+__all__ = ["MIN_RANKED_RUNS", "Evaluation", "evaluate", "recall", "recall_siblings"]
 
 MIN_RANKED_RUNS = 16
 N_SWAPPED = 2  # runs made again with other examples to forget, for an alarm
@@ -157,6 +158,16 @@ def recall(submission: Submission, track: Track, device: str, *, runs: int, home
     never_scored = results.read(_scored_name(track, runs)) is None  # as these many runs
     conditions = _conditions_of(stored, unknown, track)
     return evaluate(submission, track, conditions, runs=runs, home=home, rescore=never_scored)
+
+
+def recall_siblings(evaluation: Evaluation, home: Path) -> list[Evaluation]:
+    """Return the stored evaluations of as many runs on siblings of the track, those whose runs are all OK."""
+    found = []
+    for track in siblings(evaluation.track):
+        with contextlib.suppress(UsageError):  # not evaluated there
+            device, runs = evaluation.conditions.device, evaluation.n_requested
+            found.append(recall(evaluation.submission, track, device, runs=runs, home=home))
+    return [other for other in found if other.outcome == Outcome.OK]
 
 
 def _conditions_of(stored: dict[int, Run], unknown: Conditions, track: Track) -> Conditions:

@@ -31,6 +31,18 @@ class Images(Dataset[Batch]):
     def __init__(self, inputs: Tensor, labels: Tensor) -> None:
         self.inputs = inputs
         self.labels = labels
+        self._copies: dict[torch.device, Images] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_copies": {}}  # a copy on a GPU is of no use to another process
+
+    def on(self, device: torch.device) -> "Images":
+        """Return these examples on a device: copied once, so that no batch has to be."""
+        if device == self.inputs.device:
+            return self
+        if device not in self._copies:
+            self._copies[device] = Images(self.inputs.to(device), self.labels.to(device))
+        return self._copies[device]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,12 +84,15 @@ class _Chosen(list[Any]):
             self[:] = examples
 
     def batch(self, device: torch.device | None = None) -> Batch:
-        """Return all examples as one batch."""
+        """Return all examples as one batch, on a device or where they are."""
+        place = device or self.dataset.inputs.device
         if self.is_made:
-            return _stack(self)
+            images, labels = _stack(self)
+            return Batch(images.to(place), labels.to(place))
         rows = torch.tensor(list(super().__iter__()))
-        images, labels = self.dataset.inputs[rows], self.dataset.labels[rows]
-        return Batch(images, labels) if device is None else Batch(images.to(device), labels.to(device))
+        rows = torch.where(rows < 0, rows + len(self.dataset), rows).to(place)
+        examples = self.dataset.on(place)  # index_select copies whole examples: a third of the time of [rows]
+        return Batch(examples.inputs.index_select(0, rows), examples.labels.index_select(0, rows))
 
 
 def _made_first(name: str) -> Any:
@@ -116,5 +131,6 @@ def _collate_on(batch: _Chosen, device: torch.device) -> Batch:
 
 
 def loader(dataset: Images, *, batch_size: int, device: torch.device) -> "DataLoader[Batch]":
-    """Return the shuffled loader a submission is given, with batches on the device."""
+    """Return the shuffled loader a submission is given; the examples lie on the device, and batches are made there."""
+    dataset.on(device)
     return DataLoader(dataset, batch_size=batch_size, shuffle=True, collate_fn=partial(_collate_on, device=device))

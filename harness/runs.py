@@ -38,23 +38,26 @@ class _Stage:
     limit: Limit
     launcher: Launcher
     meter: Meter
+    slots: threading.Semaphore  # one for each run at once; a model being measured takes none
     swap_forget_set: bool
 
-    def run(self, index: int, order: int) -> Run:
+    def run(self, index: int, order: Iterator[int]) -> Run:
         """Run the submission once and measure what came back."""
         original = index % len(self.meter.originals)
-        finished = execute(
-            self.launcher,
-            source=self.submission.source,
-            filename=self.submission.path.name,
-            original=original,
-            seeds=seeds_of(self.track.secret, self.submission.code_hash, index),
-            device=self.conditions.device,
-            threads=self.conditions.threads,
-            limit_seconds=self.limit.seconds,
-            n_values=self.meter.n_values,
-            swap_forget_set=self.swap_forget_set,
-        )
+        with self.slots:
+            place = next(order)
+            finished = execute(
+                self.launcher,
+                source=self.submission.source,
+                filename=self.submission.path.name,
+                original=original,
+                seeds=seeds_of(self.track.secret, self.submission.code_hash, index),
+                device=self.conditions.device,
+                threads=self.conditions.threads,
+                limit_seconds=self.limit.seconds,
+                n_values=self.meter.n_values,
+                swap_forget_set=self.swap_forget_set,
+            )
         record = None
         if finished.weights is not None:
             try:
@@ -62,7 +65,7 @@ class _Stage:
             except NonFiniteLogitsError:
                 message = "the weights are finite, the outputs of the net are not"
                 finished = replace(finished, outcome=Outcome.NON_FINITE, message=message)
-        return Run(index, finished.outcome, finished.seconds, self._info(finished, order), record)
+        return Run(index, finished.outcome, finished.seconds, self._info(finished, place), record)
 
     def _info(self, finished: Finished, order: int) -> dict[str, Any]:
         return {
@@ -107,11 +110,20 @@ def make_runs(
         quota=Quota(limits.memory_mb, limits.processes, limits.scratch_mb, conditions.threads),
         fork=conditions.fork,
     )
-    stage = _Stage(submission, track, conditions, conditions.limit, processes, Meter(track), swap_forget_set)
+    stage = _Stage(
+        submission=submission,
+        track=track,
+        conditions=conditions,
+        limit=conditions.limit,
+        launcher=processes,
+        meter=Meter(track, conditions.device),
+        slots=threading.Semaphore(conditions.jobs),
+        swap_forget_set=swap_forget_set,
+    )
     order = itertools.count()
 
     def run_and_store(index: int) -> Run:
-        run = stage.run(index, next(order))
+        run = stage.run(index, order)
         if run.outcome != Outcome.HARNESS_ERROR:
             results.save_run(run, swap_forget_set=swap_forget_set)
         return run
@@ -119,9 +131,10 @@ def make_runs(
     results.begin(submission)
     made = {}
     with _interrupted_by(processes.close):
-        for run in run_in_order(
-            run_and_store, indices, jobs=conditions.jobs, is_last=lambda run: run.outcome != Outcome.OK
-        ):
+        # Beside the runs on a GPU, which leave the processor idle, another thread measures the last one. On the
+        # processor a run has the cores it was calibrated with: there each thread measures what it ran.
+        threads = conditions.jobs + (conditions.device == "cuda")
+        for run in run_in_order(run_and_store, indices, jobs=threads, is_last=lambda run: run.outcome != Outcome.OK):
             on_run(run)
             made[run.index] = run
     return made

@@ -34,6 +34,7 @@ __all__ = [
     "export_track",
     "import_track",
     "load_track",
+    "siblings",
 ]
 
 ORIGINALS = "originals"
@@ -51,6 +52,8 @@ class Manifest(Section):
     channels: Positive
     retrained: Positive  # models in each of the two pools
     prepared: dict[str, Any]  # versions, device, seconds
+    sibling: int = 0  # which of the tracks that its declaration stands for
+    family: str | None = None  # sha256 of all that siblings share; None for a track without
 
 
 @dataclass(frozen=True)
@@ -130,12 +133,28 @@ class Track:
 
 
 def fingerprint(declaration: Declaration, data: dict[str, np.ndarray]) -> str:
-    """Return the sha256 of a declaration and of arrays by name (data and split).
+    """Return the sha256 of a declaration and of arrays by name (data, own architecture and split).
 
     The secret does not count, nor does what runs may use besides time: it changes nothing that is prepared.
     """
     used = {"memory_mb", "processes", "scratch_mb"}
-    declared = declaration.model_dump_json(exclude={"reference": {"published_secret"}, "limits": used})
+    return _hash_of(
+        declaration.model_dump_json(exclude={"reference": {"published_secret"}, "limits": used}),
+        data,
+    )
+
+
+def family(declaration: Declaration, data: dict[str, np.ndarray]) -> str:
+    """Return the sha256 of what tracks share that differ in what is forgotten: all that their originals depend on.
+
+    data: arrays by name, of data, own architecture and split, in which retain and forget set are one training set.
+    """
+    whole, number = {"data", "model", "training", "pruning"}, {"reference": {"originals"}}
+    shared = [declaration.model_dump_json(include=whole), declaration.model_dump_json(include=number)]
+    return _hash_of("".join(shared), data)
+
+
+def _hash_of(declared: str, data: dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256(declared.encode())
     for name, array in sorted(data.items()):
         digest.update(f"{name} {array.dtype} {array.shape}\0".encode() + np.ascontiguousarray(array).tobytes())
@@ -156,7 +175,9 @@ def load_track(folder: Path) -> Track:
     try:
         declaration = parse_declaration((folder / "track.toml").read_text(encoding="utf-8"))
         manifest = Manifest.model_validate_json((folder / "manifest.json").read_text(encoding="utf-8"))
-        track = Track(folder, declaration, manifest)
+        if not 0 <= manifest.sibling < len(declaration.siblings):
+            raise ValueError(f"sibling {manifest.sibling} is none of its declaration's")
+        track = Track(folder, declaration.siblings[manifest.sibling], manifest)
         intact = hash_folder(track.public) == manifest.public_hash
         if manifest.reference_hash is not None:
             intact = intact and reference_hash(track.private) == manifest.reference_hash and bool(track.secret)
@@ -165,6 +186,18 @@ def load_track(folder: Path) -> Track:
     if not intact:
         raise MachineError(f"the track {folder.name} is damaged (its files do not match their hashes); {remedy}")
     return track
+
+
+def siblings(track: Track) -> list[Track]:
+    """Return the other intact tracks in the folder of a track or a draft that share its data and originals."""
+    family_name, found = track.manifest.family, []
+    if family_name is None:
+        return []
+    for file in sorted(track.folder.parent.glob("[!.]*/manifest.json")):
+        if family_name in file.read_text(encoding="utf-8", errors="replace"):
+            with contextlib.suppress(MachineError):
+                found.append(load_track(file.parent))
+    return [other for other in found if other.name != track.name]
 
 
 def export_track(track: Track, file: Path, *, private: bool) -> None:
@@ -193,15 +226,15 @@ def import_track(file: Path, tracks: Path) -> Track:
         with zipfile.ZipFile(file) as archive:
             _check_names(archive)
             archive.extractall(unpacked)
-        declaration = parse_declaration((unpacked / "track.toml").read_text(encoding="utf-8"))
-        load_track(unpacked)
-        replace_folder(unpacked, tracks / declaration.name)
+        parse_declaration((unpacked / "track.toml").read_text(encoding="utf-8"))
+        name = load_track(unpacked).name
+        replace_folder(unpacked, tracks / name)
     except (OSError, zipfile.BadZipFile, zlib.error, ValueError) as error:
         hint = "make one with harness prepare TRACK --export FILE"
         raise UsageError(f"{file} is no exported track ({error}); {hint}") from None
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
-    return load_track(tracks / declaration.name)
+    return load_track(tracks / name)
 
 
 def _check_names(archive: zipfile.ZipFile) -> None:

@@ -15,7 +15,11 @@ import pytest
 from click.testing import CliRunner, Result
 from filelock import FileLock
 
+from data_prep.draft import lay_out
+from data_prep.estimate import estimate
+from data_prep.prepare import prepare
 from harness.cli import cli
+from harness.declaration import read_declaration
 from harness.track import Track, load_track
 
 Harness = Callable[..., Result]
@@ -114,3 +118,132 @@ def test_export_and_import_move_a_whole_track(own_home: Path, tiny_file: Path, t
     nonsense = tmp_path / "nonsense.track"
     nonsense.write_text("no track")
     assert call("prepare", "tiny", "--import", nonsense).exit_code == 2
+
+
+# ---- what it would take -------------------------------------------------------------------------------------------
+
+
+def folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_an_estimate_says_what_a_preparation_takes_and_prepares_nothing(
+    own_home: Path, tiny: Track, tiny_file: Path, tmp_path: Path
+) -> None:
+    text = tiny_file.read_text().replace("[limits]\nseconds = 2.0\n", "").replace('name = "tiny"', 'name = "other"')
+    (tmp_path / "other.toml").write_text(text)
+    result = call("prepare", tmp_path / "other.toml", "--estimate", "--jobs", 1)
+    assert result.exit_code == 0, result.output
+    assert "timing a few steps of other on cpu, one training at a time; nothing is prepared" in result.output
+    assert "34 models; a step takes" in result.output
+    assert "10% of it" in result.output
+    assert [path.name for path in (own_home / "tracks").iterdir()] == ["tiny"]
+
+
+def test_an_estimate_is_near_what_a_preparation_then_took(tiny: Track, tiny_file: Path, tmp_path: Path) -> None:
+    found = estimate(tiny.declaration, tiny_file, tmp_path, jobs=1, device="cpu")
+    assert found.track_bytes == pytest.approx(folder_bytes(tiny.folder), rel=0.2)
+    assert found.run_bytes == pytest.approx(folder_bytes(tiny.private) / 34, rel=0.5)
+    assert found.limit_seconds == 2.0
+    # A whole training is 8 epochs of 5 steps over 120 examples; fine-tuning has 4 steps an epoch over 100.
+    step = found.training_seconds / (8 * 5)
+    assert 0.2 < found.fine_tuning_epochs * 4 * step / found.limit_seconds < 5
+    assert 0.05 < found.preparation_seconds / (34 * 8 * 5 * step) < 5
+
+
+# ---- siblings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def siblings(tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The declaration of two tracks that forget disjoint sets, in an empty HARNESS_HOME."""
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
+    text = tiny_file.read_text().replace("count = 20", "count = 20\nforget_sets = 2")
+    text = text.replace('name = "tiny"', 'name = "twins"').replace("retrained = 16", "retrained = 4")
+    text = text.replace('published_secret = "00112233"\n', "")
+    (tmp_path / "twins.toml").write_text(text.replace("epochs = 8", "epochs = 3"))
+    return tmp_path / "twins.toml"
+
+
+IDENTITY = "def unlearn(net, retain_loader, forget_loader, val_loader): pass"
+
+
+def test_one_command_prepares_siblings_that_share_data_and_originals(siblings: Path, tmp_path: Path) -> None:
+    result = call("prepare", siblings)
+    assert result.exit_code == 0, result.output
+    assert "twins-1 has the original models of twins-0" in result.output
+    tracks = [load_track(tmp_path / "home" / "tracks" / name) for name in ("twins-0", "twins-1")]
+    assert [track.declaration.forget.index for track in tracks] == [0, 1]
+    first, second = tracks
+    assert first.manifest.family == second.manifest.family
+    assert first.manifest.fingerprint != second.manifest.fingerprint
+    assert first.secret != second.secret
+    assert list(first.originals().weights_sha256) == list(second.originals().weights_sha256)
+    assert np.array_equal(first.originals().test_logits, second.originals().test_logits)
+    assert not np.array_equal(first.originals().forget_logits, second.originals().forget_logits)
+    forgotten = [{image.tobytes() for image in track.examples("forget").images} for track in tracks]
+    assert not forgotten[0] & forgotten[1]
+    assert not set(first.retrained("scoring").weights_sha256) & set(second.retrained("scoring").weights_sha256)
+
+    (tmp_path / "foo.py").write_text(IDENTITY)
+    several = call("evaluate", tmp_path / "foo.py", "--track", siblings, "--runs", 2)
+    assert several.exit_code == 2
+    assert "declares the tracks twins-0, twins-1; name one of them: --track twins-0" in several.output
+    for name, sections in (("twins-0", 0), ("twins-1", 1)):
+        assert call("evaluate", tmp_path / "foo.py", "--track", name, "--runs", 4).exit_code == 0
+        page = tmp_path / "page.html"
+        assert call("report", tmp_path / "foo.py", "--track", name, "--runs", 4, "--out", page).exit_code == 0
+        assert page.read_text().count("Other forget sets</h2>") == sections
+        assert page.read_text().count(">twins-0</td>") == sections
+
+    exported = tmp_path / "one.track"
+    assert "name one of them to export it" in call("prepare", siblings, "--export-private", exported).output
+    assert call("prepare", "twins-1", "--export-private", exported).exit_code == 0
+    shutil.rmtree(second.folder)
+    assert call("prepare", "twins-1", "--import", exported).exit_code == 0
+    assert load_track(second.folder).declaration == second.declaration
+
+
+def test_siblings_of_a_published_secret_draw_the_same_originals_on_their_own(siblings: Path, tmp_path: Path) -> None:
+    siblings.write_text(siblings.read_text().replace("originals = 2", 'originals = 2\npublished_secret = "0011"'))
+    declared = read_declaration(siblings).siblings
+    apart = [prepare(one, siblings, tmp_path / one.name, jobs=1) for one in declared]
+    assert [prepared.originals_of for prepared in apart] == [None, None]
+    logits = [prepared.track.originals().test_logits for prepared in apart]
+    assert np.allclose(logits[0], logits[1], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "shared"),
+    [
+        ("index = 0", "index = 1", True),
+        ('name = "tiny"', 'name = "phase-2"', True),
+        ("retrained = 16", "retrained = 17", True),
+        ("count = 20", "count = 19", True),
+        ("width = 4", "width = 5", False),
+        ("epochs = 8", "epochs = 9", False),
+        ("train = 120", "train = 121", False),
+        ("originals = 2", "originals = 3", False),
+    ],
+)
+def test_tracks_are_siblings_if_their_originals_are_made_alike(
+    old: str, new: str, shared: bool, tiny_file: Path, tmp_path: Path
+) -> None:
+    first = tiny_file.read_text().replace("count = 20", "count = 20\nforget_sets = 2\nindex = 0")
+    families = []
+    for text in (first, first.replace(old, new)):
+        (tmp_path / "one.toml").write_text(text)
+        declared = read_declaration(tmp_path / "one.toml")
+        draft = lay_out(declared, tmp_path / "one.toml", tmp_path / "draft", cache=tmp_path)
+        families.append(draft.manifest.family)
+    assert families[0] is not None
+    assert (families[0] == families[1]) == shared
+
+
+def test_a_track_that_was_prepared_is_found_by_its_name(own_home: Path, tmp_path: Path) -> None:
+    (tmp_path / "foo.py").write_text(IDENTITY)
+    assert call("evaluate", tmp_path / "foo.py", "--track", "tiny", "--runs", 2).exit_code == 0
+    result = call("evaluate", tmp_path / "foo.py", "--track", "tini", "--runs", 2)
+    assert result.exit_code == 2
+    assert "no track 'tini'; there are" in result.output
+    assert ", tiny, or give a declaration" in result.output

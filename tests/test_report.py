@@ -41,6 +41,7 @@ SECTIONS = (
     "Forgetting per class",
     "Accuracy",
     "Time of the runs",
+    "Spread of the runs",
     "Full-stack metrics",
     "Audit",
 )

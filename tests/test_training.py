@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data_prep.training import _augmented, _learning_rate, train, train_stack
+from data_prep.training import _augmented, _learning_rate, _shifts, train, train_stack
 from harness import models
 from harness.declaration import Training
 
@@ -61,7 +61,7 @@ def test_momentum_and_weight_decay_mean_the_same_in_a_stack_and_alone(data: tupl
     heavy = Training(epochs=2, batch_size=8, learning_rate=0.05, momentum=0.5, weight_decay=0.2)
     trained = []
     for recipe in (plain, heavy):
-        trained.append(train_stack(build, *data, recipe, seeds=[3])[0])
+        trained.append(train_stack(build, *data, recipe, seeds=[3, 4])[0])
         assert_close(trained[-1], train(build, *data, recipe, seed=3).state_dict())
     assert largest_difference(*trained) > 1e-2
 
@@ -107,7 +107,7 @@ def test_a_training_leaves_the_global_random_state_as_it_was(data: tuple[Tensor,
 
 def test_a_training_leaves_its_data_as_they_were(data: tuple[Tensor, Tensor]) -> None:
     before = data[0].clone(), data[1].clone()
-    train_stack(build, *data, RECIPE, seeds=[1])
+    train_stack(build, *data, RECIPE, seeds=[1, 2])
     train(build, *data, RECIPE, seed=1)
     assert torch.equal(data[0], before[0])
     assert torch.equal(data[1], before[1])
@@ -123,7 +123,7 @@ def test_trained_models_fit_the_data_and_start_from_those_that_do_not(data: tupl
 
     torch.manual_seed(3)
     assert accuracy(build().state_dict()) < 0.8
-    assert accuracy(train_stack(build, *data, recipe, seeds=[3])[0]) > 0.9
+    assert accuracy(train_stack(build, *data, recipe, seeds=[3, 4])[0]) > 0.9
 
 
 def test_a_model_trained_alone_is_returned_in_eval_mode_and_can_stop_early(data: tuple[Tensor, Tensor]) -> None:
@@ -136,7 +136,7 @@ def test_a_model_trained_alone_is_returned_in_eval_mode_and_can_stop_early(data:
 def test_a_last_batch_of_a_single_example_is_left_out(data: tuple[Tensor, Tensor]) -> None:
     images, labels = data[0][:17], data[1][:17]  # batches of 8, 8 and 1
     assert int(train(build, images, labels, RECIPE, seed=1).state_dict()["bn1.num_batches_tracked"]) == 4
-    assert int(train_stack(build, images, labels, RECIPE, seeds=[1])[0]["bn1.num_batches_tracked"]) == 4
+    assert int(train_stack(build, images, labels, RECIPE, seeds=[1, 2])[0]["bn1.num_batches_tracked"]) == 4
 
 
 def test_a_stack_reports_every_epoch(data: tuple[Tensor, Tensor]) -> None:
@@ -158,21 +158,93 @@ def test_a_stack_reports_every_epoch(data: tuple[Tensor, Tensor]) -> None:
 def test_every_recipe_means_the_same_in_a_stack_and_alone(data: tuple[Tensor, Tensor], options: dict[str, Any]) -> None:
     recipe = Training(**{"epochs": 2, "batch_size": 8, "learning_rate": 0.05, **options})
     images, labels = data[0][:16], torch.tensor([0] * 12 + [1, 1, 2, 2])  # whole batches: Adam enlarges rounding
-    (stacked,) = train_stack(build, images, labels, recipe, seeds=[3])
+    stacked, _ = train_stack(build, images, labels, recipe, seeds=[3, 4])
     torch.testing.assert_close(
         stacked, dict(train(build, images, labels, recipe, seed=3).state_dict()), atol=1e-3, rtol=1e-3
     )
-    assert largest_difference(stacked, train_stack(build, images, labels, RECIPE, seeds=[3])[0]) > 1e-2
+    assert largest_difference(stacked, train_stack(build, images, labels, RECIPE, seeds=[3, 4])[0]) > 1e-2
 
 
 def test_augmented_images_are_shifted_and_flipped_copies() -> None:
     image = torch.arange(64.0).view(1, 1, 8, 8) + 1
-    made = _augmented(image.expand(300, -1, -1, -1), torch.Generator().manual_seed(0))
+    made = _augmented(image.expand(300, -1, -1, -1), _shifts(300, torch.Generator().manual_seed(0)))
     padded = nn.functional.pad(image, (4,) * 4)[0, 0]
     possible = [padded[row : row + 8, column : column + 8] for row in range(9) for column in range(9)]
     possible += [one.flip(1) for one in possible]
     assert all(any(torch.equal(one[0], other) for other in possible) for one in made)
     assert len({tuple(one.flatten().tolist()) for one in made}) > 100
+
+
+def test_a_stack_of_one_model_is_that_model_alone_and_its_weights_are_laid_out_as_usual(
+    data: tuple[Tensor, Tensor],
+) -> None:
+    for mixed in (False, True):
+        (weights,) = train_stack(build, *data, RECIPE, seeds=[3], mixed=mixed)
+        assert_identical(weights, train(build, *data, RECIPE, seed=3, mixed=mixed).state_dict())
+        assert all(value.is_contiguous() and not value.requires_grad for value in weights.values())
+
+
+@pytest.mark.parametrize("seeds", [[3], [3, 4]], ids=["alone", "stacked"])
+def test_a_training_goes_on_from_given_weights_and_epoch(data: tuple[Tensor, Tensor], seeds: list[int]) -> None:
+    plain = Training(epochs=2, batch_size=8, learning_rate=0.05, momentum=0.0)  # momentum begins anew
+    first = train_stack(build, *data, plain, seeds=seeds, epochs=1)
+    both = train_stack(build, *data, plain, seeds=seeds, initial=first, first_epoch=1)
+    for ours, whole in zip(both, train_stack(build, *data, plain, seeds=seeds), strict=True):
+        assert_close(ours, whole)
+
+
+@pytest.mark.parametrize("seeds", [[3], [3, 4]], ids=["alone", "stacked"])
+def test_what_a_mask_prunes_stays_0(data: tuple[Tensor, Tensor], seeds: list[int]) -> None:
+    mask = (
+        torch.rand(build().state_dict()["conv1.weight"].shape, generator=torch.Generator().manual_seed(0)) > 0.5
+    ).float()
+    for weights in train_stack(build, *data, RECIPE, seeds=seeds, masks=[{"conv1.weight": mask}] * len(seeds)):
+        assert torch.equal(weights["conv1.weight"] != 0, mask != 0)
+
+
+@pytest.mark.parametrize("seeds", [[3], [3, 4]], ids=["alone", "stacked"])
+def test_a_network_with_dropout_is_trained_and_repeats(data: tuple[Tensor, Tensor], seeds: list[int]) -> None:
+    def dropping() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
+
+    first = train_stack(dropping, *data, RECIPE, seeds=seeds)
+    torch.manual_seed(1)
+    for ours, theirs in zip(train_stack(dropping, *data, RECIPE, seeds=seeds), first, strict=True):
+        assert_identical(ours, theirs)
+
+
+def test_mixed_precision_rounds_and_learns_as_well(data: tuple[Tensor, Tensor]) -> None:
+    recipe = Training(epochs=12, batch_size=8, learning_rate=0.1)
+    ours, exact = (train(build, *data, recipe, seed=3, mixed=mixed) for mixed in (True, False))
+    assert largest_difference(ours.state_dict(), exact.state_dict()) > 0
+    assert all(value.dtype in (torch.float32, torch.int64) for value in ours.state_dict().values())
+    with torch.no_grad():
+        assert float((ours(data[0]).argmax(1) == data[1]).float().mean()) > 0.9
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("seeds", [[3], [3, 4]], ids=["alone", "stacked"])
+def test_a_gpu_trains_the_same_models_up_to_rounding(data: tuple[Tensor, Tensor], seeds: list[int]) -> None:
+    recipe = Training(epochs=2, batch_size=8, learning_rate=0.05, augment=True, class_weights=True)
+    on_gpu = (data[0].cuda(), data[1].cuda())
+    for ours, theirs in zip(
+        train_stack(build, *on_gpu, recipe, seeds=seeds), train_stack(build, *data, recipe, seeds=seeds), strict=True
+    ):
+        torch.testing.assert_close({name: value.cpu() for name, value in ours.items()}, theirs, atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.gpu
+def test_no_step_on_a_gpu_waits_for_it(data: tuple[Tensor, Tensor]) -> None:
+    images, labels = data[0].cuda(), data[1].cuda()
+    recipe = Training(epochs=3, batch_size=8, learning_rate=0.05, augment=True)
+
+    def forbid_from_the_second_epoch() -> None:
+        torch.cuda.set_sync_debug_mode("error")
+
+    try:
+        train(build, images, labels, recipe, seed=1, mixed=True, on_epoch=forbid_from_the_second_epoch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_the_learning_rate_falls_to_a_tenth_at_every_milestone() -> None:

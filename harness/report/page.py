@@ -3,6 +3,7 @@
 The page needs nothing beside itself: plots are embedded, and what a participant wrote is escaped.
 """
 
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -19,9 +20,10 @@ from harness.scoring.score import SCORER_VERSION
 __all__ = ["render_page"]
 
 
-def render_page(evaluation: Evaluation) -> str:
+def render_page(evaluation: Evaluation, siblings: Sequence[Evaluation] = ()) -> str:
     """Return the page of an evaluation as HTML; every run has to be OK.
 
+    siblings: evaluations of the same file on tracks with the same original models and other forget sets.
     Takes some seconds: metrics, audit and, for comparison, the audit of retrained models are computed from the records.
     """
     assert evaluation.outcome == Outcome.OK, "a failed submission has no page"
@@ -34,7 +36,7 @@ def render_page(evaluation: Evaluation) -> str:
         tiles=_tiles(found),
         facts=_facts(evaluation),
         notes=_notes(evaluation),
-        sections=sections(evaluation, found),
+        sections=sections(evaluation, found, siblings),
     )
 
 

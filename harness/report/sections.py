@@ -1,6 +1,7 @@
 """The sections of a report: a plot or a table each, with what it shows and how to read it."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,10 +13,12 @@ from harness.record import SETS, Records
 from harness.reference import outputs
 from harness.report import plots
 from harness.report.look import ORIGINAL, RETRAINED, UNLEARNED, svg
-from harness.report.tables import Table, audit_table, full_stack_table, number
+from harness.report.summary import summary
+from harness.report.tables import Table, audit_table, full_stack_table, number, sibling_table, spread_table
 from harness.scoring.attacks import gaussian_log_ratios
 from harness.scoring.audit import audit
 from harness.scoring.official import example_epsilons
+from harness.scoring.spread import spread
 from harness.scoring.tradeoff import trade_off
 
 __all__ = ["Section", "sections"]
@@ -36,8 +39,11 @@ class Section:
     table: Table | None = None
 
 
-def sections(evaluation: Evaluation, found: dict[str, Any]) -> list[Section]:
-    """Return the sections of an evaluation whose runs are all OK, in the order of the page; found: its summary."""
+def sections(evaluation: Evaluation, found: dict[str, Any], siblings: Sequence[Evaluation] = ()) -> list[Section]:
+    """Return the sections of an evaluation whose runs are all OK, in the order of the page.
+
+    found: its summary. siblings: evaluations of the same file on tracks with the same originals, other forget sets.
+    """
     compared = Compared.of(evaluation)
     return [
         _scale(found),
@@ -47,6 +53,8 @@ def sections(evaluation: Evaluation, found: dict[str, Any]) -> list[Section]:
         *_groups(evaluation, compared),
         _accuracies(compared),
         _seconds(evaluation),
+        _spread([evaluation, *siblings]),
+        *_siblings(found, siblings),
         *_tables(evaluation, found, compared),
     ]
 
@@ -233,6 +241,45 @@ def _seconds(evaluation: Evaluation) -> Section:
         _embedded(plots.run_seconds(seconds, limits)),
         f"{seconds.mean():.3g} s per run on average, at most {seconds.max():.3g} s; limit {limits.mean():.3g} s",
     )
+
+
+def _spread(evaluations: Sequence[Evaluation]) -> Section:
+    """Return the section of where runs of one file on sibling tracks differ."""
+    records = [evaluation.records for evaluation in evaluations]
+    forget_sets = np.repeat(np.arange(len(records)), [len(one) for one in records])
+    originals = np.concatenate([one.original for one in records])
+    confidence = [
+        outputs(one, evaluation.reference.forget_labels).confidences.mean(axis=1)
+        for one, evaluation in zip(records, evaluations, strict=True)
+    ]
+    values = {
+        "forget confidence": (np.concatenate(confidence), "mean over forget examples, logit-scaled, nats"),
+        **{
+            f"{name} accuracy": (np.concatenate([100 * one.accuracy_on(name) for one in records]), "% classified right")
+            for name in ("forget", "retain", "test")
+        },
+    }
+    others = "" if len(evaluations) > 1 else " Other forget sets are seen once this file is evaluated on siblings."
+    return Section(
+        "Spread of the runs",
+        "Standard deviations of what the forget set, the original model a run starts from, and the run itself "
+        f"contribute, apart from each other; a dash where these runs cannot tell.{others}",
+        table=spread_table(
+            [(name, spread(value, forget_sets, originals), meaning) for name, (value, meaning) in values.items()]
+        ),
+    )
+
+
+def _siblings(found: dict[str, Any], siblings: Sequence[Evaluation]) -> list[Section]:
+    if not siblings:
+        return []
+    return [
+        Section(
+            "Other forget sets",
+            "The same file on tracks with the same original models and other forget sets: how far its scores carry.",
+            table=sibling_table([found, *(summary(sibling) for sibling in siblings)]),
+        )
+    ]
 
 
 def _tables(evaluation: Evaluation, found: dict[str, Any], compared: Compared) -> list[Section]:

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-__all__ = ["Table", "audit_table", "full_stack_table", "number"]
+from harness.scoring.spread import Spread
+
+__all__ = ["Table", "audit_table", "full_stack_table", "number", "sibling_table", "spread_table"]
 
 UNKNOWN = "\N{EN DASH}"
 
@@ -124,6 +127,29 @@ def audit_table(found: dict[str, Any], ceiling: dict[str, Any]) -> Table:
             *rows,
         ]
     return Table(("estimate", "unlearned", "retrained", "what it is"), rows)
+
+
+def sibling_table(evaluations: Sequence[dict[str, Any]]) -> Table:
+    """Return the scores of summaries on sibling tracks, with their mean and spread."""
+    keys = ("score", "calibrated_score", "forgetting_quality", "retain_ratio", "test_ratio")
+    values = [[one[key] for key in keys] for one in evaluations]
+    columns = [[value for value in column if value is not None] for column in zip(*values, strict=True)]
+    rows = [(one["track"], *(number(value, 3) for value in row)) for one, row in zip(evaluations, values, strict=True)]
+    for name, statistic in (("mean", fmean), ("standard deviation", stdev)):
+        found = [statistic(column) if len(column) > 1 else None for column in columns]
+        rows.append((name, *(number(value, 3) for value in found)))
+    header = ("track", "official score", "calibrated score", "forgetting quality", "retain ratio", "test ratio")
+    return Table((*header, ""), [(*row, "") for row in rows])
+
+
+def spread_table(found: Sequence[tuple[str, Spread, str]]) -> Table:
+    """Return where values differ between runs, as name, spread and meaning each."""
+    header = ("value", "between forget sets", "between originals", "between runs", "what it is")
+    rows = [
+        (name, number(one.forget_sets, 3), number(one.originals, 3), number(one.runs, 3), meaning)
+        for name, one, meaning in found
+    ]
+    return Table(header, rows)
 
 
 def number(value: float | None, digits: int, sign: str = "") -> str:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from harness.errors import UsageError
 
-__all__ = ["default_jobs", "resolve"]
+__all__ = ["default_jobs", "default_trainings", "resolve"]
+
+TRAININGS_ON_A_GPU = 4  # at once: one small network alone leaves most of a GPU idle
 
 
 def resolve(device: str) -> str:
@@ -27,3 +29,9 @@ def default_jobs(device: str, threads: int) -> int:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // threads)
+
+
+def default_trainings(device: str) -> int:
+    """Return how many trainings at once when a track is prepared, of one thread each."""
+    cores = default_jobs("cpu", 1)
+    return min(cores, TRAININGS_ON_A_GPU) if device == "cuda" else cores

@@ -1,0 +1,87 @@
+"""CIFAR-10 through the command line, on a copy that HARNESS_CIFAR10 names: a slice on a CPU, the whole on a GPU.
+
+The copy is a folder as `--data` takes it: what torchvision stores, or train.npz and test.npz.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from harness.cli import cli
+from harness.track import load_track
+
+ROOT = Path(__file__).parents[1]
+FINETUNE = ROOT / "baselines" / "finetune.py"
+# Of the declaration that is here: a tenth of the examples and few models, trained for an epoch or two.
+SLICE = {
+    'name = "cifar10"': 'name = "cifar10-slice"',
+    "val = 5000\ntest = 5000": "train = 2000\nval = 500\ntest = 500",
+    "count = 5000": "count = 200",
+    "epochs = 120": "epochs = 2",
+    "originals = 4\nretrained = 64": "originals = 1\nretrained = 4",
+    "threads = 4": "threads = 1\nseconds = 120.0",
+    "runs = 64": "runs = 4",
+}
+
+Harness = Callable[..., Result]
+
+
+@pytest.fixture
+def data() -> Path:
+    """A local copy of the images."""
+    named = os.environ.get("HARNESS_CIFAR10")
+    if named is None:
+        pytest.skip("no copy of CIFAR-10: name its folder with HARNESS_CIFAR10")
+    return Path(named)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Harness:
+    """The command line, in a home of its own; a command that fails fails the test."""
+
+    def call(*arguments: object) -> Result:
+        home = {"HARNESS_HOME": str(tmp_path / "home")}
+        result = CliRunner().invoke(cli, [str(argument) for argument in arguments], env=home)
+        assert result.exit_code == 0, result.output
+        return result
+
+    return call
+
+
+def sliced(folder: Path) -> Path:
+    """Write the declaration of the slice."""
+    text = (ROOT / "data_prep" / "tracks" / "cifar10.toml").read_text()
+    for whole, part in SLICE.items():
+        assert text.count(whole) == 1, whole
+        text = text.replace(whole, part)
+    (folder / "slice.toml").write_text(text)
+    return folder / "slice.toml"
+
+
+@pytest.mark.slow
+def test_a_slice_is_estimated_prepared_and_fine_tuned_on_a_cpu(data: Path, run: Harness, tmp_path: Path) -> None:
+    file = sliced(tmp_path)
+    assert "9 models; a step takes" in run("prepare", file, "--data", data, "--device", "cpu", "--estimate").output
+    run("prepare", file, "--data", data, "--device", "cpu")
+    track = load_track(tmp_path / "home" / "tracks" / "cifar10-slice")
+    assert [len(track.examples(name)) for name in ("retain", "forget", "val", "test")] == [1800, 200, 500, 500]
+    assert track.originals().accuracy_on("test").mean() > 0.2  # two epochs; chance is 0.1
+    run("evaluate", FINETUNE, "--track", file, "--runs", 4, "--device", "cpu", "--json", tmp_path / "result.json")
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["outcome"] == "OK"
+    assert 0.5 < result["test_ratio"] < 2
+
+
+@pytest.mark.gpu
+def test_a_slice_is_prepared_and_fine_tuned_on_a_gpu(data: Path, run: Harness, tmp_path: Path) -> None:
+    file = sliced(tmp_path)
+    run("prepare", file, "--data", data, "--device", "cuda", "--jobs", 2)
+    track = load_track(tmp_path / "home" / "tracks" / "cifar10-slice")
+    assert track.manifest.prepared["device"] == "cuda"
+    assert track.originals().accuracy_on("test").mean() > 0.2
+    run("evaluate", FINETUNE, "--track", file, "--runs", 4, "--device", "cuda", "--json", tmp_path / "result.json")
+    assert json.loads((tmp_path / "result.json").read_text())["outcome"] == "OK"
