@@ -1,59 +1,150 @@
-"""Makes the runs of a submission that are missing, several at once, and stores each as soon as it is measured."""
+"""Makes the runs that submissions lack, several at once, and stores each as soon as it is measured."""
 
 import contextlib
 import itertools
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from harness.environment import environment
 from harness.measure import Meter, NonFiniteLogitsError
-from harness.parallel import run_in_order
-from harness.results import Conditions, Limit, Results, Run
+from harness.parallel import run_each
+from harness.results import Conditions, Results, Run
 from harness.runner import launch
 from harness.runner.launch import launcher
 from harness.runner.message import Job
 from harness.runner.outcome import Outcome
-from harness.runner.process import Launcher
 from harness.runner.run import Finished, execute, seeds_of
 from harness.runner.sandbox.sandboxes import Quota
 from harness.submission import Submission
 from harness.track import Track
 
-__all__ = ["make_runs", "run_in_foreground"]
+__all__ = ["Crew", "Here", "Pending", "Runner", "Task", "make_runs", "run_in_foreground"]
 
 
 @dataclass(frozen=True)
-class _Stage:
-    """All that the runs of one evaluation share."""
+class Task:
+    """One run to be made: all that it takes beside the track."""
 
     submission: Submission
-    track: Track
-    conditions: Conditions
-    limit: Limit
-    launcher: Launcher
-    meter: Meter
-    swap_forget_set: bool
+    index: int
+    order: int  # its place among the submission's runs made this time, as they are started
+    swap_forget_set: bool = False
 
-    def run(self, index: int, order: int) -> Run:
-        """Run the submission once and measure what came back."""
-        original = index % len(self.meter.originals)
+
+@dataclass
+class Pending:
+    """The runs that one submission lacks. Once they have an end, none after that index is started."""
+
+    submission: Submission
+    results: Results
+    indices: Sequence[int]
+    swap_forget_set: bool = False  # the same runs with other examples to forget; they are stored apart
+    end: int | None = None
+
+    def end_at(self, index: int) -> None:
+        """Let no run after this index be started."""
+        self.end = index if self.end is None else min(self.end, index)
+
+    def is_over(self, index: int) -> bool:
+        """Whether the run of this index is not to be made any more."""
+        return self.end is not None and index > self.end
+
+    def tasks(self) -> Iterator[Task]:
+        """Yield the runs in the order of their indices, as long as they are wanted."""
+        for order, index in enumerate(self.indices):
+            if self.is_over(index):
+                return
+            yield Task(self.submission, index, order, self.swap_forget_set)
+
+    def store(self, run: Run) -> None:
+        """Keep a run, whatever its outcome, unless the harness failed: that one is made again next time."""
+        if run.outcome != Outcome.HARNESS_ERROR:
+            self.results.save_run(run, swap_forget_set=self.swap_forget_set)
+
+
+class Crew(Protocol):
+    """What makes runs: this machine, or the workers of a cluster."""
+
+    def make(self, wanted: Iterable[tuple[Pending, Task]]) -> Iterator[tuple[Pending, Run]]:
+        """Yield the runs as they are done; those that are not wanted any more may be left out."""
+
+
+def make_runs(pending: Sequence[Pending], crew: Crew) -> Iterator[tuple[Pending, Run]]:
+    """Yield the runs that are pending, each once it is stored, as they are done.
+
+    The first run of every submission comes first, since most that fail do so at once, and then one submission after
+    another. A run that is not OK is the last that its submission starts.
+    """
+    for each in pending:
+        each.results.begin(each.submission)
+    queues = [(each, each.tasks()) for each in pending]
+    first = ((each, task) for each, tasks in queues for task in itertools.islice(tasks, 1))
+    others = ((each, task) for each, tasks in queues for task in tasks)
+    for each, run in crew.make(itertools.chain(first, others)):
+        if run.outcome != Outcome.OK:
+            each.end_at(run.index)
+        each.store(run)
+        yield each, run
+
+
+class Here:
+    """This machine as a crew."""
+
+    def __init__(self, track: Track, conditions: Conditions) -> None:
+        self.runner, self.jobs = Runner(track, conditions), conditions.jobs
+
+    def make(self, wanted: Iterable[tuple[Pending, Task]]) -> Iterator[tuple[Pending, Run]]:
+        """Yield the runs as they are done, `conditions.jobs` at a time."""
+
+        def run_unless_over(item: tuple[Pending, Task]) -> tuple[Pending, Run] | None:
+            each, task = item
+            return None if each.is_over(task.index) else (each, self.runner.run(task))
+
+        with _interrupted_by(self.runner.launcher.close):
+            yield from filter(None, run_each(run_unless_over, wanted, jobs=self.jobs))
+
+
+class Runner:
+    """Runs submissions on one track and measures what comes back. Several threads may share it."""
+
+    def __init__(self, track: Track, conditions: Conditions) -> None:
+        assert conditions.limit is not None, "runs need a time limit"
+        torch.set_num_threads(conditions.threads)  # of the measuring here, which shares the cores with the runs
+        limits = track.declaration.limits
+        self.track, self.conditions, self.limit = track, conditions, conditions.limit
+        self.meter = Meter(track)
+        self.launcher = launcher(
+            track.public,
+            public_hash=track.manifest.public_hash,
+            device=conditions.device,
+            log_kb=limits.log_kb,
+            isolation=conditions.isolation.level,
+            quota=Quota(limits.memory_mb, limits.processes, limits.scratch_mb),
+            fork=conditions.fork,
+        )
+
+    def run(self, task: Task) -> Run:
+        """Run a submission once and measure what came back."""
+        started = time.monotonic()
+        submission, original = task.submission, task.index % len(self.meter.originals)
         finished = execute(
             self.launcher,
-            source=self.submission.source,
-            filename=self.submission.path.name,
+            source=submission.source,
+            filename=submission.path.name,
             original=original,
-            seeds=seeds_of(self.track.secret, self.submission.code_hash, index),
+            seeds=seeds_of(self.track.secret, submission.code_hash, task.index),
             device=self.conditions.device,
             threads=self.conditions.threads,
             limit_seconds=self.limit.seconds,
             n_values=self.meter.n_values,
-            swap_forget_set=self.swap_forget_set,
+            swap_forget_set=task.swap_forget_set,
         )
         record = None
         if finished.weights is not None:
@@ -62,7 +153,8 @@ class _Stage:
             except NonFiniteLogitsError:
                 message = "the weights are finite, the outputs of the net are not"
                 finished = replace(finished, outcome=Outcome.NON_FINITE, message=message)
-        return Run(index, finished.outcome, finished.seconds, self._info(finished, order), record)
+        info = self._info(finished, task.order) | {"whole_seconds": time.monotonic() - started}
+        return Run(task.index, finished.outcome, finished.seconds, info, record)
 
     def _info(self, finished: Finished, order: int) -> dict[str, Any]:
         return {
@@ -78,53 +170,6 @@ class _Stage:
             "isolation": self.launcher.isolation,
             "environment": environment(),
         }
-
-
-def make_runs(
-    submission: Submission,
-    track: Track,
-    conditions: Conditions,
-    results: Results,
-    indices: Sequence[int],
-    *,
-    on_run: Callable[[Run], None] = lambda run: None,
-    swap_forget_set: bool = False,
-) -> dict[int, Run]:
-    """Return the runs of the given indices, in order, up to the first that fails.
-
-    swap_forget_set: the same runs with other examples to forget; they are stored apart.
-    Every finished run is stored, whatever its outcome, unless the harness failed: that one is made again next time.
-    """
-    assert conditions.limit is not None, "runs need a time limit"
-    torch.set_num_threads(conditions.threads)  # of the measuring here, which shares the cores with the runs
-    limits = track.declaration.limits
-    processes = launcher(
-        track.public,
-        public_hash=track.manifest.public_hash,
-        device=conditions.device,
-        log_kb=limits.log_kb,
-        isolation=conditions.isolation.level,
-        quota=Quota(limits.memory_mb, limits.processes, limits.scratch_mb),
-        fork=conditions.fork,
-    )
-    stage = _Stage(submission, track, conditions, conditions.limit, processes, Meter(track), swap_forget_set)
-    order = itertools.count()
-
-    def run_and_store(index: int) -> Run:
-        run = stage.run(index, next(order))
-        if run.outcome != Outcome.HARNESS_ERROR:
-            results.save_run(run, swap_forget_set=swap_forget_set)
-        return run
-
-    results.begin(submission)
-    made = {}
-    with _interrupted_by(processes.close):
-        for run in run_in_order(
-            run_and_store, indices, jobs=conditions.jobs, is_last=lambda run: run.outcome != Outcome.OK
-        ):
-            on_run(run)
-            made[run.index] = run
-    return made
 
 
 @contextlib.contextmanager

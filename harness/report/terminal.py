@@ -205,9 +205,11 @@ class LiveRuns(ProgressBar):
         super().__init__(console, f"{n_runs} runs")
         self.n_runs = n_runs
         self._shares: list[float] = []
+        self._reached = 0
 
     def add(self, run: Run) -> None:
         """Count a run."""
         self._shares.append(run.seconds / run.info["limit_seconds"])
         share = sum(self._shares) / len(self._shares)
-        self(run.index + 1, self.n_runs, f"run {run.index + 1} of {self.n_runs}, {share:.0%} of the time limit")
+        self._reached = max(self._reached, run.index + 1)
+        self(self._reached, self.n_runs, f"run {self._reached} of {self.n_runs}, {share:.0%} of the time limit")
