@@ -19,6 +19,7 @@ from harness.environment import home
 from harness.errors import MachineError, UsageError
 from harness.evaluate import Evaluation, evaluate, recall
 from harness.history import comparisons, remember
+from harness.leaderboard.commands import leaderboard
 from harness.options import (
     console,
     device_option,
@@ -403,3 +404,6 @@ def _exit_with(evaluation: Evaluation) -> None:
         sys.exit(3)
     if evaluation.outcome != Outcome.OK:
         sys.exit(4)
+
+
+cli.add_command(leaderboard)

@@ -8,6 +8,7 @@ import numpy as np
 
 from harness.errors import UsageError
 from harness.findings import Findings, find
+from harness.pending import Pending, make_runs
 from harness.record import Records
 from harness.reference import MIN_ALARM_RUNS, Reference, Scored, load_reference, reference_name
 from harness.results import Conditions, Limit, Results, Run
@@ -21,6 +22,7 @@ __all__ = [
     "MIN_RANKED_RUNS",
     "N_SWAPPED",
     "Evaluation",
+    "check_runs",
     "evaluate",
     "missing_runs",
     "recall",
@@ -106,11 +108,7 @@ def evaluate(
     Raises UsageError if there are fewer retrained models than runs, or too few stored runs to rescore.
     An interruption loses at most the runs in flight; the same call again goes on from there.
     """
-    if runs > track.manifest.retrained:
-        raise UsageError(
-            f"{runs} runs need {runs} retrained models in each pool, {track.name} has {track.manifest.retrained}; "
-            f"add models with: harness prepare {track.name} --retrained {runs}"
-        )
+    check_runs(track, runs)
     results = Results(home, track, submission, conditions)
     reference = load_reference(track, runs, Results.cache(home, track))
     done = results.runs(range(runs), required_isolation)
@@ -144,6 +142,15 @@ def evaluate(
         findings=findings,
         reference=reference,
     )
+
+
+def check_runs(track: Track, runs: int) -> None:
+    """Raise UsageError if a track has fewer retrained models in a pool than there are to be runs."""
+    if runs > track.manifest.retrained:
+        raise UsageError(
+            f"{runs} runs need {runs} retrained models in each pool, {track.name} has {track.manifest.retrained}; "
+            f"add models with: harness prepare {track.name} --retrained {runs}"
+        )
 
 
 def recall(
@@ -213,7 +220,7 @@ def _make(
     swap_forget_set: bool = False,
 ) -> dict[int, Run]:
     """Make runs here, and return those that were made before one failed."""
-    from harness.runs import Here, Pending, make_runs  # imports torch, which a repeated call has no use for
+    from harness.runs import Here  # imports torch, which a repeated call has no use for
 
     made = {}
     pending = Pending(submission, results, indices, swap_forget_set)

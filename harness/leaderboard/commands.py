@@ -1,0 +1,299 @@
+"""The commands of a leaderboard that run: parse, call, print."""
+
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import click
+
+from data_prep import catalogue
+from harness.conditions import conditions_here
+from harness.environment import home
+from harness.errors import UsageError
+from harness.evaluate import check_runs
+from harness.leaderboard.batch import Batch, Contender, Terms, stages_of
+from harness.leaderboard.enrol import enrol
+from harness.leaderboard.entries import Board, Entry, board_folder, write_board
+from harness.leaderboard.progress import Progress
+from harness.leaderboard.teams import Candidate, Found, Quota, chosen, find
+from harness.leaderboard.watch import Watch
+from harness.options import (
+    console,
+    device_option,
+    isolation_option,
+    jobs_option,
+    require_isolation_option,
+    track_option,
+)
+from harness.pending import Crew
+from harness.results import Conditions, Results
+from harness.runner import device as devices
+from harness.runner import isolation as isolations
+from harness.runner.isolation import Isolation
+from harness.runner.outcome import Outcome
+from harness.submission import Submission
+from harness.track import Track
+
+if TYPE_CHECKING:
+    from harness.leaderboard.worker import Report
+
+__all__ = ["leaderboard"]
+
+
+@click.group("leaderboard")
+def leaderboard() -> None:
+    """Run whole folders of submissions, and show how they compare.
+
+    \b
+    harness leaderboard plan --teams 50 --tries 20      what it will take
+    harness leaderboard run submissions --runs 64       all files of a folder and of its teams' folders
+    harness leaderboard run submissions --watch         what is dropped there, as it comes
+    """
+
+
+def _part(value: str) -> tuple[int, int]:
+    """Return K and N of K/N, the K-th of N parts."""
+    part, _, parts = value.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise click.BadParameter(f"{value!r} is no part of a whole such as 3/8")
+    return int(part), int(parts)
+
+
+def _numbers(value: str) -> tuple[int, ...]:
+    """Return numbers with commas between them."""
+    if not all(part.isdecimal() and int(part) > 0 for part in value.split(",")):
+        raise click.BadParameter(f"{value!r} is no list of numbers such as 16,64")
+    return tuple(int(part) for part in value.split(","))
+
+
+@leaderboard.command("run")
+@click.argument("places", metavar="FOLDER|FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@track_option
+@click.option("--runs", type=click.IntRange(min=1), help="Runs of each.  [default: the track's, 64 on digits]")
+@click.option(
+    "--stages",
+    type=_numbers,
+    metavar="N,N",
+    default="16,64",
+    show_default=True,
+    help="Fewer runs that all are given first.",
+)
+@click.option(
+    "--boundary",
+    "boundaries",
+    type=click.IntRange(min=1),
+    multiple=True,
+    metavar="RANK",
+    help="A rank that a prize hangs on; may be repeated. Who cannot reach one gets no further stage.",
+)
+@click.option("--final", is_flag=True, help="Of teams only the files that their final.toml names.")
+@click.option("--watch", is_flag=True, help="Go on and evaluate files as they are dropped; Ctrl-C ends it.")
+@click.option("--max-per-day", type=click.IntRange(min=1), metavar="K", help="Submissions a team may enter on one day.")
+@click.option("--timezone", default="UTC", show_default=True, help="The time zone that days are counted in.")
+@click.option("--hidden", is_flag=True, help="Keep nothing that a run says: the forget set would leak through it.")
+@click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers make the runs.")
+@click.option("--insecure", is_flag=True, help="Use a scheduler that is neither tls:// nor on this machine.")
+@click.option("--shard", type=_part, metavar="K/N", help="Only the submissions in part K of N, for job arrays.")
+@jobs_option
+@device_option
+@isolation_option
+@require_isolation_option
+def run_command(
+    places: tuple[Path, ...],
+    track_name: str,
+    runs: int | None,
+    stages: tuple[int, ...],
+    boundaries: tuple[int, ...],
+    final: bool,
+    watch: bool,
+    max_per_day: int | None,
+    timezone: str,
+    hidden: bool,
+    scheduler: str | None,
+    insecure: bool,
+    shard: tuple[int, int] | None,
+    jobs: int | None,
+    device: str,
+    isolation: str,
+    require_isolation: str | None,
+) -> None:
+    """Run and score many submissions: files, or folders with files and with a folder for each team.
+
+    The same command again makes only what is missing, whatever ended it before.
+    """
+    if watch and (boundaries or final or shard is not None):
+        raise UsageError("--watch evaluates every file in full, as it comes; leave out --boundary, --final and --shard")
+    if scheduler is not None and jobs is not None:
+        raise UsageError("--jobs is for this machine; with --scheduler the workers' threads say how many run at once")
+    track = catalogue.open_track(track_name, home() / "tracks")
+    n_runs = runs or track.declaration.evaluation.runs
+    check_runs(track, n_runs)
+    terms = Terms(n_runs, stages_of(n_runs, stages), boundaries, require_isolation, hidden)
+    with contextlib.ExitStack() as stack:
+        if scheduler is not None:
+            from harness.leaderboard.cluster import Cluster
+
+            cluster = stack.enter_context(
+                Cluster(
+                    scheduler,
+                    track,
+                    device=device,
+                    isolation=isolation,
+                    required_isolation=require_isolation,
+                    is_insecure=insecure,
+                )
+            )
+            _show_workers(cluster.reports)
+            place = _Workplace(cluster.device, cluster.isolation, lambda: cluster)
+        else:
+            place = _here(track, device, jobs, isolation, require_isolation)
+        session = _Session(track, place, terms, _zone(timezone), max_per_day)
+        progress = stack.enter_context(Progress(console()))
+        if watch:
+            session.watch(places, progress)
+        found = find(places, source_kb=track.declaration.limits.source_kb)
+        found = _sharded(chosen(found) if final else found, shard)
+        contenders = session.run(found, progress, is_whole=shard is None)
+    _sum_up(contenders)
+
+
+@dataclass(frozen=True)
+class _Workplace:
+    """Where runs are made."""
+
+    device: str
+    isolation: Isolation
+    hire: Callable[[], Crew]
+    is_shared_gpu: bool = False
+
+
+def _here(track: Track, device: str, jobs: int | None, isolation: str, required: str | None) -> _Workplace:
+    kind = devices.resolve(device)
+    found = isolations.choose(isolation, required, device=kind)
+
+    @cache
+    def hire() -> Crew:
+        from harness.runs import Here  # imports torch
+
+        conditions = conditions_here(track, home(), device=kind, isolation=found, jobs=jobs, announce=console().print)
+        return Here(track, conditions)
+
+    return _Workplace(kind, found, hire, is_shared_gpu=kind == "cuda" and (jobs or 1) > 1)
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One call of the command: it enters files on the board, and has them run."""
+
+    track: Track
+    place: _Workplace
+    terms: Terms
+    zone: ZoneInfo
+    max_per_day: int | None
+
+    def run(self, found: Found, progress: Progress, *, is_whole: bool) -> list[Contender]:
+        """Run what was found, which may be nothing unless it is the whole; return all that are on the board now."""
+        for sentence in found.passed_over:
+            progress.say(sentence)
+        if not found.candidates and is_whole:
+            raise UsageError("there is no submission to run: name files, or a folder with .py files or teams' folders")
+        batch = self._batch(progress)
+        entries = self._enrol(found.candidates)
+        for candidate in found.candidates:
+            if candidate.name not in entries:
+                progress.say(f"{candidate.name} waits: {self._quota_sentence(candidate)}")
+        contenders = [
+            batch.contender(candidate, entries[candidate.name])
+            for candidate in found.candidates
+            if candidate.name in entries
+        ]
+        batch.run(contenders)
+        return contenders
+
+    def watch(self, places: tuple[Path, ...], progress: Progress) -> None:
+        """Run files as they are dropped, until it is interrupted."""
+
+        def enter(candidate: Candidate) -> Contender | str:
+            entry = self._enrol([candidate]).get(candidate.name)
+            return f"waits: {self._quota_sentence(candidate)}" if entry is None else batch.contender(candidate, entry)
+
+        watch = Watch(places, source_kb=self.track.declaration.limits.source_kb, enter=enter)
+        batch = self._batch(progress, on_change=watch.on_change)
+        progress.say(f"watching {', '.join(map(str, places))}; Ctrl-C ends it")
+        watch.run(batch)
+
+    def _batch(self, progress: Progress, on_change: Callable[[Contender], None] = lambda contender: None) -> Batch:
+        terms, place = self.terms, self.place
+        board = Board.of(self.track, runs=terms.runs, boundaries=list(terms.boundaries), device=place.device)
+        write_board(board_folder(home(), self.track), board)
+        return Batch(
+            self.track,
+            home(),
+            place.device,
+            terms,
+            hire=place.hire,
+            progress=progress,
+            isolation=place.isolation,
+            is_shared_gpu=place.is_shared_gpu,
+            on_change=on_change,
+        )
+
+    def _enrol(self, candidates: list[Candidate]) -> dict[str, Entry]:
+        conditions = Conditions(limit=None, isolation=self.place.isolation, device=self.place.device)
+
+        def results(submission: Submission) -> str:
+            return Results(home(), self.track, submission, conditions).folder.name
+
+        return enrol(
+            candidates,
+            board_folder(home(), self.track),
+            device=self.place.device,
+            results=results,
+            now=datetime.now(self.zone),
+            quota=None if self.max_per_day is None else Quota(self.max_per_day),
+        )
+
+    def _quota_sentence(self, candidate: Candidate) -> str:
+        today = datetime.now(self.zone).date()
+        return f"{candidate.team} has entered its {self.max_per_day} submissions of {today} ({self.zone})"
+
+
+def _sharded(found: Found, shard: tuple[int, int] | None) -> Found:
+    """Return the submissions of one part; those with the same code are in the same one, since they share their runs."""
+    if shard is None:
+        return found
+    part, parts = shard
+    kept = [each for each in found.candidates if int(each.submission.code_hash, 16) % parts == part - 1]
+    return Found(kept, found.passed_over)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UsageError(f"--timezone takes a name such as UTC or Europe/Zurich, not {name!r}") from None
+
+
+def _show_workers(reports: "Mapping[str, Report]") -> None:
+    """Say what the workers of a cluster are."""
+    for address, each in reports.items():
+        what = f"{each.device}, isolation {each.isolation}, time limit {each.limit_seconds:.2f} s"
+        console().print(f"worker {address} on {each.machine}: {what}", markup=False)
+
+
+def _sum_up(contenders: list[Contender]) -> None:
+    """Say how all of them ended. What the harness failed at is no submission's fault, and ends with exit code 4."""
+    states = Counter(contender.entry.state for contender in contenders)
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "nothing to run"
+    console().print(f"{len(contenders)} submissions: {counts}")
+    failed = [contender.name for contender in contenders if contender.entry.outcome == Outcome.HARNESS_ERROR]
+    if failed:
+        console().print(f"the harness failed at {', '.join(failed)}; the same command tries again", markup=False)
+        sys.exit(4)
