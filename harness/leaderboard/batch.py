@@ -215,7 +215,10 @@ class Batch:
         return True
 
     def _reach(self, score: dict[str, Any]) -> tuple[float, float] | None:
-        """Return the interval of the score that ranks; without a lower end while it would not be ranked."""
+        """Return the interval of the score that ranks.
+
+        It has no lower end while the submission would not be ranked: then it puts nobody out of reach.
+        """
         interval = score[INTERVALS[self.track.declaration.evaluation.rank_by]]
         if interval is None:
             return None
