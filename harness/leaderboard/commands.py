@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
+from rich.table import Table
 
 from data_prep import catalogue
 from harness.conditions import conditions_here
@@ -38,6 +39,7 @@ from harness.runner import device as devices
 from harness.runner import isolation as isolations
 from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
+from harness.storage import write_json
 from harness.submission import Submission
 from harness.track import Track
 
@@ -162,6 +164,46 @@ def run_command(
         found = _sharded(chosen(found) if final else found, shard)
         contenders = session.run(found, progress, is_whole=shard is None)
     _sum_up(contenders)
+
+
+@leaderboard.command("plan")
+@track_option
+@click.option("--teams", type=click.IntRange(min=1), required=True, help="How many teams.")
+@click.option("--tries", type=click.IntRange(min=1), required=True, help="Submissions of each, over all.")
+@click.option("--runs", type=click.IntRange(min=1), help="Runs of each.  [default: the track's]")
+@click.option(
+    "--gpus", type=click.IntRange(min=1), help="GPUs, or on a CPU processes, at once.  [default: this machine]"
+)
+@device_option
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here.")
+def plan_command(
+    track_name: str, teams: int, tries: int, runs: int | None, gpus: int | None, device: str, json_file: Path | None
+) -> None:
+    """Say what a competition takes, from what was measured on this machine.
+
+    The more runs are stored here, the better it is known: evaluate a few baselines first.
+    """
+    from harness.leaderboard.plan import Request, plan, stored_runs
+
+    track = catalogue.open_track(track_name, home() / "tracks")
+    kind = devices.resolve(device)
+    conditions = conditions_here(
+        track, home(), device=kind, isolation=isolations.choose(device=kind), announce=console().print
+    )
+    assert conditions.limit is not None
+    request = Request(teams, tries, runs or track.declaration.evaluation.runs, gpus or conditions.jobs)
+    figures = plan(request, track, kind, conditions.limit, stored_runs(home(), track, kind))
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    for figure in figures:
+        table.add_row(figure.name, f"{_number(figure.value)} {figure.unit}".rstrip(), figure.origin)
+    console().print(table)
+    if json_file is not None:
+        write_json(json_file, [figure.to_json() for figure in figures])
+
+
+def _number(value: float) -> str:
+    """Return a figure with three digits that count."""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
 @dataclass(frozen=True)
