@@ -40,7 +40,11 @@ def run_each(
 
 
 def _cluster(client: "Client") -> Any:
-    """Return joblib's Dask backend, made to hear of calls that were lost with their worker: it would wait for ever."""
+    """Return joblib's Dask backend with two things put right.
+
+    It would wait for ever for a call that was lost with its worker, and with one worker alone it would not send any
+    call, but make all of them in this process.
+    """
     from joblib._dask import DaskDistributedBackend
 
     class Cluster(DaskDistributedBackend):  # type: ignore[misc]
@@ -48,6 +52,9 @@ def _cluster(client: "Client") -> Any:
             future: Future[Any] = super().submit(func, callback)
             future.add_done_callback(lambda done: callback(done) if done.exception() is not None else None)
             return future
+
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, super().effective_n_jobs(n_jobs))
 
         def retrieve_result_callback(self, out: Any) -> Any:
             return out.result() if isinstance(out, Future) else super().retrieve_result_callback(out)
