@@ -54,7 +54,8 @@ def _cluster(client: "Client") -> Any:
             return future
 
         def effective_n_jobs(self, n_jobs: int) -> int:
-            return max(2, super().effective_n_jobs(n_jobs))
+            found: int = super().effective_n_jobs(n_jobs)
+            return max(2, found)
 
         def retrieve_result_callback(self, out: Any) -> Any:
             return out.result() if isinstance(out, Future) else super().retrieve_result_callback(out)

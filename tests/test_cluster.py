@@ -73,12 +73,11 @@ def cluster(home: Path, tmp_path: Path) -> Iterator[Running]:
         own = tmp_path / "own"
         own.mkdir()
         loopback = ("--host", "127.0.0.1", "--no-dashboard")
-        arguments = ("scheduler", *loopback, "--port", "0")
-        _, line = dask(stack, *arguments, home=own, until="Scheduler at:")
+        _, line = dask(stack, "scheduler", *loopback, "--port", "0", home=own, until="Scheduler at:")
         address = line.split()[-1]
-        arguments = ("worker", address, *loopback, "--nthreads", "1", "--no-nanny", "--local-directory", str(own))
+        worker = ("worker", address, *loopback, "--nthreads", "1", "--no-nanny", "--local-directory", str(own))
         workers = {
-            name: dask(stack, *arguments, home=folder, until="Registered to:")[0]
+            name: dask(stack, *worker, home=folder, until="Registered to:")[0]
             for name, folder in {"shared": home, "own": own}.items()
         }
         yield Running(address, workers)
@@ -124,6 +123,18 @@ def test_a_cluster_ends_where_one_machine_does_whatever_happens_to_a_worker(
     assert output.count("worker tcp://127.0.0.1") == 2
     assert len(list((tmp_path / "own" / "fetched").glob("tiny-*/tiny/private/test.npz"))) == 1
 
+    options = ("--scheduler", cluster.address, "--isolation", "none", "--require-isolation", "full")
+    refused = harness(*command, *options)
+    assert refused.exit_code == 4
+    assert "workers cannot take part" in refused.output
+    assert "--isolation none is less than" in refused.output
+
+    added = folder / "added.py"  # the worker that is left makes its runs, not this process
+    added.write_text(NOISE.replace("0.02", "0.04"))
+    alone = harness(*command, "--scheduler", cluster.address)
+    assert alone.exit_code == 0, alone.output
+    assert "added.py: done, 8 runs" in alone.output
+
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "tracks").symlink_to(home / "tracks")
@@ -157,6 +168,23 @@ def test_an_open_scheduler_is_refused_and_the_reason_given(
 @pytest.mark.parametrize("address", ["tls://10.0.0.5:8786", "tcp://127.0.0.1:8786", "localhost:1", "tcp://[::1]:8786"])
 def test_tls_and_this_machine_are_fine(address: str) -> None:
     check_address(address)
+
+
+def test_without_a_scheduler_or_workers_the_way_to_some_is_named(
+    harness: Harness, home: Path, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "foo.py").write_text(RAISES)
+    command = ("leaderboard", "run", tmp_path / "foo.py", "--track", tiny_file, "--scheduler")
+    monkeypatch.setattr("harness.leaderboard.cluster.CONNECT_SECONDS", 1)
+    nobody = harness(*command, "tcp://127.0.0.1:1")
+    assert nobody.exit_code == 2
+    assert "no scheduler answers at tcp://127.0.0.1:1" in nobody.output
+    with ExitStack() as stack:
+        options = ("--host", "127.0.0.1", "--no-dashboard", "--port", "0")
+        _, line = dask(stack, "scheduler", *options, home=home, until="Scheduler at:")
+        idle = harness(*command, line.split()[-1])
+    assert idle.exit_code == 2
+    assert "dask worker tcp://127.0.0.1:" in idle.output
 
 
 def test_who_insists_may_use_any_address() -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "check_address"]
 
-CONNECT_SECONDS = 30
+CONNECT_SECONDS = 10
 INSTALL = 'pip install "unlearning-harness[cluster]"'
 
 
