@@ -151,5 +151,5 @@ def _fetch(post: Post, folder: Path) -> None:
 
 def _folder() -> Path:
     folder = home() / "fetched"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds references
     return folder
