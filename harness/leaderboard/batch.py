@@ -4,7 +4,6 @@ A submission that fails is an entry like any other and stops nobody. All that is
 begun again goes on where it was, and a batch of more files or more runs makes only the new ones.
 """
 
-import io
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,19 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
-
-from harness.evaluate import N_SWAPPED, Evaluation, missing_runs, recall
-from harness.history import remember
+from harness.evaluate import N_SWAPPED, missing_runs
 from harness.leaderboard.entries import Entry, board_folder, write_entry
+from harness.leaderboard.judge import Court, one_line
 from harness.leaderboard.progress import Progress
 from harness.leaderboard.reach import in_reach
 from harness.leaderboard.teams import Candidate
 from harness.pending import Crew, Pending, make_runs
 from harness.reference import MIN_ALARM_RUNS, reference_name
-from harness.report.hidden import redacted
-from harness.report.summary import summary
-from harness.report.terminal import escaped, show
 from harness.results import Conditions, Results, Run
 from harness.runner.isolation import LEVELS, Isolation
 from harness.runner.outcome import Outcome
@@ -33,7 +27,6 @@ from harness.track import Track
 __all__ = ["Batch", "Contender", "Terms", "stages_of"]
 
 WRITE_SECONDS = 1.0  # between two writes of an entry that only counts runs
-MAX_MESSAGE = 200
 INTERVALS = {"calibrated": "calibrated_interval", "official": "score_interval"}
 
 
@@ -70,6 +63,8 @@ class Contender:
     def update(self, **changes: Any) -> None:
         """Change its entry, and keep it: at once if its state changes, else now and then."""
         changed = replace(self.entry, **changes)
+        if changed == self.entry:
+            return
         is_new_state = replace(changed, runs=0) != replace(self.entry, runs=0)
         self.entry = changed
         if is_new_state or time.monotonic() - self._kept_at >= WRITE_SECONDS:
@@ -114,7 +109,7 @@ class Batch:
         progress: Progress,
         isolation: Isolation,
         is_shared_gpu: bool = False,
-        on_change: Callable[[Contender], None] = lambda contender: None,
+        on_change: Callable[[Contender], None] | None = None,
     ) -> None:
         """hire: returns the crew, and is called only if something is to be run. on_change hears of every change.
 
@@ -123,6 +118,7 @@ class Batch:
         self.track, self.home, self.device, self.terms = track, home, device, terms
         self.hire, self.progress, self.isolation = hire, progress, isolation
         self.is_shared_gpu, self.on_change = is_shared_gpu, on_change
+        self.court = Court(track, home, device, isolation, terms.is_hidden)
         self.folder = board_folder(home, track)
 
     def contender(self, candidate: Candidate, entry: Entry) -> Contender:
@@ -136,8 +132,7 @@ class Batch:
         for stage in self.terms.stages:
             unscored = [each for each in contenders if each.is_open and not self._has_score(each, stage)]
             self._make_runs(unscored, stage)
-            for contender in unscored:
-                self._settle(contender, stage)
+            self._settle(unscored, stage)
             if stage != self.terms.runs and self.terms.boundaries:
                 self._close_out_of_reach(contenders, stage)
         for contender in contenders:
@@ -224,38 +219,28 @@ class Batch:
             return None
         return (interval[0] if score["ranked"] else -math.inf, interval[1])
 
-    def _settle(self, contender: Contender, stage: int) -> None:
-        """Say what became of a contender's runs: scored, failed, or stopped for its time."""
-        submission = contender.candidate.submission
-        missing = [] if submission.problems else missing_runs(contender.runs, stage)
-        error = contender.harness_error
-        if missing and error is not None:
-            message = _line(error.info["message"])
-            self._close(contender, "failed", outcome=error.outcome, message=f"{message}; {error.outcome.remedy}")
-            return
-        if missing:
-            message = "over the time limit, whatever the runs to come would take"
-            score = self._standing(contender)["score"]
-            self._close(contender, "stopped", score=score, outcome=Outcome.OK, message=message)
-            return
-        evaluation = recall(
-            submission,
-            self.track,
-            self.device,
-            runs=stage,
-            home=self.home,
-            isolation=self.isolation,
-            rescore=True,
-        )
-        evaluation = redacted(evaluation) if self.terms.is_hidden else evaluation
-        contender.report = _as_text(show(evaluation, []))
-        if evaluation.outcome != Outcome.OK:
-            self._close(contender, "failed", outcome=evaluation.outcome, message=_reason(evaluation))
-            return
-        score = summary(evaluation)
-        remember(self.home, evaluation, score)
-        contender.reaches[stage] = self._reach(score)
-        contender.update(state="queued", **self._standing(contender))
+    def _settle(self, contenders: Sequence[Contender], stage: int) -> None:
+        """Say what became of the contenders' runs: scored, failed, or stopped for its time."""
+        complete = []
+        for contender in contenders:
+            has_problems = bool(contender.candidate.submission.problems)
+            if has_problems or not missing_runs(contender.runs, stage):
+                complete.append(contender)
+            elif (error := contender.harness_error) is not None:
+                message = f"{one_line(error.info['message'])}; {error.outcome.remedy}"
+                self._close(contender, "failed", outcome=error.outcome, message=message)
+            else:
+                message = "over the time limit, whatever the runs to come would take"
+                score = self._standing(contender)["score"]
+                self._close(contender, "stopped", score=score, outcome=Outcome.OK, message=message)
+        verdicts = self.court.judge_all([each.candidate.submission for each in complete], stage)
+        for contender, verdict in zip(complete, verdicts, strict=True):
+            contender.report = verdict.report
+            if verdict.score is None:
+                self._close(contender, "failed", outcome=verdict.outcome, message=verdict.message)
+            else:
+                contender.reaches[stage] = self._reach(verdict.score)
+                contender.update(state="queued", **self._standing(contender))
 
     def _standing(self, contender: Contender) -> dict[str, Any]:
         """Return what an entry says of the last score."""
@@ -273,37 +258,24 @@ class Batch:
                 self._close_as_done(contender, f"rank {rank} is out of reach after {stage} runs")
 
     def _close_as_done(self, contender: Contender, message: str = "") -> None:
-        self._close(contender, "done", message=message, **self._standing(contender))
+        standing = self._standing(contender)
+        if self.on_change is not None and not contender.report:  # it was scored by an earlier batch
+            verdict = self.court.judge(contender.candidate.submission, standing["stage"], rescore=False)
+            contender.report = verdict.report
+        self._close(contender, "done", message=message, **standing)
 
     def _close(self, contender: Contender, state: str, **changes: Any) -> None:
         contender.close(state, **{"runs": contender.n_ok, "score": None, **changes})
+        if self.on_change is not None:
+            self.on_change(contender)
         self.progress.end(contender.entry)
 
     def _keep(self, contender: Contender) -> None:
         write_entry(self.folder, contender.entry)
-        self.on_change(contender)
+        if self.on_change is not None:
+            self.on_change(contender)
 
 
 def stages_of(runs: int, stages: Sequence[int]) -> tuple[int, ...]:
     """Return the numbers of runs that submissions are given one after another, the last being `runs`."""
     return (*sorted({stage for stage in stages if stage < runs}), runs)
-
-
-def _reason(evaluation: Evaluation) -> str:
-    """Return in one line why an evaluation failed."""
-    if evaluation.failed is None:
-        return _line("; ".join(evaluation.submission.problems))
-    said = _line(evaluation.failed.info["message"])
-    return f"run {evaluation.failed.index}: {said or evaluation.outcome.remedy}"
-
-
-def _as_text(shown: RenderableType) -> str:
-    """Return what is shown on a terminal as plain text."""
-    console = Console(file=io.StringIO(), width=120, highlight=False)
-    console.print(shown)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def _line(text: str) -> str:
-    return escaped(" ".join(text.split()))[:MAX_MESSAGE]

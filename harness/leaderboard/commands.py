@@ -271,7 +271,7 @@ class _Session:
         progress.say(f"watching {', '.join(map(str, places))}; Ctrl-C ends it")
         watch.run(batch)
 
-    def _batch(self, progress: Progress, on_change: Callable[[Contender], None] = lambda contender: None) -> Batch:
+    def _batch(self, progress: Progress, on_change: Callable[[Contender], None] | None = None) -> Batch:
         terms, place = self.terms, self.place
         board = Board.of(self.track, runs=terms.runs, boundaries=list(terms.boundaries), device=place.device)
         write_board(board_folder(home(), self.track), board)
