@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -84,7 +85,8 @@ def what_counts(home: Path) -> dict[str, Any]:
     """Return all of a board that must not depend on how its batch went: not when, how fast, in which order."""
     found = {}
     for name, entry in on_board(home).items():
-        kept = {field: getattr(entry, field) for field in ("state", "stage", "runs", "outcome", "message", "score")}
+        kept = {field: getattr(entry, field) for field in ("state", "stage", "runs", "outcome", "score")}
+        kept["message"] = entry.message.partition(":")[0]  # what follows may tell seconds
         score = None if entry.score is None else stored_score(home, entry)
         names = ("score", "calibrated_score", "half_samples", "n_runs", "forgetting_quality", "score_interval")
         found[name] = kept | {field: score[field] for field in names if score is not None}
@@ -226,6 +228,70 @@ def test_a_killed_batch_goes_on_and_ends_as_one_that_was_left_alone(
     assert undisturbed.exit_code == 0, undisturbed.output
     assert what_counts(home) == what_counts(elsewhere)
     assert len(what_counts(home)) == 4
+
+
+TWENTY = {f"team{scale % 3}/noise{scale}.py": SLOW.replace("0.02", f"0.0{scale}") for scale in range(1, 13)} | {
+    f"team{place % 3}/{name}": source for place, (name, (source, _, _)) in enumerate(MISBEHAVED.items())
+}
+TWENTY |= {
+    "late.py": f"import time\n{SIGNATURE} time.sleep(60)",
+    "ends.py": f"import os\n{SIGNATURE} os.kill(os.getpid(), 9)",
+}
+
+
+@pytest.fixture
+def undisturbed(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], dict[str, Any]]:
+    """Makes a batch of 16 runs of the folder's files in a HARNESS_HOME of its own; returns what counts of it."""
+
+    def make() -> dict[str, Any]:
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "tracks").symlink_to(home / "tracks")
+        with monkeypatch.context() as patched:
+            patched.setenv("HARNESS_HOME", str(elsewhere))
+            result = harness("leaderboard", "run", folder, "--track", tiny_file, "--runs", 16, "--stages", 4)
+        assert result.exit_code == 0, result.output
+        return what_counts(elsewhere)
+
+    return make
+
+
+@pytest.mark.slow
+def test_twenty_submissions_killed_five_times_end_as_if_left_alone(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path, undisturbed: Callable[[], dict[str, Any]]
+) -> None:
+    write(folder, TWENTY)
+    arguments = (folder, "--track", tiny_file, "--runs", 16, "--stages", 4, "--jobs", 2)
+    moments = random.Random(7)
+    for _ in range(5):
+        batch = start(home, *arguments)
+        try:
+            wait_for_runs(home, len(run_files(home)) + moments.randrange(1, 30))
+            time.sleep(moments.random())
+        finally:
+            batch.kill()
+            batch.communicate()
+    result = harness("leaderboard", "run", *arguments)
+    assert result.exit_code == 0, result.output
+    found = what_counts(home)
+    assert len(found) == 20
+    assert [each["state"] for each in found.values()].count("failed") == 8
+    assert found == undisturbed()
+
+
+@pytest.mark.slow
+def test_two_batches_at_once_on_one_folder_end_as_one_alone(
+    folder: Path, home: Path, tiny_file: Path, undisturbed: Callable[[], dict[str, Any]]
+) -> None:
+    write(folder, TWENTY)
+    arguments = (folder, "--track", tiny_file, "--runs", 16, "--stages", 4, "--jobs", 1)
+    batches = [start(home, *arguments) for _ in range(2)]
+    for batch in batches:
+        output, _ = batch.communicate(timeout=500)
+        assert batch.returncode == 0, output
+    assert what_counts(home) == undisturbed()
 
 
 def test_ctrl_c_ends_a_batch_at_once_and_says_how_to_go_on(folder: Path, home: Path, tiny_file: Path) -> None:

@@ -197,7 +197,9 @@ def test_a_dropped_file_is_evaluated_once_complete_and_its_team_is_told(
         text=True,
     )
     try:
-        assert "beta/a.py: done, 2 runs" in wait_for_log(folder / "beta" / "a.py", "calibrated score")
+        log = wait_for_log(folder / "beta" / "a.py", "calibrated score")
+        assert "beta/a.py: done, 2 runs" in log
+        assert "forgetting quality" not in log  # of a hidden forget set only the rounded score is told
         with (alpha / "growing.py").open("w") as file:  # half a file is not taken
             file.write("def unlearn(net, ")
             file.flush()

@@ -17,6 +17,7 @@ from harness.report.summary import summary
 from harness.report.terminal import escaped, show
 from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
+from harness.scoring.uncertainty import standard_error
 from harness.submission import Submission
 from harness.track import Track
 
@@ -59,7 +60,7 @@ class Court:
             rescore=rescore,
         )
         evaluation = redacted(evaluation) if self.is_hidden else evaluation
-        report = _as_text(show(evaluation, []))
+        report = _rounded(evaluation) if self.is_hidden and evaluation.scored else _as_text(show(evaluation, []))
         if evaluation.outcome != Outcome.OK:
             return Verdict(evaluation.outcome, _reason(evaluation), report, None)
         score = summary(evaluation)
@@ -83,6 +84,22 @@ def _reason(evaluation: Evaluation) -> str:
         return one_line("; ".join(evaluation.submission.problems))
     said = one_line(evaluation.failed.info["message"])
     return f"run {evaluation.failed.index}: {said or evaluation.outcome.remedy}"
+
+
+def _rounded(evaluation: Evaluation) -> str:
+    """Return what may be told of a score on a hidden forget set: no more digits than its noise is worth.
+
+    Whoever sees a score in full can climb it, one small change after another.
+    """
+    scored = evaluation.scored
+    assert scored is not None
+    error = 0.0 if scored.halves is None else standard_error(scored.halves.calibrated_score)
+    lines = [
+        f"calibrated score {scored.calibrated:.2f}, standard error {error:.2f}; 1.00 is what retraining gets",
+        f"time {evaluation.share_of_limit:.0%} of the limit",
+        *(f"alarm ({alarm.name}): the organizers will look at it" for alarm in evaluation.alarms or ()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _as_text(shown: RenderableType) -> str:

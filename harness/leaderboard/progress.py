@@ -15,6 +15,7 @@ from harness.report.terminal import PLAIN_SECONDS, escaped
 __all__ = ["Progress"]
 
 MAX_ROWS = 12  # submissions shown at once
+MIN_RUNS = 4  # before the time left can be told
 
 
 class Progress:
@@ -25,7 +26,7 @@ class Progress:
         self._title = ""
         self._done: dict[str, int] = {}
         self._total: dict[str, int] = {}
-        self._made, self._started = 0, time.monotonic()
+        self._made, self._started = 0, 0.0
         self._ended: dict[str, int] = {}
         self._last_line = time.monotonic()
         self._live = Live(console=console, get_renderable=self._renderable, transient=True)
@@ -42,12 +43,13 @@ class Progress:
     def begin(self, title: str, done: Mapping[str, int], total: int) -> None:
         """Start a stage: how many of its `total` runs each submission has already."""
         self._title, self._done, self._total = title, dict(done), dict.fromkeys(done, total)
-        self._made, self._started = 0, time.monotonic()
+        self._made = 0
         if any(count < total for count in done.values()):
             self._say(self._summary())
 
     def count(self, name: str) -> None:
         """Count a run that was made."""
+        self._started = time.monotonic() if self._made == 0 else self._started  # not with what comes before the first
         self._made += 1
         self._done[name] += 1
         self._total[name] = max(self._total[name], self._done[name])  # of some nothing was expected any more
@@ -78,9 +80,9 @@ class Progress:
         return f"{self._title}: {left} runs to make, {queued} queued{ended}{self._time_left(left)}"
 
     def _time_left(self, left: int) -> str:
-        if not self._made or not left:
+        if self._made < MIN_RUNS or not left:
             return ""
-        seconds = round(left * (time.monotonic() - self._started) / self._made)
+        seconds = round(left * (time.monotonic() - self._started) / (self._made - 1))
         return f", {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
 
     def _renderable(self) -> RenderableType:
