@@ -16,6 +16,7 @@ from click.testing import Result
 
 from harness.errors import UsageError
 from harness.leaderboard.cluster import check_address
+from harness.parallel import run_each
 
 pytest.importorskip("distributed", reason='needs Dask: pip install "unlearning-harness[cluster]"')
 
@@ -142,6 +143,22 @@ def test_a_cluster_ends_where_one_machine_does_whatever_happens_to_a_worker(
     assert harness(*command).exit_code == 0
     assert outcome_of_batch(home) == outcome_of_batch(elsewhere)
     assert {state for state, *_ in outcome_of_batch(home).values()} == {"done", "failed"}
+
+
+def test_a_call_that_dies_with_its_worker_is_an_error_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import Client, KilledWorker
+
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    with ExitStack() as stack:
+        loopback = ("--host", "127.0.0.1", "--no-dashboard")
+        _, line = dask(stack, "scheduler", *loopback, "--port", "0", home=tmp_path, until="Scheduler at:")
+        worker = ("worker", line.split()[-1], *loopback, "--nthreads", "1", "--no-nanny")
+        dask(stack, *worker, home=tmp_path, until="Registered to:")
+        client = stack.enter_context(Client(line.split()[-1], set_as_default=False))
+        with pytest.raises(KilledWorker):
+            list(run_each(os._exit, [1], client=client))
 
 
 @pytest.mark.parametrize(
