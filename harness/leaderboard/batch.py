@@ -233,6 +233,7 @@ class Batch:
                 message = "over the time limit, whatever the runs to come would take"
                 score = self._standing(contender)["score"]
                 self._close(contender, "stopped", score=score, outcome=Outcome.OK, message=message)
+        self.progress.begin(f"scoring {len(complete)} submissions", {}, 0)
         verdicts = self.court.judge_all([each.candidate.submission for each in complete], stage)
         for contender, verdict in zip(complete, verdicts, strict=True):
             contender.report = verdict.report

@@ -334,7 +334,7 @@ def _sum_up(contenders: list[Contender]) -> None:
     """Say how all of them ended. What the harness failed at is no submission's fault, and ends with exit code 4."""
     states = Counter(contender.entry.state for contender in contenders)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "nothing to run"
-    console().print(f"{len(contenders)} submissions: {counts}")
+    console().print(f"{len(contenders)} submission{'s' if len(contenders) != 1 else ''}: {counts}")
     failed = [contender.name for contender in contenders if contender.entry.outcome == Outcome.HARNESS_ERROR]
     if failed:
         console().print(f"the harness failed at {', '.join(failed)}; the same command tries again", markup=False)

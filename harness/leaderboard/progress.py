@@ -75,6 +75,8 @@ class Progress:
 
     def _summary(self) -> str:
         left = sum(self._total.values()) - sum(self._done.values())
+        if not left:
+            return self._title
         queued = sum(count == 0 and self._total[name] > 0 for name, count in self._done.items())
         ended = "".join(f", {count} {state}" for state, count in sorted(self._ended.items()))
         return f"{self._title}: {left} runs to make, {queued} queued{ended}{self._time_left(left)}"
