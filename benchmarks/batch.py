@@ -26,7 +26,7 @@ from data_prep import catalogue
 from harness.conditions import conditions_here
 from harness.environment import environment, home
 from harness.evaluate import recall
-from harness.leaderboard.cluster import Cluster
+from harness.leaderboard.cluster import Asked, Cluster
 from harness.leaderboard.plan import Request, plan, stored_runs
 from harness.pending import Crew, Pending, make_runs
 from harness.report.summary import summary
@@ -110,7 +110,7 @@ def _cluster(track: Track, workers: int) -> Iterator[Cluster]:
         address = _dask(stack, folder, "Scheduler at:", "scheduler", *loopback, "--port", "0").split()[-1]
         for _ in range(workers):
             _dask(stack, folder, "Registered to:", "worker", address, *loopback, "--nthreads", "1", "--no-nanny")
-        cluster = Cluster(address, track, device="cpu", isolation="auto", required_isolation=None, is_insecure=False)
+        cluster = Cluster(address, track, Asked("cpu", "auto", None), is_insecure=False)
         yield stack.enter_context(cluster)
 
 

@@ -10,9 +10,9 @@ from harness.runner.device import default_jobs
 from harness.runner.isolation import Isolation
 from harness.track import Track
 
-__all__ = ["conditions_here"]
+__all__ = ["Announce", "conditions_here"]
 
-Announce = Callable[[str], None]
+Announce = Callable[[str], None]  # hears, in a sentence, of a measurement that begins
 
 
 def conditions_here(
@@ -29,7 +29,7 @@ def conditions_here(
     """Return what runs are made under; the time limit is measured if this machine has not been calibrated yet.
 
     time_limit: another share of a training than the track's. may_run: False if nothing is to be run, and so nothing
-    measured. announce hears, in a sentence, of a measurement that begins. Raises UsageError.
+    measured. Raises UsageError.
     """
     threads = track.declaration.limits.threads
     jobs = jobs or default_jobs(device, threads)

@@ -196,7 +196,7 @@ def start(home: Path, *arguments: object) -> "subprocess.Popen[str]":
 
 
 def wait_for_runs(home: Path, count: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(run_files(home)) < count:
         assert time.monotonic() < deadline, "no runs were stored"
         time.sleep(0.02)

@@ -8,6 +8,7 @@ import ipaddress
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from harness.leaderboard.worker import Post, Report
 
-__all__ = ["Cluster", "check_address"]
+__all__ = ["Asked", "Cluster", "check_address"]
 
 CONNECT_SECONDS = 10
 INSTALL = 'pip install "unlearning-harness[cluster]"'
@@ -53,26 +54,26 @@ def _is_safe(address: str) -> bool:
     return scheme in ("", "tcp") and is_local
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What every worker is asked for."""
+
+    device: str  # auto, cpu, cuda
+    isolation: str
+    required_isolation: str | None
+
+
 class Cluster:
     """The workers of a scheduler, ready for one batch. Use as a context."""
 
-    def __init__(
-        self,
-        address: str,
-        track: Track,
-        *,
-        device: str,
-        isolation: str,
-        required_isolation: str | None,
-        is_insecure: bool,
-    ) -> None:
+    def __init__(self, address: str, track: Track, asked: Asked, *, is_insecure: bool) -> None:
         """Raises UsageError if there is no such cluster, MachineError if a worker cannot take part."""
         check_address(address, is_insecure=is_insecure)
         self.client = _connect(address)
         try:
             for other in (self.client.scheduler_info(0)["address"], *self.client.nthreads()):
                 check_address(other, is_insecure=is_insecure)
-            self._post = self._posted(track, device, isolation, required_isolation)
+            self._post = self._posted(track, asked)
             self.reports = self._reports(track)
             self._check(self.reports)
         except BaseException:
@@ -114,7 +115,7 @@ class Cluster:
         except KilledWorker as error:
             raise MachineError(f"workers died again and again: {error}; look at their logs") from None
 
-    def _posted(self, track: Track, device: str, isolation: str, required: str | None) -> "Post":
+    def _posted(self, track: Track, asked: Asked) -> "Post":
         from harness.leaderboard.worker import Post
 
         threads = self.client.nthreads()
@@ -129,9 +130,9 @@ class Cluster:
             track.name,
             track.manifest.public_hash,
             track.manifest.reference_hash,
-            device,
-            isolation,
-            required,
+            asked.device,
+            asked.isolation,
+            asked.required_isolation,
             tuple(sorted(loads.items())),
         )
 

@@ -3,10 +3,7 @@
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -19,12 +16,10 @@ from harness.conditions import conditions_here
 from harness.environment import home
 from harness.errors import UsageError
 from harness.evaluate import check_runs
-from harness.leaderboard.batch import Batch, Contender, Terms, stages_of
-from harness.leaderboard.enrol import enrol
-from harness.leaderboard.entries import Board, Entry, board_folder, write_board
+from harness.leaderboard.batch import Contender, Terms, stages_of
 from harness.leaderboard.progress import Progress
-from harness.leaderboard.teams import Candidate, Found, Quota, chosen, find
-from harness.leaderboard.watch import Watch
+from harness.leaderboard.session import Session, Workplace
+from harness.leaderboard.teams import chosen, find, part_of
 from harness.options import (
     console,
     device_option,
@@ -33,15 +28,10 @@ from harness.options import (
     require_isolation_option,
     track_option,
 )
-from harness.pending import Crew
-from harness.results import Conditions, Results
 from harness.runner import device as devices
 from harness.runner import isolation as isolations
-from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
 from harness.storage import write_json
-from harness.submission import Submission
-from harness.track import Track
 
 if TYPE_CHECKING:
     from harness.leaderboard.worker import Report
@@ -138,30 +128,28 @@ def run_command(
     n_runs = runs or track.declaration.evaluation.runs
     check_runs(track, n_runs)
     terms = Terms(n_runs, stages_of(n_runs, stages), boundaries, require_isolation, hidden)
+    zone = _zone(timezone)
     with contextlib.ExitStack() as stack:
-        if scheduler is not None:
-            from harness.leaderboard.cluster import Cluster
-
-            cluster = stack.enter_context(
-                Cluster(
-                    scheduler,
-                    track,
-                    device=device,
-                    isolation=isolation,
-                    required_isolation=require_isolation,
-                    is_insecure=insecure,
-                )
+        if scheduler is None:
+            kind = devices.resolve(device)
+            chosen_level = isolations.choose(isolation, require_isolation, device=kind)
+            place = Workplace.here(
+                track, home(), device=kind, jobs=jobs, isolation=chosen_level, announce=console().print
             )
-            _show_workers(cluster.reports)
-            place = _Workplace(cluster.device, cluster.isolation, lambda: cluster)
         else:
-            place = _here(track, device, jobs, isolation, require_isolation)
-        session = _Session(track, place, terms, _zone(timezone), max_per_day)
+            from harness.leaderboard.cluster import Asked, Cluster
+
+            asked = Asked(device, isolation, require_isolation)
+            cluster = stack.enter_context(Cluster(scheduler, track, asked, is_insecure=insecure))
+            _show_workers(cluster.reports)
+            place = Workplace(cluster.device, cluster.isolation, lambda: cluster)
+        session = Session(track, home(), place, terms, zone, max_per_day)
         progress = stack.enter_context(Progress(console()))
         if watch:
             session.watch(places, progress)
         found = find(places, source_kb=track.declaration.limits.source_kb)
-        found = _sharded(chosen(found) if final else found, shard)
+        found = chosen(found) if final else found
+        found = found if shard is None else part_of(found, *shard)
         contenders = session.run(found, progress, is_whole=shard is None)
     _sum_up(contenders)
 
@@ -204,116 +192,6 @@ def plan_command(
 def _number(value: float) -> str:
     """Return a figure with three digits that count."""
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
-
-
-@dataclass(frozen=True)
-class _Workplace:
-    """Where runs are made."""
-
-    device: str
-    isolation: Isolation
-    hire: Callable[[], Crew]
-    is_shared_gpu: bool = False
-
-
-def _here(track: Track, device: str, jobs: int | None, isolation: str, required: str | None) -> _Workplace:
-    kind = devices.resolve(device)
-    found = isolations.choose(isolation, required, device=kind)
-
-    @cache
-    def hire() -> Crew:
-        from harness.runs import Here  # imports torch
-
-        conditions = conditions_here(track, home(), device=kind, isolation=found, jobs=jobs, announce=console().print)
-        return Here(track, conditions)
-
-    return _Workplace(kind, found, hire, is_shared_gpu=kind == "cuda" and (jobs or 1) > 1)
-
-
-@dataclass(frozen=True)
-class _Session:
-    """One call of the command: it enters files on the board, and has them run."""
-
-    track: Track
-    place: _Workplace
-    terms: Terms
-    zone: ZoneInfo
-    max_per_day: int | None
-
-    def run(self, found: Found, progress: Progress, *, is_whole: bool) -> list[Contender]:
-        """Run what was found, which may be nothing unless it is the whole; return all that are on the board now."""
-        for sentence in found.passed_over:
-            progress.say(sentence)
-        if not found.candidates and is_whole:
-            raise UsageError("there is no submission to run: name files, or a folder with .py files or teams' folders")
-        batch = self._batch(progress)
-        entries = self._enrol(found.candidates)
-        for candidate in found.candidates:
-            if candidate.name not in entries:
-                progress.say(f"{candidate.name} waits: {self._quota_sentence(candidate)}")
-        contenders = [
-            batch.contender(candidate, entries[candidate.name])
-            for candidate in found.candidates
-            if candidate.name in entries
-        ]
-        batch.run(contenders)
-        return contenders
-
-    def watch(self, places: tuple[Path, ...], progress: Progress) -> None:
-        """Run files as they are dropped, until it is interrupted."""
-
-        def enter(candidate: Candidate) -> Contender | str:
-            entry = self._enrol([candidate]).get(candidate.name)
-            return f"waits: {self._quota_sentence(candidate)}" if entry is None else batch.contender(candidate, entry)
-
-        watch = Watch(places, source_kb=self.track.declaration.limits.source_kb, enter=enter)
-        batch = self._batch(progress, on_change=watch.on_change)
-        progress.say(f"watching {', '.join(map(str, places))}; Ctrl-C ends it")
-        watch.run(batch)
-
-    def _batch(self, progress: Progress, on_change: Callable[[Contender], None] | None = None) -> Batch:
-        terms, place = self.terms, self.place
-        board = Board.of(self.track, runs=terms.runs, boundaries=list(terms.boundaries), device=place.device)
-        write_board(board_folder(home(), self.track), board)
-        return Batch(
-            self.track,
-            home(),
-            place.device,
-            terms,
-            hire=place.hire,
-            progress=progress,
-            isolation=place.isolation,
-            is_shared_gpu=place.is_shared_gpu,
-            on_change=on_change,
-        )
-
-    def _enrol(self, candidates: list[Candidate]) -> dict[str, Entry]:
-        conditions = Conditions(limit=None, isolation=self.place.isolation, device=self.place.device)
-
-        def results(submission: Submission) -> str:
-            return Results(home(), self.track, submission, conditions).folder.name
-
-        return enrol(
-            candidates,
-            board_folder(home(), self.track),
-            device=self.place.device,
-            results=results,
-            now=datetime.now(self.zone),
-            quota=None if self.max_per_day is None else Quota(self.max_per_day),
-        )
-
-    def _quota_sentence(self, candidate: Candidate) -> str:
-        today = datetime.now(self.zone).date()
-        return f"{candidate.team} has entered its {self.max_per_day} submissions of {today} ({self.zone})"
-
-
-def _sharded(found: Found, shard: tuple[int, int] | None) -> Found:
-    """Return the submissions of one part; those with the same code are in the same one, since they share their runs."""
-    if shard is None:
-        return found
-    part, parts = shard
-    kept = [each for each in found.candidates if int(each.submission.code_hash, 16) % parts == part - 1]
-    return Found(kept, found.passed_over)
 
 
 def _zone(name: str) -> ZoneInfo:

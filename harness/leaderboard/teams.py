@@ -20,7 +20,7 @@ from harness.errors import UsageError
 from harness.leaderboard.entries import Entry
 from harness.submission import Submission, submission_of
 
-__all__ = ["Candidate", "File", "Found", "Quota", "chosen", "files", "find", "read"]
+__all__ = ["Candidate", "File", "Found", "Quota", "chosen", "files", "find", "part_of", "read"]
 
 MAX_BYTES = 1 << 24  # of a file that is read at all; how large a submission may be is the track's to say
 MAX_CHOICES = 2
@@ -105,6 +105,12 @@ def chosen(found: Found) -> Found:
         each for each in found.candidates if each.team is None or each.path.name in choices.get(each.path.parent, set())
     ]
     return Found(kept, passed_over)
+
+
+def part_of(found: Found, part: int, parts: int) -> Found:
+    """Return the submissions of one part of all; those of the same code share their runs, and so are in one part."""
+    kept = [each for each in found.candidates if int(each.submission.code_hash, 16) % parts == part - 1]
+    return Found(kept, found.passed_over)
 
 
 def read_regular(path: Path) -> bytes:
