@@ -24,7 +24,7 @@ import numpy as np
 from data_prep import catalogue
 from harness.environment import environment, home
 from harness.measure import Meter
-from harness.parallel import run_in_order
+from harness.parallel import run_each
 from harness.runner.isolation import choose
 from harness.runner.launch import close_all, launcher
 from harness.runner.process import Launcher
@@ -100,7 +100,7 @@ def _mixture(track: Track, n_values: int, runs: int, jobs: int) -> dict[str, Any
     """Make runs of honest and hostile submissions; return how they ended."""
     processes = _launcher(track, "full")
     sources = list(itertools.islice(itertools.cycle(MIXED), runs))
-    outcomes = run_in_order(
+    outcomes = run_each(
         lambda index: _run(processes, track, sources[index], n_values, index).outcome, range(runs), jobs=jobs
     )
     counts: dict[str, int] = {}

@@ -12,21 +12,31 @@ from typing import Any
 
 import click
 import numpy as np
-from rich.console import Console
 
 from data_prep import catalogue
-from data_prep.calibration import calibrate
 from harness import __version__
+from harness.conditions import conditions_here
 from harness.environment import home
 from harness.errors import MachineError, UsageError
 from harness.evaluate import Evaluation, evaluate, recall, recall_siblings
 from harness.history import comparisons, remember
+from harness.leaderboard.commands import leaderboard
+from harness.options import (
+    console,
+    device_option,
+    isolation_option,
+    jobs_option,
+    require_isolation_option,
+    set_option,
+    time_limit_option,
+    track_option,
+)
 from harness.reference import load_reference
 from harness.report.doctor import findings
 from harness.report.hidden import redacted
 from harness.report.summary import comparison_summary, summary
 from harness.report.terminal import LiveRuns, ProgressBar, show, show_check
-from harness.results import Conditions, Limit, Results
+from harness.results import Conditions, Results
 from harness.runner import device as devices
 from harness.runner import isolation as isolations
 from harness.runner.outcome import Outcome
@@ -80,29 +90,6 @@ def cli() -> None:
 
 
 file_argument = click.argument("file", type=click.Path(path_type=Path))
-track_option = click.option(
-    "--track",
-    "track_name",
-    default="digits",
-    show_default=True,
-    help="A track's name, or a TOML file.",
-)
-device_option = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What runs use."
-)
-set_option = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Set a constant in capitals of the file; may be repeated.",
-)
-jobs_option = click.option(
-    "--jobs", type=click.IntRange(min=1), help="How many at once.  [default: as many as the cores allow; 1 on a GPU]"
-)
-time_limit_option = click.option(
-    "--time-limit", type=float, metavar="FRACTION", help="Another share of a training; not ranked."
-)
 
 
 @cli.command("evaluate")
@@ -114,14 +101,8 @@ time_limit_option = click.option(
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result here.")
 @jobs_option
 @device_option
-@click.option(
-    "--isolation",
-    type=click.Choice(["auto", *isolations.LEVELS]),
-    default="auto",
-    show_default=True,
-    help="What stands between a run and the machine; auto takes the strongest there is.",
-)
-@click.option("--require-isolation", type=click.Choice(isolations.LEVELS), help="Refuse to run below this level.")
+@isolation_option
+@require_isolation_option
 @click.option("--rescore", is_flag=True, help="Score the stored runs anew, without running anything.")
 @time_limit_option
 @click.option("--hidden", is_flag=True, help="Show nothing that a run says: the forget set would leak through it.")
@@ -159,7 +140,7 @@ def evaluate_command(
     sentences = comparisons(home(), evaluation, result)
     if evaluation.outcome == Outcome.OK:
         remember(home(), evaluation, result)
-    _console().print(show(evaluation, sentences))
+    console().print(show(evaluation, sentences))
     if json_file is not None:
         write_json(json_file, result)
     _exit_with(evaluation)
@@ -182,7 +163,7 @@ def check_command(file: Path, track_name: str, settings: tuple[str, ...], device
 
         sys.exit(0 if run_in_foreground(submission, track, conditions) else 3)
     evaluation = evaluate(submission, track, conditions, runs=1, home=home())
-    _console().print(show_check(evaluation))
+    console().print(show_check(evaluation))
     _exit_with(evaluation)
 
 
@@ -224,12 +205,12 @@ def compare_command(
         conditions = _conditions(submission, track, kind, jobs, isolations.choose(device=kind), time_limit)
         evaluation = _evaluated(submission, track, conditions, n_runs)
         if evaluation.scored is None:
-            _console().print(show(evaluation, []))
+            console().print(show(evaluation, []))
             _exit_with(evaluation)
             raise UsageError(f"{name} has no score to compare")
         sides.append(submission_side(submission.name, evaluation.records, evaluation.scored, reference))
     comparison = compare(sides[0], sides[1], reference)
-    _console().print(comparison.sentence)
+    console().print(comparison.sentence)
     if json_file is not None:
         write_json(json_file, comparison_summary(comparison, time_limit))
 
@@ -252,13 +233,13 @@ def report_command(
     n_runs = runs or track.declaration.evaluation.runs
     evaluation = recall(submission, track, devices.resolve(device), runs=n_runs, home=home())
     if evaluation.outcome != Outcome.OK:
-        _console().print(show(evaluation, []))
+        console().print(show(evaluation, []))
         _exit_with(evaluation)
     from harness.report.page import render_page  # imports matplotlib
 
     page = out or Path(f"report-{submission.path.stem}.html")
     write_bytes(page, render_page(evaluation, recall_siblings(evaluation, home())).encode(errors="replace"))
-    _console().print(f"wrote {page}", markup=False)
+    console().print(f"wrote {page}", markup=False)
 
 
 @cli.command("prepare")
@@ -295,7 +276,7 @@ def prepare_command(
     tracks = home() / "tracks"
     if import_file is not None:
         track = import_track(import_file, tracks)
-        _console().print(f"unpacked {track.name} to {track.folder}")
+        console().print(f"unpacked {track.name} to {track.folder}")
         return
     found = catalogue.find(track_name, tracks)
     kind = devices.resolve(device)
@@ -315,8 +296,8 @@ def prepare_command(
         for file, private in exported:
             if file is not None:
                 export_track(track, file, private=private)
-                _console().print(f"wrote {'all' if private else 'the public part'} of {track.name} to {file}")
-        _console().print(
+                console().print(f"wrote {'all' if private else 'the public part'} of {track.name} to {file}")
+        console().print(
             f"{track.name} is ready: {track.manifest.retrained} retrained models in each pool, in {track.folder}"
         )
 
@@ -335,7 +316,7 @@ class _Trainer:
 
         with contextlib.suppress(UsageError, MachineError):  # what it is compared with, if there is anything
             catalogue.open_declared(declared, self.tracks)
-        with ProgressBar(_console(), f"preparing {declared.name}") as bar:
+        with ProgressBar(console(), f"preparing {declared.name}") as bar:
             prepared = prepare(
                 declared.declaration,
                 declared.file,
@@ -346,14 +327,14 @@ class _Trainer:
                 on_progress=bar,
             )
         if (track := prepared.originals_of) is not None:
-            _console().print(f"{declared.name} has the original models of {track}")
+            console().print(f"{declared.name} has the original models of {track}")
         if prepared.drift is not None:
-            _console().print(str(prepared.drift))
+            console().print(str(prepared.drift))
 
     def grow(self, track: Track, retrained: int) -> Track:
         from data_prep.prepare import grow  # imports torch
 
-        with ProgressBar(_console(), f"adding models to {track.name}") as bar:
+        with ProgressBar(console(), f"adding models to {track.name}") as bar:
             return grow(track, retrained, jobs=self.jobs, device=self.device, on_progress=bar)
 
     def estimate(self, found: list[catalogue.Declared]) -> None:
@@ -361,14 +342,14 @@ class _Trainer:
 
         first = found[0]
         at_once = f"{self.jobs} trainings at once" if self.jobs > 1 else "one training at a time"
-        _console().print(f"timing a few steps of {first.name} on {self.device}, {at_once}; nothing is prepared ...")
+        console().print(f"timing a few steps of {first.name} on {self.device}, {at_once}; nothing is prepared ...")
         result = estimate(
             first.declaration, first.file, self.tracks, jobs=self.jobs, device=self.device, data=self.data
         )
         if len(found) > 1:
-            _console().print(f"each of {len(found)} tracks, which share their original models:")
+            console().print(f"each of {len(found)} tracks, which share their original models:")
         for name, value, remark in result.lines:
-            _console().print(f" {name:17s} {value:12s} {remark}")
+            console().print(f" {name:17s} {value:12s} {remark}")
 
 
 @cli.command("score")
@@ -389,7 +370,7 @@ def score_command(unlearned: Path, retrained: Path, json_file: Path | None) -> N
     except ValueError as error:
         raise UsageError(f"{unlearned} and {retrained} cannot be scored: {error}") from None
     for name, value in result.items():
-        _console().print(f"{name:22s} {'' if value is None else format(value, '.6g')}", highlight=False)
+        console().print(f"{name:22s} {'' if value is None else format(value, '.6g')}", highlight=False)
     if json_file is not None:
         write_json(json_file, result)
 
@@ -398,14 +379,10 @@ def score_command(unlearned: Path, retrained: Path, json_file: Path | None) -> N
 def doctor_command() -> None:
     """Show what this machine offers: devices, isolation and why, versions, disk."""
     for name, value in findings(home()).items():
-        _console().print(f"{name:12s} {value}", highlight=False, soft_wrap=True)
+        console().print(f"{name:12s} {value}", highlight=False, soft_wrap=True)
 
 
 # ---- shared by the commands ---------------------------------------------------------------------------------------
-
-
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:
@@ -439,7 +416,7 @@ def _evaluated(
     rescore: bool = False,
 ) -> Evaluation:
     """Evaluate with a live line."""
-    with LiveRuns(_console(), runs) as live:
+    with LiveRuns(console(), runs) as live:
         evaluation = evaluate(
             submission,
             track,
@@ -462,36 +439,15 @@ def _conditions(
     time_limit: float | None,
 ) -> Conditions:
     """Return what runs are made under; the time limit is measured if this machine has not been calibrated yet."""
-    limits = track.declaration.limits
-    jobs = jobs or devices.default_jobs(device, limits.threads)
-    limit = None if submission.problems else _limit(track, device, jobs, time_limit)
-    return Conditions(limit=limit, isolation=isolation, device=device, threads=limits.threads, jobs=jobs)
-
-
-def _limit(track: Track, device: str, jobs: int, fraction: float | None) -> Limit:
-    limits = track.declaration.limits
-    if fraction is not None and fraction <= 0:
-        raise UsageError("--time-limit takes a share of a training above 0, such as 0.1")
-    share = limits.time_limit_fraction if fraction is None else fraction
-    if limits.seconds is not None:
-        seconds = limits.seconds * share / limits.time_limit_fraction
-        return Limit(seconds, share, is_overridden=fraction is not None)
-    trainings = f"{jobs} trainings at once" if jobs > 1 else "trainings"
-    announcement = f"timing {trainings}, once per machine: a run may use {limits.time_limit_fraction:.0%} of one ..."
-    calibration = calibrate(
+    return conditions_here(
         track,
         home(),
         device=device,
-        threads=limits.threads,
+        isolation=isolation,
         jobs=jobs,
-        on_start=lambda: _console().print(announcement),
-    )
-    return Limit(
-        seconds=share * calibration.training_seconds,
-        fraction=share,
-        is_overridden=fraction is not None,
-        training_seconds=calibration.training_seconds,
-        calibration=calibration.id,
+        time_limit=time_limit,
+        may_run=not submission.problems,
+        announce=console().print,
     )
 
 
@@ -500,3 +456,6 @@ def _exit_with(evaluation: Evaluation) -> None:
         sys.exit(3)
     if evaluation.outcome != Outcome.OK:
         sys.exit(4)
+
+
+cli.add_command(leaderboard)

@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.errors import UsageError
 from harness.findings import Findings, find
+from harness.pending import Pending, make_runs
 from harness.record import Records
 from harness.reference import MIN_ALARM_RUNS, Reference, Scored, load_reference, reference_name
 from harness.results import Conditions, Limit, Results, Run
@@ -18,10 +19,20 @@ from harness.scoring.alarms import Alarm
 from harness.submission import Submission
 from harness.track import Track, siblings
 
-__all__ = ["MIN_RANKED_RUNS", "Evaluation", "evaluate", "recall", "recall_siblings"]
+__all__ = [
+    "MIN_RANKED_RUNS",
+    "N_SWAPPED",
+    "Evaluation",
+    "check_runs",
+    "evaluate",
+    "missing_runs",
+    "recall",
+    "recall_siblings",
+]
 
 MIN_RANKED_RUNS = 16
 N_SWAPPED = 2  # runs made again with other examples to forget, for an alarm
+UNKNOWN = Isolation("none", {})
 
 
 @dataclass(frozen=True)
@@ -95,27 +106,21 @@ def evaluate(
 ) -> Evaluation:
     """Make the runs that are not stored yet, and score all of them.
 
-    rescore: make no runs, and score the stored ones anew. on_run hears of every run made, in the order of the indices.
+    rescore: make no runs, and score the stored ones anew. on_run hears of every run made, as they are done.
     Raises UsageError if there are fewer retrained models than runs, or too few stored runs to rescore.
     An interruption loses at most the runs in flight; the same call again goes on from there.
     """
-    if runs > track.manifest.retrained:
-        raise UsageError(
-            f"{runs} runs need {runs} retrained models in each pool, {track.name} has {track.manifest.retrained}; "
-            f"add models with: harness prepare {track.name} --retrained {runs}"
-        )
+    check_runs(track, runs)
     results = Results(home, track, submission, conditions)
     reference = load_reference(track, runs, Results.cache(home, track))
     done = results.runs(range(runs), required_isolation)
-    missing = [] if submission.problems else _missing(done, runs)
+    missing = [] if submission.problems else missing_runs(done, runs)
     if missing and rescore:
         raise UsageError(
             f"--rescore makes no runs, and {len(missing)} of {runs} are not stored; leave it out to make them"
         )
     if missing:
-        from harness.runs import make_runs  # imports torch, which a repeated call has no use for
-
-        done |= make_runs(submission, track, conditions, results, missing, on_run=on_run)
+        done |= _make(submission, track, conditions, results, missing, on_run=on_run)
     in_order = _up_to_first_failure(done)
     outcome = Outcome.INVALID_SUBMISSION if submission.problems else in_order[-1].outcome
     made = sum(run.index in missing for run in in_order)
@@ -141,23 +146,42 @@ def evaluate(
     )
 
 
-def recall(submission: Submission, track: Track, device: str, *, runs: int, home: Path) -> Evaluation:
+def check_runs(track: Track, runs: int) -> None:
+    """Raise UsageError if a track has fewer retrained models in a pool than there are to be runs."""
+    if runs > track.manifest.retrained:
+        raise UsageError(
+            f"{runs} runs need {runs} retrained models in each pool, {track.name} has {track.manifest.retrained}; "
+            f"add models with: harness prepare {track.name} --retrained {runs}"
+        )
+
+
+def recall(
+    submission: Submission,
+    track: Track,
+    device: str,
+    *,
+    runs: int,
+    home: Path,
+    isolation: Isolation = UNKNOWN,
+    rescore: bool = False,
+) -> Evaluation:
     """Return the evaluation of stored runs under the track's own limit, and make none.
 
-    Raises UsageError, naming the command that makes them, if some are not stored.
+    isolation: what is known of how they were made beside the level, which they say themselves. rescore: score them
+    anew. Raises UsageError, naming the command that makes them, if some are not stored.
     """
     threads = track.declaration.limits.threads
-    unknown = Conditions(limit=None, isolation=Isolation("none", {}), device=device, threads=threads)
+    unknown = Conditions(limit=None, isolation=isolation, device=device, threads=threads)
     results = Results(home, track, submission, unknown)
     stored = results.runs(range(runs))
-    if not submission.problems and (missing := _missing(stored, runs)):
+    if not submission.problems and (missing := missing_runs(stored, runs)):
         raise UsageError(
             f"{len(missing)} of {runs} runs of {submission.path} on {track.name} are not stored; make them with: "
             f"harness evaluate {submission.path}, and the same --track, --runs, --set and --device"
         )
     never_scored = results.read(_scored_name(track, runs)) is None  # as these many runs
     conditions = _conditions_of(stored, unknown, track)
-    return evaluate(submission, track, conditions, runs=runs, home=home, rescore=never_scored)
+    return evaluate(submission, track, conditions, runs=runs, home=home, rescore=rescore or never_scored)
 
 
 def recall_siblings(evaluation: Evaluation, home: Path) -> list[Evaluation]:
@@ -191,16 +215,35 @@ def _swapped(
 ) -> list[Run]:
     """Return the first runs made with other examples to forget, as far as they are stored or may be made."""
     done = results.runs(range(N_SWAPPED), swap_forget_set=True)
-    missing = _missing(done, N_SWAPPED)
+    missing = missing_runs(done, N_SWAPPED)
     if missing and may_run:
-        from harness.runs import make_runs
-
-        done |= make_runs(submission, track, conditions, results, missing, swap_forget_set=True)
+        done |= _make(submission, track, conditions, results, missing, swap_forget_set=True)
     return _up_to_first_failure(done)
 
 
-def _missing(stored: dict[int, Run], runs: int) -> list[int]:
-    """Return the indices still to be run: those after a failed run are skipped."""
+def _make(
+    submission: Submission,
+    track: Track,
+    conditions: Conditions,
+    results: Results,
+    indices: list[int],
+    *,
+    on_run: Callable[[Run], None] = lambda run: None,
+    swap_forget_set: bool = False,
+) -> dict[int, Run]:
+    """Make runs here, and return those that were made before one failed."""
+    from harness.runs import Here  # imports torch, which a repeated call has no use for
+
+    made = {}
+    pending = Pending(submission, results, indices, swap_forget_set)
+    for _, run in make_runs([pending], Here(track, conditions)):
+        on_run(run)
+        made[run.index] = run
+    return made
+
+
+def missing_runs(stored: dict[int, Run], runs: int) -> list[int]:
+    """Return the indices below `runs` that are still to be run: those after a failed run are skipped."""
     first_failed = min((index for index, run in stored.items() if run.outcome != Outcome.OK), default=runs)
     return [index for index in range(first_failed) if index not in stored]
 

@@ -1,37 +1,63 @@
-"""Many independent runs side by side, with joblib; one job means in this process, in order."""
+"""Many independent calls side by side, with joblib: in threads here, or on the workers of a Dask cluster.
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+One job here means in this process, in order.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import joblib
 
-__all__ = ["run_in_order"]
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["run_each"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def run_in_order(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    *,
-    jobs: int,
-    is_last: Callable[[Result], bool] = lambda result: False,
+def run_each(
+    function: Callable[[Item], Result], items: Iterable[Item], *, jobs: int = 1, client: "Client | None" = None
 ) -> Iterator[Result]:
-    """Yield function(item) in the order of the items, `jobs` at a time, in threads: the work is in child processes.
+    """Yield function(item) as each is done, `jobs` at a time, in threads: the work is in child processes.
 
-    After a result that is the last nothing more is started; what is in flight is waited for and dropped.
+    items: asked for one by one, shortly before they are started. client: of a Dask cluster, whose workers make the
+    calls instead, as many at once as they have threads; function, items and results then travel by pickle.
     """
-    over = threading.Event()
+    where: dict[str, Any] = {"backend": "threading", "n_jobs": jobs, "pre_dispatch": jobs}
+    if client is not None:  # some are sent ahead, so that no worker waits for the next one
+        where = {"backend": _cluster(client), "n_jobs": -1, "pre_dispatch": "1.5 * n_jobs"}
+    parallel = joblib.Parallel(**where, return_as="generator_unordered", batch_size=1)
+    results = parallel(joblib.delayed(function)(item) for item in items)
+    try:
+        yield from results
+    finally:
+        with warnings.catch_warnings(action="ignore"):  # joblib's: that results are made which nobody asks for
+            results.close()
 
-    def unless_over(item: Item) -> Result | None:
-        return None if over.is_set() else function(item)
 
-    parallel = joblib.Parallel(n_jobs=jobs, backend="threading", return_as="generator", pre_dispatch=jobs, batch_size=1)
-    for result in parallel(joblib.delayed(unless_over)(item) for item in items):
-        if over.is_set():
-            continue
-        yield result
-        if is_last(result):
-            over.set()
+def _cluster(client: "Client") -> Any:
+    """Return joblib's Dask backend with two things put right.
+
+    It would wait for ever for a call that was lost with its worker, and with one worker alone it would not send any
+    call, but make all of them in this process.
+    """
+    from joblib._dask import DaskDistributedBackend
+
+    class Cluster(DaskDistributedBackend):  # type: ignore[misc]
+        def submit(self, func: Any, callback: Callable[[Any], None]) -> "Future[Any]":
+            future: Future[Any] = super().submit(func, callback)
+            future.add_done_callback(lambda done: callback(done) if done.exception() is not None else None)
+            return future
+
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            found: int = super().effective_n_jobs(n_jobs)
+            return max(2, found)
+
+        def retrieve_result_callback(self, out: Any) -> Any:
+            return out.result() if isinstance(out, Future) else super().retrieve_result_callback(out)
+
+    return Cluster(client=client)

@@ -11,8 +11,11 @@ A run is found again by code_hash, hash of `public/`, index, device kind, runner
 is run twice and more runs add only the new ones.
 """
 
+import contextlib
+import itertools
 import json
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +30,7 @@ from harness.storage import read_arrays, read_json, write_arrays, write_bytes, w
 from harness.submission import Submission
 from harness.track import Track
 
-__all__ = ["RUNNER_VERSION", "Conditions", "Limit", "Results", "Run"]
+__all__ = ["RUNNER_VERSION", "Conditions", "Limit", "Results", "Run", "run_infos"]
 
 RUNNER_VERSION = "1"  # raised when the same file would be run differently
 
@@ -130,3 +133,10 @@ class Results:
 
     def _run_path(self, index: int, swap_forget_set: bool) -> Path:
         return self.folder / f"{'swapped' if swap_forget_set else 'run'}-{index:04d}.npz"
+
+
+def run_infos(folder: Path, count: int) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the first runs stored in a results folder, and how each went; their records are not read."""
+    for path in itertools.islice(sorted(folder.glob("run-*.npz")), count):
+        with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as arrays:
+            yield path, json.loads(str(arrays["info"]))

@@ -1,62 +1,89 @@
-"""Makes the runs of a submission that are missing, several at once, and stores each as soon as it is measured."""
+"""Makes runs on this machine: several at once, each measured as soon as it has ended."""
 
 import contextlib
-import itertools
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from harness.environment import environment
 from harness.measure import Meter, NonFiniteLogitsError
-from harness.parallel import run_in_order
-from harness.results import Conditions, Limit, Results, Run
+from harness.parallel import run_each
+from harness.pending import Pending, Task
+from harness.results import Conditions, Run
 from harness.runner import launch
 from harness.runner.launch import launcher
 from harness.runner.message import Job
 from harness.runner.outcome import Outcome
-from harness.runner.process import Launcher
 from harness.runner.run import Finished, execute, seeds_of
 from harness.runner.sandbox.sandboxes import Quota
 from harness.submission import Submission
 from harness.track import Track
 
-__all__ = ["make_runs", "run_in_foreground"]
+__all__ = ["Here", "Runner", "run_in_foreground"]
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """All that the runs of one evaluation share."""
+class Here:
+    """This machine as a crew."""
 
-    submission: Submission
-    track: Track
-    conditions: Conditions
-    limit: Limit
-    launcher: Launcher
-    meter: Meter
-    slots: threading.Semaphore  # one for each run at once; a model being measured takes none
-    swap_forget_set: bool
+    def __init__(self, track: Track, conditions: Conditions) -> None:
+        self.runner = Runner(track, conditions)
+        # Beside the runs on a GPU, which leave the processor idle, another thread measures the last one. On the
+        # processor a run has the cores it was calibrated with: there each thread measures what it ran.
+        self.threads = conditions.jobs + (conditions.device == "cuda")
 
-    def run(self, index: int, order: Iterator[int]) -> Run:
-        """Run the submission once and measure what came back."""
-        original = index % len(self.meter.originals)
+    def make(self, wanted: Iterable[tuple[Pending, Task]]) -> Iterator[tuple[Pending, Run]]:
+        """Yield the runs as they are done, `conditions.jobs` at a time."""
+
+        def run_unless_over(item: tuple[Pending, Task]) -> tuple[Pending, Run] | None:
+            each, task = item
+            return None if each.is_over(task.index) else (each, self.runner.run(task))
+
+        with _interrupted_by(self.runner.launcher.close):
+            yield from filter(None, run_each(run_unless_over, wanted, jobs=self.threads))
+
+
+class Runner:
+    """Runs submissions on one track and measures what comes back. Several threads may share it."""
+
+    def __init__(self, track: Track, conditions: Conditions) -> None:
+        assert conditions.limit is not None, "runs need a time limit"
+        torch.set_num_threads(conditions.threads)  # of the measuring here, which shares the cores with the runs
+        limits = track.declaration.limits
+        self.track, self.conditions, self.limit = track, conditions, conditions.limit
+        self.meter = Meter(track, conditions.device)
+        self.slots = threading.Semaphore(conditions.jobs)  # one for each run at once; a model being measured takes none
+        self.launcher = launcher(
+            track.public,
+            public_hash=track.manifest.public_hash,
+            device=conditions.device,
+            log_kb=limits.log_kb,
+            isolation=conditions.isolation.level,
+            quota=Quota(limits.memory_mb, limits.processes, limits.scratch_mb, conditions.threads),
+            fork=conditions.fork,
+        )
+
+    def run(self, task: Task) -> Run:
+        """Run a submission once and measure what came back."""
+        submission, original = task.submission, task.index % len(self.meter.originals)
         with self.slots:
-            place = next(order)
+            started = time.monotonic()
             finished = execute(
                 self.launcher,
-                source=self.submission.source,
-                filename=self.submission.path.name,
+                source=submission.source,
+                filename=submission.path.name,
                 original=original,
-                seeds=seeds_of(self.track.secret, self.submission.code_hash, index),
+                seeds=seeds_of(self.track.secret, submission.code_hash, task.index),
                 device=self.conditions.device,
                 threads=self.conditions.threads,
                 limit_seconds=self.limit.seconds,
                 n_values=self.meter.n_values,
-                swap_forget_set=self.swap_forget_set,
+                swap_forget_set=task.swap_forget_set,
             )
         record = None
         if finished.weights is not None:
@@ -65,7 +92,8 @@ class _Stage:
             except NonFiniteLogitsError:
                 message = "the weights are finite, the outputs of the net are not"
                 finished = replace(finished, outcome=Outcome.NON_FINITE, message=message)
-        return Run(index, finished.outcome, finished.seconds, self._info(finished, place), record)
+        info = self._info(finished, task.order) | {"whole_seconds": time.monotonic() - started}
+        return Run(task.index, finished.outcome, finished.seconds, info, record)
 
     def _info(self, finished: Finished, order: int) -> dict[str, Any]:
         return {
@@ -81,63 +109,6 @@ class _Stage:
             "isolation": self.launcher.isolation,
             "environment": environment(),
         }
-
-
-def make_runs(
-    submission: Submission,
-    track: Track,
-    conditions: Conditions,
-    results: Results,
-    indices: Sequence[int],
-    *,
-    on_run: Callable[[Run], None] = lambda run: None,
-    swap_forget_set: bool = False,
-) -> dict[int, Run]:
-    """Return the runs of the given indices, in order, up to the first that fails.
-
-    swap_forget_set: the same runs with other examples to forget; they are stored apart.
-    Every finished run is stored, whatever its outcome, unless the harness failed: that one is made again next time.
-    """
-    assert conditions.limit is not None, "runs need a time limit"
-    torch.set_num_threads(conditions.threads)  # of the measuring here, which shares the cores with the runs
-    limits = track.declaration.limits
-    processes = launcher(
-        track.public,
-        public_hash=track.manifest.public_hash,
-        device=conditions.device,
-        log_kb=limits.log_kb,
-        isolation=conditions.isolation.level,
-        quota=Quota(limits.memory_mb, limits.processes, limits.scratch_mb, conditions.threads),
-        fork=conditions.fork,
-    )
-    stage = _Stage(
-        submission=submission,
-        track=track,
-        conditions=conditions,
-        limit=conditions.limit,
-        launcher=processes,
-        meter=Meter(track, conditions.device),
-        slots=threading.Semaphore(conditions.jobs),
-        swap_forget_set=swap_forget_set,
-    )
-    order = itertools.count()
-
-    def run_and_store(index: int) -> Run:
-        run = stage.run(index, order)
-        if run.outcome != Outcome.HARNESS_ERROR:
-            results.save_run(run, swap_forget_set=swap_forget_set)
-        return run
-
-    results.begin(submission)
-    made = {}
-    with _interrupted_by(processes.close):
-        # Beside the runs on a GPU, which leave the processor idle, another thread measures the last one. On the
-        # processor a run has the cores it was calibrated with: there each thread measures what it ran.
-        threads = conditions.jobs + (conditions.device == "cuda")
-        for run in run_in_order(run_and_store, indices, jobs=threads, is_last=lambda run: run.outcome != Outcome.OK):
-            on_run(run)
-            made[run.index] = run
-    return made
 
 
 @contextlib.contextmanager

@@ -16,9 +16,9 @@ import numpy as np
 __all__ = ["hash_folder", "read_arrays", "read_json", "write_arrays", "write_bytes", "write_json"]
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically, making its folder."""
-    with _replacing(path) as file:
+def write_bytes(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write a file atomically, making its folder; a link that lies there is replaced, not followed."""
+    with _replacing(path, mode) as file:
         file.write(content)
 
 
@@ -58,12 +58,14 @@ def hash_folder(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def _replacing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
     """Open a file beside `path` that takes its place once it is complete and on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if mode != 0o600:  # on the open file: its folder may be a stranger's
+                os.fchmod(descriptor, mode)
             yield file
             file.flush()
             os.fsync(file.fileno())

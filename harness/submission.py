@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.contract import FUNCTION_NAMES, N_ARGUMENTS
 from harness.errors import UsageError
 
-__all__ = ["Submission", "read_submission"]
+__all__ = ["Submission", "read_submission", "submission_of"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,13 @@ def read_submission(path: Path, *, source_kb: int, constants: Mapping[str, str] 
         raise UsageError(f"no file {path}; copy submissions/template.py to start one")
     if not path.is_file():
         raise UsageError(f"{path} is not a file; name one submission, such as submissions/template.py")
-    content = path.read_bytes()
+    return submission_of(path, path.read_bytes(), source_kb=source_kb, constants=constants)
+
+
+def submission_of(
+    path: Path, content: bytes, *, source_kb: int, constants: Mapping[str, str] | None = None
+) -> Submission:
+    """Return the submission that a file with this content is; `path` only names it, and nothing is read."""
     sha256 = hashlib.sha256(content).hexdigest()
     constants = dict(constants or {})
     try:

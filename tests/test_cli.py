@@ -71,7 +71,9 @@ def test_doctor_shows_isolation_and_why(harness: Harness) -> None:
     assert any(f"isolation    {level}" in result.output for level in LEVELS)
 
 
-@pytest.mark.parametrize("command", ["evaluate", "check", "compare", "report", "prepare", "score", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["evaluate", "check", "compare", "report", "prepare", "score", "doctor", "leaderboard"]
+)
 def test_every_command_has_a_help(command: str) -> None:
     result = call(command, "--help")
     assert result.exit_code == 0

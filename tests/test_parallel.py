@@ -1,32 +1,51 @@
-"""Order, early end, and that nothing is started after it."""
+"""Every item once, nothing asked for long before its time, and errors stay loud."""
 
 import time
+from collections.abc import Iterator
 
 import pytest
 
-from harness.parallel import run_in_order
+from harness.parallel import run_each
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_results_come_in_the_order_of_the_items(jobs: int) -> None:
+def test_every_item_has_one_result(jobs: int) -> None:
     def slow_first(item: int) -> int:
         time.sleep(0.02 * (3 - item % 3))
         return item
 
-    assert list(run_in_order(slow_first, range(9), jobs=jobs)) == list(range(9))
+    assert sorted(run_each(slow_first, range(9), jobs=jobs)) == list(range(9))
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_nothing_is_started_after_the_last_result(jobs: int) -> None:
-    started = []
+def test_a_result_comes_as_soon_as_it_is_there_whatever_is_still_in_flight(jobs: int) -> None:
+    def wait(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
 
-    def record(item: int) -> int:
-        started.append(item)
+    results = run_each(wait, [0.4, 0.0, 0.1], jobs=jobs)
+    assert list(results) == ([0.4, 0.0, 0.1] if jobs == 1 else [0.0, 0.1, 0.4])
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_items_are_asked_for_shortly_before_they_are_started(jobs: int) -> None:
+    is_over = False
+
+    def items() -> Iterator[int]:
+        for item in range(100):
+            if is_over:
+                return
+            yield item
+
+    def slowly(item: int) -> int:
         time.sleep(0.02)
         return item
 
-    assert list(run_in_order(record, range(100), jobs=jobs, is_last=lambda item: item == 5)) == list(range(6))
-    assert max(started) < 6 + 3 * jobs
+    made = []
+    for item in run_each(slowly, items(), jobs=jobs):
+        made.append(item)
+        is_over = is_over or item == 5
+    assert 6 <= len(made) < 6 + 5 * jobs
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -35,4 +54,11 @@ def test_an_error_of_ours_stays_loud(jobs: int) -> None:
         raise LookupError(item)
 
     with pytest.raises(LookupError):
-        list(run_in_order(fail, range(3), jobs=jobs))
+        list(run_each(fail, range(3), jobs=jobs))
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_results_that_nobody_asks_for_any_more_are_dropped_in_silence(jobs: int) -> None:
+    results = run_each(lambda item: item, range(100), jobs=jobs)
+    assert next(results) in range(100)
+    del results

@@ -16,7 +16,7 @@ from harness.results import Run
 from harness.runner.outcome import Outcome
 from harness.scoring.uncertainty import interval
 
-__all__ = ["LiveRuns", "ProgressBar", "show", "show_check"]
+__all__ = ["PLAIN_SECONDS", "LiveRuns", "ProgressBar", "escaped", "show", "show_check"]
 
 PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
 OUTPUT_LINES = 20
@@ -134,7 +134,7 @@ def _failure(evaluation: Evaluation) -> list[RenderableType]:
     else:
         place = f" in run {run.index} of {evaluation.n_requested}"
         parts.append(Text.assemble((evaluation.outcome, "bold red"), place))
-        parts += [Text(f"  | {_escaped(line)}") for line in (*run.info["lines"], run.info["message"])]
+        parts += [Text(f"  | {escaped(line)}") for line in (*run.info["lines"], run.info["message"])]
         parts += _output(run)
     parts.append(Text(f"remedy: {evaluation.outcome.remedy}"))
     return parts
@@ -144,12 +144,12 @@ def _output(run: Run) -> list[RenderableType]:
     lines = run.info["log"].splitlines()
     if not lines:
         return []
-    shown = [Text(f"  | {_escaped(line)}") for line in lines[-OUTPUT_LINES:]]
+    shown = [Text(f"  | {escaped(line)}") for line in lines[-OUTPUT_LINES:]]
     head = "its output" if len(lines) <= OUTPUT_LINES else f"the last {OUTPUT_LINES} lines of its output"
     return [Text(f"{head}:"), *shown]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Return a participant's text without what could steer a terminal, or a CI system that reads commands in logs."""
     printable = "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
     return printable.replace("##", "# #")
@@ -205,9 +205,11 @@ class LiveRuns(ProgressBar):
         super().__init__(console, f"{n_runs} runs")
         self.n_runs = n_runs
         self._shares: list[float] = []
+        self._reached = 0
 
     def add(self, run: Run) -> None:
         """Count a run."""
         self._shares.append(run.seconds / run.info["limit_seconds"])
         share = sum(self._shares) / len(self._shares)
-        self(run.index + 1, self.n_runs, f"run {run.index + 1} of {self.n_runs}, {share:.0%} of the time limit")
+        self._reached = max(self._reached, run.index + 1)
+        self(self._reached, self.n_runs, f"run {self._reached} of {self.n_runs}, {share:.0%} of the time limit")

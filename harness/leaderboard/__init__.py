@@ -1,0 +1,1 @@
+"""Leaderboards: many submissions run on one track, and what is shown of them."""

@@ -1,0 +1,210 @@
+"""Batches on a Dask cluster: a real scheduler and two workers on loopback, one of which lacks the track."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from harness.errors import UsageError
+from harness.leaderboard.cluster import check_address
+from harness.parallel import run_each
+
+pytest.importorskip("distributed", reason='needs Dask: pip install "unlearning-harness[cluster]"')
+
+Harness = Callable[..., Result]
+
+NOISE = """
+import time
+import torch
+
+SCALE = 0.02
+
+def unlearn(net, retain_loader, forget_loader, val_loader):
+    time.sleep(0.1)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += SCALE * torch.randn_like(parameter)
+"""
+RAISES = "def unlearn(net, retain_loader, forget_loader, val_loader): 1 / 0"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A cluster of processes."""
+
+    address: str
+    workers: dict[str, "subprocess.Popen[str]"]
+
+
+def dask(stack: ExitStack, *arguments: str, home: Path, until: str) -> "tuple[subprocess.Popen[str], str]":
+    """Start a process of Dask; return it with the line in which it says that it is there."""
+    quick = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False", "HARNESS_HOME": str(home)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dask", *arguments],
+        env=os.environ | quick,
+        cwd=home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    stack.callback(process.communicate)
+    stack.callback(process.kill)
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if until in line:
+            return process, line
+    raise AssertionError("".join(said))
+
+
+@pytest.fixture
+def cluster(home: Path, tmp_path: Path) -> Iterator[Running]:
+    """A scheduler with a worker that shares our HARNESS_HOME and one whose own is empty."""
+    with ExitStack() as stack:
+        own = tmp_path / "own"
+        own.mkdir()
+        loopback = ("--host", "127.0.0.1", "--no-dashboard")
+        _, line = dask(stack, "scheduler", *loopback, "--port", "0", home=own, until="Scheduler at:")
+        address = line.split()[-1]
+        worker = ("worker", address, *loopback, "--nthreads", "1", "--no-nanny", "--local-directory", str(own))
+        workers = {
+            name: dask(stack, *worker, home=folder, until="Registered to:")[0]
+            for name, folder in {"shared": home, "own": own}.items()
+        }
+        yield Running(address, workers)
+
+
+def outcome_of_batch(home: Path) -> dict[str, Any]:
+    """Return state and score of every entry of the only board."""
+    found = {}
+    for path in home.glob("leaderboards/*/entries/*.json"):
+        entry = json.loads(path.read_text())
+        score = home / "results" / path.parents[1].name / entry["results"] / f"{entry['score']}.json"
+        value = json.loads(score.read_text())["half_samples"] if entry["score"] else None
+        found[entry["submission"]] = (entry["state"], entry["outcome"], entry["runs"], entry["message"], value)
+    return found
+
+
+def test_a_cluster_ends_where_one_machine_does_whatever_happens_to_a_worker(
+    harness: Harness, cluster: Running, home: Path, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "handed-in"
+    folder.mkdir()
+    for name, source in {"noise": NOISE, "more": NOISE.replace("0.02", "0.03"), "raises": RAISES}.items():
+        (folder / f"{name}.py").write_text(source)
+    command = ["leaderboard", "run", str(folder), "--track", str(tiny_file), "--runs", "8"]
+    batch = subprocess.Popen(
+        [sys.executable, "-m", "harness", *command, "--scheduler", cluster.address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 90
+        while len(list(home.glob("results/*/*/run-*.npz"))) < 4:
+            assert time.monotonic() < deadline, "no runs were stored"
+            assert batch.poll() is None, batch.communicate()[0]
+            time.sleep(0.02)
+        cluster.workers["own"].kill()
+        output, _ = batch.communicate(timeout=90)
+    finally:
+        batch.kill()
+        batch.wait()
+    assert batch.returncode == 0, output
+    assert output.count("worker tcp://127.0.0.1") == 2
+    assert len(list((tmp_path / "own" / "fetched").glob("tiny-*/tiny/private/test.npz"))) == 1
+
+    options = ("--scheduler", cluster.address, "--isolation", "none", "--require-isolation", "full")
+    refused = harness(*command, *options)
+    assert refused.exit_code == 4
+    assert "workers cannot take part" in refused.output
+    assert "--isolation none is less than" in refused.output
+
+    added = folder / "added.py"  # the worker that is left makes its runs, not this process
+    added.write_text(NOISE.replace("0.02", "0.04"))
+    alone = harness(*command, "--scheduler", cluster.address)
+    assert alone.exit_code == 0, alone.output
+    assert "added.py: done, 8 runs" in alone.output
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "tracks").symlink_to(home / "tracks")
+    monkeypatch.setenv("HARNESS_HOME", str(elsewhere))
+    assert harness(*command).exit_code == 0
+    assert outcome_of_batch(home) == outcome_of_batch(elsewhere)
+    assert {state for state, *_ in outcome_of_batch(home).values()} == {"done", "failed"}
+
+
+def test_a_call_that_dies_with_its_worker_is_an_error_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import Client, KilledWorker
+
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    with ExitStack() as stack:
+        loopback = ("--host", "127.0.0.1", "--no-dashboard")
+        _, line = dask(stack, "scheduler", *loopback, "--port", "0", home=tmp_path, until="Scheduler at:")
+        worker = ("worker", line.split()[-1], *loopback, "--nthreads", "1", "--no-nanny")
+        dask(stack, *worker, home=tmp_path, until="Registered to:")
+        client = stack.enter_context(Client(line.split()[-1], set_as_default=False))
+        with pytest.raises(KilledWorker):
+            list(run_each(os._exit, [1], client=client))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.5:8786",
+        "tcp://scheduler.example:8786",
+        "tcp://127.0.0.1.example:8786",
+        "tcp://0.0.0.0:8786",
+        "ws://127.0.0.1:8786",
+        "ucx://127.0.0.1:8786",
+    ],
+)
+def test_an_open_scheduler_is_refused_and_the_reason_given(
+    address: str, harness: Harness, tiny_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "foo.py").write_text(RAISES)
+    result = harness("leaderboard", "run", tmp_path / "foo.py", "--track", tiny_file, "--scheduler", address)
+    assert result.exit_code == 2
+    assert "can run any code" in result.output
+    assert "--insecure" in result.output
+
+
+@pytest.mark.parametrize("address", ["tls://10.0.0.5:8786", "tcp://127.0.0.1:8786", "localhost:1", "tcp://[::1]:8786"])
+def test_tls_and_this_machine_are_fine(address: str) -> None:
+    check_address(address)
+
+
+def test_without_a_scheduler_or_workers_the_way_to_some_is_named(
+    harness: Harness, home: Path, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "foo.py").write_text(RAISES)
+    command = ("leaderboard", "run", tmp_path / "foo.py", "--track", tiny_file, "--scheduler")
+    monkeypatch.setattr("harness.leaderboard.cluster.CONNECT_SECONDS", 1)
+    nobody = harness(*command, "tcp://127.0.0.1:1")
+    assert nobody.exit_code == 2
+    assert "no scheduler answers at tcp://127.0.0.1:1" in nobody.output
+    with ExitStack() as stack:
+        options = ("--host", "127.0.0.1", "--no-dashboard", "--port", "0")
+        _, line = dask(stack, "scheduler", *options, home=home, until="Scheduler at:")
+        idle = harness(*command, line.split()[-1])
+    assert idle.exit_code == 2
+    assert "dask worker tcp://127.0.0.1:" in idle.output
+
+
+def test_who_insists_may_use_any_address() -> None:
+    check_address("10.0.0.5:8786", is_insecure=True)
+    with pytest.raises(UsageError):
+        check_address("10.0.0.5:8786")

@@ -1,0 +1,414 @@
+"""Batches through the command line: every file an entry, nothing run twice, nothing lost, nobody stopped by another."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from harness.leaderboard.batch import stages_of
+from harness.leaderboard.entries import Entry, current, entries
+from harness.leaderboard.reach import in_reach
+from harness.runner.fork import ForkLauncher
+from harness.runner.forked import ForkedProcess
+from harness.runner.message import Job
+from harness.runner.process import LaunchError
+
+Harness = Callable[..., Result]
+
+SIGNATURE = "def unlearn(net, retain_loader, forget_loader, val_loader):"
+IDENTITY = f"{SIGNATURE} pass"
+NOISE = f"""
+import torch
+
+SCALE = 0.02
+
+{SIGNATURE}
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += SCALE * torch.randn_like(parameter)
+"""
+DESTROY = NOISE.replace("0.02", "10.0")
+MISBEHAVED = {
+    "raises.py": (f"{SIGNATURE} 1 / 0", "EXCEPTION", "ZeroDivisionError"),
+    "no_python.py": ("def unlearn(:", "INVALID_SUBMISSION", "line 1"),
+    "imports.py": (f"import nowhere\n{SIGNATURE} pass", "IMPORT_ERROR", "nowhere"),
+    "exits.py": (f"import os\n{SIGNATURE} os._exit(0)", "CRASHED", "exit status"),
+    "returns.py": (f"{SIGNATURE} return 3", "BAD_OUTPUT", "int"),
+    "is_nan.py": (f"{SIGNATURE} net.fc.bias.data[:] = float('nan')", "NON_FINITE", "NaN"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder for submissions and teams' folders."""
+    folder = tmp_path / "handed-in"
+    folder.mkdir()
+    return folder
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, source in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(source)
+
+
+def board(home: Path) -> Path:
+    return next(home.glob("leaderboards/tiny-*"))
+
+
+def on_board(home: Path) -> dict[str, Entry]:
+    return {entry.submission: entry for entry in current(entries(board(home)))}
+
+
+def stored_score(home: Path, entry: Entry) -> dict[str, Any]:
+    file = home / "results" / board(home).name / entry.results / f"{entry.score}.json"
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def run_files(home: Path) -> dict[str, int]:
+    """Return the stored runs and when they were written."""
+    return {str(path.relative_to(home)): path.stat().st_mtime_ns for path in home.glob("results/*/*/*-????.npz")}
+
+
+def what_counts(home: Path) -> dict[str, Any]:
+    """Return all of a board that must not depend on how its batch went: not when, how fast, in which order."""
+    found = {}
+    for name, entry in on_board(home).items():
+        kept = {field: getattr(entry, field) for field in ("state", "stage", "runs", "outcome", "score")}
+        kept["message"] = entry.message.partition(":")[0]  # what follows may tell seconds
+        score = None if entry.score is None else stored_score(home, entry)
+        names = ("score", "calibrated_score", "half_samples", "n_runs", "forgetting_quality", "score_interval")
+        found[name] = kept | {field: score[field] for field in names if score is not None}
+    return found
+
+
+# ---- a batch ------------------------------------------------------------------------------------------------------
+
+
+def test_every_file_becomes_an_entry_and_a_failing_one_stops_nobody(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path, tmp_path: Path
+) -> None:
+    good = {"alpha/noise.py": NOISE, "beta/same.py": f"# the same code\n{NOISE}", "identity.py": IDENTITY}
+    write(folder, good | {f"gamma/{name}": source for name, (source, _, _) in MISBEHAVED.items()})
+    result = harness("leaderboard", "run", folder, "--track", tiny_file, "--runs", 4)
+    assert result.exit_code == 0, result.output
+    found = on_board(home)
+    assert set(found) == {*good, *(f"gamma/{name}" for name in MISBEHAVED)}
+    for name in good:
+        entry = found[name]
+        assert (entry.state, entry.outcome, entry.runs, entry.stage) == ("done", "OK", 4, 4)
+        assert stored_score(home, entry)["n_runs"] == 4
+        assert f"{name}: done, 4 runs" in result.output
+    for name, (_, outcome, message) in MISBEHAVED.items():
+        entry = found[f"gamma/{name}"]
+        assert (entry.state, entry.outcome, entry.score) == ("failed", outcome, None)
+        assert message in entry.message
+        assert f"gamma/{name}: failed, {outcome}" in result.output
+    assert (found["alpha/noise.py"].team, found["identity.py"].team) == ("alpha", None)
+    assert found["alpha/noise.py"].results == found["beta/same.py"].results
+    assert len([name for name in run_files(home) if found["alpha/noise.py"].results in name]) == 4
+    assert "9 submissions: 3 done, 6 failed" in result.output
+
+    out = tmp_path / "out.json"
+    alone = harness("evaluate", folder / "identity.py", "--track", tiny_file, "--runs", 4, "--json", out)
+    assert "0 made now, 4 stored before" in alone.output
+    assert json.loads(out.read_text())["score"] == stored_score(home, found["identity.py"])["score"]
+
+
+def test_the_same_batch_runs_nothing_and_more_files_or_runs_add_only_the_new(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path
+) -> None:
+    write(folder, {"noise.py": NOISE, "raises.py": MISBEHAVED["raises.py"][0]})
+    first = harness("leaderboard", "run", folder, "--track", tiny_file, "--runs", 3)
+    assert first.exit_code == 0, first.output
+    stored, counted = run_files(home), what_counts(home)
+    harness("leaderboard", "run", folder, "--track", tiny_file, "--runs", 3)
+    assert (run_files(home), what_counts(home)) == (stored, counted)
+    write(folder, {"identity.py": IDENTITY})
+    harness("leaderboard", "run", folder, "--track", tiny_file, "--runs", 5)
+    assert {name: time for name, time in run_files(home).items() if name in stored} == stored
+    assert len(run_files(home)) == len(stored) + 2 + 5
+    assert {entry.runs for entry in on_board(home).values()} == {5, 0}
+
+
+def test_a_new_version_of_a_file_is_a_new_entry_and_other_comments_are_not(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path
+) -> None:
+    for source in (IDENTITY, f"# why\n{IDENTITY}", NOISE):
+        write(folder, {"foo.py": source})
+        result = harness("leaderboard", "run", folder / "foo.py", "--track", tiny_file, "--runs", 2)
+        assert result.exit_code == 0, result.output
+    versions = entries(board(home))
+    assert len(versions) == 2
+    assert current(versions) == versions[1:]
+    write(folder, {"foo.py": IDENTITY})
+    harness("leaderboard", "run", folder / "foo.py", "--track", tiny_file, "--runs", 2)
+    assert on_board(home)["foo.py"].code_hash == versions[0].code_hash
+
+
+def test_what_cannot_be_run_as_asked_says_so(harness: Harness, folder: Path, tiny_file: Path) -> None:
+    def refused(*arguments: object) -> str:
+        result = harness("leaderboard", "run", *arguments, "--track", tiny_file)
+        assert result.exit_code == 2, result.output
+        return result.output
+
+    assert "no submission" in refused(folder)
+    assert "no file or folder" in refused(folder / "missing.py")
+    write(folder, {"a.py": IDENTITY, "alpha/a.py": IDENTITY})
+    assert "the same name" in refused(folder / "a.py", folder / "alpha" / "a.py")
+    assert "harness prepare tiny --retrained 17" in refused(folder, "--runs", 17)
+    assert "such as 3/8" in refused(folder, "--shard", "9/8")
+    assert "such as 16,64" in refused(folder, "--stages", "few")
+    assert "Europe/Zurich" in refused(folder, "--timezone", "Mars")
+    assert "leave out" in refused(folder, "--watch", "--boundary", 3)
+
+
+# ---- nothing is lost ----------------------------------------------------------------------------------------------
+
+SLOW = NOISE.replace("with torch", "__import__('time').sleep(0.1)\n    with torch")
+KILLED_BATCH = {
+    "alpha/slow.py": SLOW,
+    "alpha/slower.py": SLOW.replace("0.02", "0.03"),
+    "beta/raises.py": MISBEHAVED["raises.py"][0],
+    "beta/third.py": f"COUNT = 0\n{SLOW}",
+}
+
+
+def start(home: Path, *arguments: object) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", "leaderboard", "run", *map(str, arguments)],
+        env=os.environ | {"HARNESS_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_runs(home: Path, count: int) -> None:
+    deadline = time.monotonic() + 300
+    while len(run_files(home)) < count:
+        assert time.monotonic() < deadline, "no runs were stored"
+        time.sleep(0.02)
+
+
+def test_a_killed_batch_goes_on_and_ends_as_one_that_was_left_alone(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, KILLED_BATCH)
+    arguments = (folder, "--track", tiny_file, "--runs", 6, "--stages", 3, "--jobs", 2)
+    for count in (3, 12):
+        batch = start(home, *arguments)
+        try:
+            wait_for_runs(home, count)
+        finally:
+            batch.kill()
+            batch.communicate()
+        assert any(entry.state != "done" for entry in on_board(home).values())
+    stored = run_files(home)
+    result = harness("leaderboard", "run", *arguments)
+    assert result.exit_code == 0, result.output
+    assert {name: time for name, time in run_files(home).items() if name in stored} == stored
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "tracks").symlink_to(home / "tracks")
+    monkeypatch.setenv("HARNESS_HOME", str(elsewhere))
+    undisturbed = harness("leaderboard", "run", *arguments)
+    assert undisturbed.exit_code == 0, undisturbed.output
+    assert what_counts(home) == what_counts(elsewhere)
+    assert len(what_counts(home)) == 4
+
+
+TWENTY = {f"team{scale % 3}/noise{scale}.py": SLOW.replace("0.02", f"0.0{scale}") for scale in range(1, 13)} | {
+    f"team{place % 3}/{name}": source for place, (name, (source, _, _)) in enumerate(MISBEHAVED.items())
+}
+TWENTY |= {
+    "late.py": f"import time\n{SIGNATURE} time.sleep(60)",
+    "ends.py": f"import os\n{SIGNATURE} os.kill(os.getpid(), 9)",
+}
+
+
+@pytest.fixture
+def undisturbed(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], dict[str, Any]]:
+    """Makes a batch of 16 runs of the folder's files in a HARNESS_HOME of its own; returns what counts of it."""
+
+    def make() -> dict[str, Any]:
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "tracks").symlink_to(home / "tracks")
+        with monkeypatch.context() as patched:
+            patched.setenv("HARNESS_HOME", str(elsewhere))
+            result = harness("leaderboard", "run", folder, "--track", tiny_file, "--runs", 16, "--stages", 4)
+        assert result.exit_code == 0, result.output
+        return what_counts(elsewhere)
+
+    return make
+
+
+@pytest.mark.slow
+def test_twenty_submissions_killed_five_times_end_as_if_left_alone(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path, undisturbed: Callable[[], dict[str, Any]]
+) -> None:
+    write(folder, TWENTY)
+    arguments = (folder, "--track", tiny_file, "--runs", 16, "--stages", 4, "--jobs", 2)
+    moments = random.Random(7)
+    for _ in range(5):
+        batch = start(home, *arguments)
+        try:
+            wait_for_runs(home, len(run_files(home)) + moments.randrange(1, 30))
+            time.sleep(moments.random())
+        finally:
+            batch.kill()
+            batch.communicate()
+    result = harness("leaderboard", "run", *arguments)
+    assert result.exit_code == 0, result.output
+    found = what_counts(home)
+    assert len(found) == 20
+    assert [each["state"] for each in found.values()].count("failed") == 8
+    assert found == undisturbed()
+
+
+@pytest.mark.slow
+def test_two_batches_at_once_on_one_folder_end_as_one_alone(
+    folder: Path, home: Path, tiny_file: Path, undisturbed: Callable[[], dict[str, Any]]
+) -> None:
+    write(folder, TWENTY)
+    arguments = (folder, "--track", tiny_file, "--runs", 16, "--stages", 4, "--jobs", 1)
+    batches = [start(home, *arguments) for _ in range(2)]
+    for batch in batches:
+        output, _ = batch.communicate(timeout=500)
+        assert batch.returncode == 0, output
+    assert what_counts(home) == undisturbed()
+
+
+def test_ctrl_c_ends_a_batch_at_once_and_says_how_to_go_on(folder: Path, home: Path, tiny_file: Path) -> None:
+    write(folder, {"slow.py": SLOW.replace("0.1", "1.5")})
+    batch = start(home, folder, "--track", tiny_file, "--runs", 16)
+    try:
+        wait_for_runs(home, 1)
+        batch.send_signal(signal.SIGINT)
+        output, _ = batch.communicate(timeout=30)
+    finally:
+        batch.kill()
+        batch.wait()
+    assert batch.returncode == 130
+    assert "the same command goes on from there" in output
+    assert "Traceback" not in output
+
+
+def test_shards_make_their_parts_and_a_batch_of_all_finds_everything_made(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path
+) -> None:
+    names = [f"noise{scale}.py" for scale in range(5)]
+    write(folder, {name: NOISE.replace("0.02", f"0.0{scale}") for scale, name in enumerate(names)})
+    made: list[set[str]] = []
+    for part in ("1/2", "2/2"):
+        result = harness("leaderboard", "run", folder, "--track", tiny_file, "--runs", 2, "--shard", part)
+        assert result.exit_code == 0, result.output
+        made.append(set(on_board(home)))
+    assert 0 < len(made[0]) < len(made[1]) == 5
+    stored = run_files(home)
+    assert len(stored) == 10
+    assert harness("leaderboard", "run", folder, "--track", tiny_file, "--runs", 2).exit_code == 0
+    assert run_files(home) == stored
+
+
+def test_what_the_harness_fails_at_is_loud_charges_nobody_and_is_tried_again(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, {"alpha/unlucky.py": NOISE, "beta/fine.py": IDENTITY})
+    start_run = ForkLauncher.start
+
+    def fail_at_one(self: ForkLauncher, job: Job, n_bytes: int) -> ForkedProcess:
+        if job.filename == "unlucky.py":
+            raise LaunchError("the machine is on fire")
+        return start_run(self, job, n_bytes)
+
+    command = ("leaderboard", "run", folder, "--track", tiny_file, "--runs", 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(ForkLauncher, "start", fail_at_one)
+        result = harness(*command)
+    assert result.exit_code == 4
+    assert "the harness failed at alpha/unlucky.py" in result.output
+    entry = on_board(home)["alpha/unlucky.py"]
+    assert (entry.state, entry.outcome, entry.is_charged) == ("failed", "HARNESS_ERROR", False)
+    assert "on fire" in entry.message
+    assert on_board(home)["beta/fine.py"].state == "done"
+    assert harness(*command).exit_code == 0
+    assert on_board(home)["alpha/unlucky.py"].state == "done"
+
+
+# ---- runs are spent where they decide something -------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_tracks(home: Path, prepared_tracks: Path, tmp_path: Path) -> Path:
+    """The tracks of HARNESS_HOME as a copy that may be changed."""
+    tracks = tmp_path / "tracks"
+    shutil.copytree(prepared_tracks, tracks)
+    (home / "tracks").unlink()
+    (home / "tracks").symlink_to(tracks)
+    return tracks
+
+
+def test_only_those_in_reach_of_a_boundary_get_more_runs(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path, own_tracks: Path
+) -> None:
+    assert harness("prepare", tiny_file, "--retrained", 18).exit_code == 0
+    write(folder, {"identity.py": IDENTITY, "noise.py": NOISE, "destroy.py": DESTROY})
+    options = ("--runs", 18, "--stages", "4,16")
+    result = harness("leaderboard", "run", folder, "--track", tiny_file, *options, "--boundary", 2)
+    assert result.exit_code == 0, result.output
+    found = on_board(home)
+    assert {name: (entry.state, entry.stage) for name, entry in found.items()} == {
+        "identity.py": ("done", 18),
+        "noise.py": ("done", 18),
+        "destroy.py": ("done", 16),
+    }
+    assert found["destroy.py"].message == "rank 2 is out of reach after 16 runs"
+    assert json.loads((board(home) / "board.json").read_text())["boundaries"] == [2]
+    again = harness("leaderboard", "run", folder, "--track", tiny_file, *options)
+    assert again.exit_code == 0, again.output
+    assert on_board(home)["destroy.py"].stage == 18
+
+
+def test_in_reach_are_those_that_fewer_than_so_many_are_surely_above() -> None:
+    intervals = [(0.8, 0.9), (0.7, 0.85), (0.5, 0.65), (0.6, 0.75), (0.1, 0.2)]
+    assert in_reach(intervals, 1) == [True, True, False, False, False]
+    assert in_reach(intervals, 3) == [True, True, True, True, False]
+    assert in_reach(intervals, 5) == [True] * 5
+    assert in_reach([(float("-inf"), 0.9), (0.1, 0.2)], 1) == [True, True]
+
+
+def test_stages_end_with_the_runs_asked_for() -> None:
+    assert stages_of(512, (16, 64)) == (16, 64, 512)
+    assert stages_of(64, (64, 16)) == (16, 64)
+    assert stages_of(4, (16, 64)) == (4,)
+
+
+def test_a_submission_stops_once_its_mean_time_cannot_get_back_under_the_limit(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path, own_tracks: Path, tmp_path: Path
+) -> None:
+    declaration = tiny_file.read_text().replace("seconds = 2.0", "seconds = 0.8")
+    file = tmp_path / "tiny.toml"
+    file.write_text(declaration)
+    (own_tracks / "tiny" / "track.toml").write_text(declaration)
+    write(folder, {"slow.py": f"import time\n{SIGNATURE} time.sleep(1.2)"})
+    result = harness("leaderboard", "run", folder, "--track", file, "--runs", 4, "--jobs", 1)
+    assert result.exit_code == 0, result.output
+    entry = on_board(home)["slow.py"]
+    assert (entry.state, entry.outcome, entry.runs) == ("stopped", "OK", 3)
+    assert "over the time limit" in entry.message

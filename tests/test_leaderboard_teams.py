@@ -1,0 +1,229 @@
+"""Files of teams: what counts as one, how many a day, which are for the final, and what a team is told."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from click.testing import Result
+
+from harness.errors import UsageError
+from harness.leaderboard.entries import Entry, entries
+from harness.leaderboard.teams import Found, Quota, chosen, find
+from harness.runner.outcome import Outcome
+
+Harness = Callable[..., Result]
+
+IDENTITY = "def unlearn(net, retain_loader, forget_loader, val_loader): pass"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the folders of two teams."""
+    folder = tmp_path / "handed-in"
+    for team in ("alpha", "beta"):
+        (folder / team).mkdir(parents=True)
+        (folder / team / "a.py").write_text(IDENTITY)
+    return folder
+
+
+def names(found: Found) -> list[str]:
+    return [each.name for each in found.candidates]
+
+
+# ---- what counts as a submission ----------------------------------------------------------------------------------
+
+
+def test_files_of_teams_and_of_nobody_are_found_and_links_are_not(folder: Path, tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden.py"
+    hidden.write_text("SECRET = 1")
+    (folder / "free.py").write_text(IDENTITY)
+    (folder / "alpha" / "link.py").symlink_to(hidden)
+    (folder / "alpha" / "pipe.py").symlink_to("/dev/null")
+    os.mkfifo(folder / "alpha" / "fifo.py")
+    os.link(folder / "beta" / "a.py", folder / "alpha" / "stolen.py")
+    with (folder / "beta" / "huge.py").open("wb") as file:
+        file.truncate(1 << 30)
+    (folder / "beta" / "a.py").unlink()
+    (folder / "alpha" / "notes.txt").write_text("")
+    (folder / "alpha" / ".a.py").write_text(IDENTITY)
+    (folder / "alpha" / "odd\nname.py").write_text(IDENTITY)
+    (folder / "alpha" / "package.py").mkdir()
+    (folder / "linked-team").symlink_to(folder / "alpha")
+    found = find([folder], source_kb=256)
+    assert names(found) == ["alpha/a.py", "alpha/stolen.py", "free.py"]
+    assert [each.team for each in found.candidates] == ["alpha", "alpha", None]
+    told = "\n".join(found.passed_over)
+    for name, reason in {
+        "alpha/link.py": "a link",
+        "alpha/pipe.py": "a link",
+        "alpha/fifo.py": "not a regular file",
+        "alpha/package.py": "directory",
+        "beta/huge.py": "more than",
+    }.items():
+        assert any(line.startswith(name) and reason in line for line in found.passed_over), told
+
+
+def test_a_file_with_two_names_is_passed_over_under_both(folder: Path) -> None:
+    os.link(folder / "beta" / "a.py", folder / "alpha" / "stolen.py")
+    found = find([folder], source_kb=256)
+    assert names(found) == ["alpha/a.py"]
+    assert len([line for line in found.passed_over if "another name" in line]) == 2
+
+
+def test_a_file_below_submissions_belongs_to_its_team(tmp_path: Path) -> None:
+    (tmp_path / "submissions" / "alpha").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    files = [tmp_path / "submissions" / "alpha" / "a.py", tmp_path / "elsewhere" / "b.py"]
+    for file in files:
+        file.write_text(IDENTITY)
+    assert [(each.name, each.team) for each in find(files, source_kb=256).candidates] == [
+        ("alpha/a.py", "alpha"),
+        ("b.py", None),
+    ]
+
+
+def test_two_files_of_one_name_are_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="the same name"):
+        find([folder / "alpha" / "a.py", folder / "beta" / "a.py"], source_kb=256)
+
+
+# ---- the final ----------------------------------------------------------------------------------------------------
+
+
+def test_in_the_final_are_the_files_that_teams_chose_two_at_most(folder: Path) -> None:
+    for name in ("b.py", "c.py"):
+        (folder / "alpha" / name).write_text(IDENTITY)
+    (folder / "alpha" / "final.toml").write_text('choices = ["a.py", "c.py"]')
+    found = chosen(find([folder], source_kb=256))
+    assert names(found) == ["alpha/a.py", "alpha/c.py"]
+    assert "beta has nothing in the final: no final.toml" in found.passed_over[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('choices = ["a.py", "b.py", "c.py"]', "names 3 files"),
+        ("choices = []", "names 0 files"),
+        ('choices = ["missing.py"]', "'missing.py'"),
+        ('choices = ["../beta/a.py"]', "'../beta/a.py'"),
+        ('choices = "a.py"', "has to hold choices"),
+        ('choice = ["a.py"]', "has to hold choices"),
+        ("choices = [", "is not TOML"),
+    ],
+)
+def test_a_final_that_cannot_be_read_keeps_its_team_out_and_says_why(
+    content: str, reason: str, folder: Path, home: Path, tiny_file: Path, harness: Harness
+) -> None:
+    (folder / "alpha" / "final.toml").write_text(content)
+    result = harness("leaderboard", "run", folder, "--track", tiny_file, "--final")
+    assert result.exit_code == 2
+    assert "alpha has nothing in the final" in result.output
+    assert reason in result.output
+
+
+# ---- quota --------------------------------------------------------------------------------------------------------
+
+
+def entry(when: datetime, team: str = "alpha", outcome: Outcome | None = Outcome.OK) -> Entry:
+    return Entry(f"{team}/a.py", team, "a.py", "", when.isoformat(), {}, "cpu", "", when.isoformat(), outcome=outcome)
+
+
+def test_a_day_is_counted_in_the_time_zone_that_is_stated() -> None:
+    zurich, quota = ZoneInfo("Europe/Zurich"), Quota(1)
+    late = datetime(2026, 6, 1, 22, 30, tzinfo=UTC)  # half past midnight in Zurich
+    assert quota.is_used_up("alpha", [entry(late)], late.replace(hour=23))
+    assert quota.is_used_up("alpha", [entry(late)], datetime(2026, 6, 2, 20, tzinfo=zurich))
+    assert not quota.is_used_up("alpha", [entry(late)], datetime(2026, 6, 2, 20, tzinfo=UTC))
+    assert not quota.is_used_up("alpha", [entry(late - timedelta(hours=2))], datetime(2026, 6, 2, 20, tzinfo=zurich))
+
+
+def test_faults_of_participants_are_charged_and_those_of_the_harness_are_not() -> None:
+    now = datetime(2026, 6, 1, 12, tzinfo=UTC)
+    assert Quota(1).is_used_up("alpha", [entry(now, outcome=Outcome.EXCEPTION)], now)
+    assert Quota(1).is_used_up("alpha", [entry(now, outcome=None)], now)
+    assert not Quota(1).is_used_up("alpha", [entry(now, outcome=Outcome.HARNESS_ERROR)], now)
+    assert not Quota(1).is_used_up("alpha", [entry(now, "beta")], now)
+    assert not Quota(2).is_used_up("alpha", [entry(now)], now)
+
+
+def test_a_team_over_its_quota_waits_and_others_do_not(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path
+) -> None:
+    (folder / "free.py").write_text(IDENTITY)
+    (folder / "alpha" / "b.py").write_text("def unlearn(): pass")
+    (folder / "alpha" / "c.py").write_text("def unlearn(): pass")
+    options = ("--track", tiny_file, "--runs", 1, "--max-per-day", 2, "--timezone", "Asia/Tokyo")
+    result = harness("leaderboard", "run", folder, *options)
+    assert result.exit_code == 0, result.output
+    assert "alpha/c.py waits: alpha has entered its 2 submissions of" in result.output
+    assert "(Asia/Tokyo)" in result.output
+    board = next(home.glob("leaderboards/*"))
+    assert {each.submission for each in entries(board)} == {"alpha/a.py", "alpha/b.py", "beta/a.py", "free.py"}
+    assert all(each.entered.endswith("+09:00") for each in entries(board))
+    again = harness("leaderboard", "run", folder, *options)  # those that are entered are not charged again
+    assert "4 submissions: 3 done, 1 failed" in again.output
+
+
+# ---- watching -----------------------------------------------------------------------------------------------------
+
+
+def wait_for_log(file: Path, text: str) -> str:
+    deadline = time.monotonic() + 90
+    log = file.with_name(f"{file.name}.log")
+    while not log.exists() or text not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text() if log.exists() else f"no {log}"
+        time.sleep(0.05)
+    return log.read_text()
+
+
+def test_a_dropped_file_is_evaluated_once_complete_and_its_team_is_told(
+    folder: Path, home: Path, tiny_file: Path
+) -> None:
+    alpha, secret = folder / "alpha", "pixels of the hidden set"
+    (alpha / "a.py").unlink()
+    options = ["--track", str(tiny_file), "--runs", "2", "--watch", "--max-per-day", "2", "--hidden"]
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "harness", "leaderboard", "run", str(folder), *options],
+        env=os.environ | {"HARNESS_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        log = wait_for_log(folder / "beta" / "a.py", "calibrated score")
+        assert "beta/a.py: done, 2 runs" in log
+        assert "forgetting quality" not in log  # of a hidden forget set only the rounded score is told
+        with (alpha / "growing.py").open("w") as file:  # half a file is not taken
+            file.write("def unlearn(net, ")
+            file.flush()
+            for _ in range(3):
+                time.sleep(1)
+                file.write(" ")
+                file.flush()
+            assert not (alpha / "growing.py.log").exists()
+            file.write("retain_loader, forget_loader, val_loader): pass")
+        wait_for_log(alpha / "growing.py", "growing.py: done, 2 runs")
+        (alpha / "link.py").symlink_to(folder / "beta" / "a.py")
+        assert "it is a link" in wait_for_log(alpha / "link.py", "is not evaluated")
+        (alpha / "tells.py").write_text(f"def unlearn(a, b, c, d):\n    raise ValueError({secret!r}.upper())")
+        log = wait_for_log(alpha / "tells.py", "failed, EXCEPTION")
+        assert secret.upper() not in log
+        assert "ValueError" in log
+        (alpha / "third.py").write_text(IDENTITY)
+        wait_for_log(alpha / "third.py", "waits: alpha has entered its 2 submissions of")
+        assert oct((alpha / "third.py.log").stat().st_mode)[-3:] == "644"
+        watching.send_signal(signal.SIGINT)
+        output, _ = watching.communicate(timeout=30)
+    finally:
+        watching.kill()
+        watching.wait()
+    assert watching.returncode == 130
+    assert secret.upper() not in output
+    assert "Traceback" not in output
