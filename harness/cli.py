@@ -20,6 +20,7 @@ from harness.environment import home
 from harness.errors import MachineError, UsageError
 from harness.evaluate import Evaluation, evaluate, recall
 from harness.history import comparisons, remember
+from harness.leaderboard.commands import leaderboard
 from harness.reference import load_reference
 from harness.report.doctor import findings
 from harness.report.hidden import redacted
@@ -347,6 +348,9 @@ def doctor_command() -> None:
     """Show what this machine offers: devices, isolation and why, versions, disk."""
     for name, value in findings(home()).items():
         _console().print(f"{name:12s} {value}", highlight=False, soft_wrap=True)
+
+
+cli.add_command(leaderboard)
 
 
 # ---- shared by the commands ---------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ is run twice and more runs add only the new ones.
 
 import json
 from collections.abc import Iterable
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,11 +78,16 @@ class Results:
         """Return the folder of all results on a track."""
         return home / "results" / f"{track.name}-{track.manifest.public_hash[:12]}"
 
+    @classmethod
+    def at(cls, folder: Path) -> "Results":
+        """Return the results that lie in a folder."""
+        found = cls.__new__(cls)
+        found.folder = folder
+        return found
+
     def beside(self, folder: str) -> "Results":
         """Return the results of another submission on the same track, by the name of their folder."""
-        other = copy(self)
-        other.folder = self.folder.with_name(folder)
-        return other
+        return self.at(self.folder.with_name(folder))
 
     def begin(self, submission: Submission) -> None:
         """Keep what is about to be run."""

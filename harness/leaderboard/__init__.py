@@ -1,0 +1,1 @@
+"""Leaderboards: many submissions as one batch, and what is shown of them."""
