@@ -2,7 +2,7 @@
 
 import click
 
-from harness.leaderboard.publishing import show_command
+from harness.leaderboard.publishing import html_command, show_command
 
 __all__ = ["leaderboard"]
 
@@ -12,4 +12,5 @@ def leaderboard() -> None:
     """Rank many submissions, and publish the table."""
 
 
-leaderboard.add_command(show_command)
+for command in (show_command, html_command):
+    leaderboard.add_command(command)

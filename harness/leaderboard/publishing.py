@@ -14,10 +14,11 @@ from harness.leaderboard.reviews import open_reviews, read_reviews
 from harness.leaderboard.rows import BASELINES, Leaderboard, baseline_hashes, leaderboard
 from harness.leaderboard.tables import as_csv, as_json, as_markdown, as_table
 from harness.reference import Reference, load_reference
+from harness.report.terminal import ProgressBar
 from harness.results import Results
 from harness.track import Track
 
-__all__ = ["show_command"]
+__all__ = ["html_command", "show_command"]
 
 track_option = click.option(
     "--track", "track_name", default="digits", show_default=True, help="A track's name, or a TOML file."
@@ -60,6 +61,33 @@ def show_command(track_name: str, form: str, rounded: int | None, hidden: bool, 
     else:
         formats = {"csv": as_csv, "json": as_json, "markdown": as_markdown}
         click.echo(formats[form](shown), nl=False)
+
+
+@click.command("html")
+@track_option
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder.  [default: leaderboard-TRACK, here]",
+)
+@rounded_option
+@hidden_option
+@baselines_option
+def html_command(
+    track_name: str, output: Path | None, rounded: int | None, hidden: bool, baselines: Path | None
+) -> None:
+    """Write a leaderboard as a static site: the table, a page per submission, comparison of any two.
+
+    The folder needs no server and no network, and can be put anywhere as it is.
+    """
+    from harness.leaderboard.site import write_site  # imports matplotlib
+
+    track = _open(track_name)
+    shown = _leaderboard(track, rounded=rounded, hidden=hidden, baselines=baselines)
+    folder = output or Path(f"leaderboard-{track.name}")
+    with ProgressBar(Console(stderr=True), "pages") as bar:
+        n_pages = write_site(shown, track, read_reviews(shown.board), folder, hidden=hidden, on_page=bar)
+    click.echo(f"wrote {n_pages} pages; open {folder / 'index.html'}")
 
 
 # ---- shared by the commands ---------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def _better(ordered: Sequence[Contender]) -> np.ndarray:
     runs = np.array([contender.n_runs for contender in ordered], int)
     better: np.ndarray = runs[:, None] > runs
     for n in np.unique(runs):
-        (rows,) = np.nonzero(runs == n)
+        rows = np.flatnonzero(runs == n).tolist()
         values = np.array([ordered[row].value for row in rows])
         better[np.ix_(rows, rows)] = better_than(values, np.array([ordered[row].half_samples for row in rows]))
     return better
@@ -123,7 +123,7 @@ def _stored_p_value(
         return float(read_json(path)["p_value"])
     except (OSError, ValueError, KeyError, TypeError):
         found = reference(first.n_runs)
-        sides = [outputs(board.records(one.entry, one.n_runs), found.forget_labels) for one in (first, second)]
-        p_value = exact_p_value(*sides, found, rank_by=board.terms.rank_by, n_permutations=n_permutations)
+        ours, theirs = (outputs(board.records(one.entry, one.n_runs), found.forget_labels) for one in (first, second))
+        p_value = exact_p_value(ours, theirs, found, rank_by=board.terms.rank_by, n_permutations=n_permutations)
         write_json(path, {"sides": names, "n_permutations": n_permutations, "p_value": p_value})
         return p_value

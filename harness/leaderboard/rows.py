@@ -291,7 +291,8 @@ def _rounded_entry(entry: Entry, digits: int | None) -> Entry:
 def _rounded_row(row: Row, digits: int | None) -> Row:
     """Return a row whose figures have so many digits, those included that are not of an entry or follow from others."""
     names = ("share_of_ceiling", "calibrated_score", "score", "forgetting_quality", "retain_ratio", "test_ratio")
-    return replace(row, **{name: _round(getattr(row, name), digits) for name in names})
+    values: dict[str, Any] = {name: _round(getattr(row, name), digits) for name in names}
+    return replace(row, **values)
 
 
 def _round(value: float | None, digits: int | None) -> float | None:
