@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.reference import reference_name
 from harness.results import Results
+from harness.scoring.score import SCORER_VERSION
 from harness.scoring.uncertainty import INFLATION
 from harness.storage import read_json, write_json
 from harness.track import Track
@@ -41,10 +42,14 @@ class BoardWriter:
         }
         write_json(self.folder / "board.json", terms)
 
+    def entry_file(self, key: str) -> Path:
+        """Return the file of an entry."""
+        return self.folder / "entries" / f"{key}.json"
+
     def add(self, name: str, **values: Any) -> str:
         """Write an entry and return its key; values replace those of one that is queued."""
         key = f"entry{self.n_entries:04d}"
-        entry = {
+        entry: dict[str, Any] = {
             "submission": name,
             "team": name.partition("/")[0] if "/" in name else None,
             "file": Path(name).name,
@@ -61,7 +66,7 @@ class BoardWriter:
             "message": "",
             "score": None,
         }
-        write_json(self.folder / "entries" / f"{key}.json", {**entry, **values})
+        write_json(self.entry_file(key), {**entry, **values})
         self.n_entries += 1
         return key
 
@@ -70,19 +75,18 @@ class BoardWriter:
         found = json.loads(json_file.read_text())
         ok = found["outcome"] == "OK"
         (folder,) = self.results.glob(f"{found['code_hash'][:16]}-*")
-        return self.add(
-            name,
-            sha256=found["sha256"],
-            code_hash=found["code_hash"],
-            constants=found["constants"],
-            results=folder.name,
-            state="done" if ok else "failed",
-            runs=found["n_runs"],
-            outcome=found["outcome"],
-            message="" if ok else found["failure"]["message"],
-            score=f"score-{reference_name(self.track, found['n_runs'])}" if ok else None,
-            **values,
-        )
+        own = {
+            "sha256": found["sha256"],
+            "code_hash": found["code_hash"],
+            "constants": found["constants"],
+            "results": folder.name,
+            "state": "done" if ok else "failed",
+            "runs": found["n_runs"],
+            "outcome": found["outcome"],
+            "message": "" if ok else found["failure"]["message"],
+            "score": f"score-{reference_name(self.track, found['n_runs'])}" if ok else None,
+        }
+        return self.add(name, **{**own, **values})
 
     def add_failed(self, name: str, outcome: str, message: str) -> str:
         """Write the entry of a submission that failed."""
@@ -93,14 +97,13 @@ class BoardWriter:
         generator = np.random.default_rng([self.n_entries, runs])
         value = truth + generator.normal(0, noise)
         halves = value + generator.normal(0, noise / INFLATION, 200)
-        key = self.add(name, state="done", runs=runs, stage=runs, outcome="OK", **values)
-        entry = read_json(self.folder / "entries" / f"{key}.json")
         score = f"score-{reference_name(self.track, runs)}"
-        write_json(self.folder / "entries" / f"{key}.json", {**entry, "score": score, **values})
+        own = {"state": "done", "runs": runs, "stage": runs, "outcome": "OK", "score": score}
+        key = self.add(name, **{**own, **values})
         reach = 1.96 * noise
         stored = {
             "n_runs": runs,
-            "scorer_version": "3",
+            "scorer_version": SCORER_VERSION,
             "reference_hash": self.track.manifest.reference_hash,
             "unranked_because": None,
             "score": value / 5,
@@ -118,5 +121,5 @@ class BoardWriter:
             "alarms": [],
             "half_samples": {"score": (halves / 5).tolist(), "calibrated_score": halves.tolist()},
         }
-        write_json(self.results / entry["results"] / f"{score}.json", stored)
+        write_json(self.results / read_json(self.entry_file(key))["results"] / f"{score}.json", stored)
         return key

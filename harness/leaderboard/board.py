@@ -27,7 +27,7 @@ from harness.track import Track
 
 __all__ = ["Board", "BoardFile", "Entry", "StoredScore", "board_folder", "read_board"]
 
-FileName = Annotated[str, Field(pattern=r"^[^/\\\0]+$")]
+FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 Interval = tuple[float, float]
 Model = TypeVar("Model", bound="_Stored")
 

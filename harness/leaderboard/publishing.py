@@ -20,6 +20,8 @@ from harness.track import Track
 
 __all__ = ["html_command", "show_command"]
 
+UNBOUNDED = 10_000  # letters in a line of what is no terminal
+
 track_option = click.option(
     "--track", "track_name", default="digits", show_default=True, help="A track's name, or a TOML file."
 )
@@ -57,7 +59,8 @@ def show_command(track_name: str, form: str, rounded: int | None, hidden: bool, 
     """
     shown = _leaderboard(_open(track_name), rounded=rounded, hidden=hidden, baselines=baselines)
     if form == "table":
-        Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(as_table(shown))
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else UNBOUNDED)
+        console.print(as_table(shown, console))
     else:
         formats = {"csv": as_csv, "json": as_json, "markdown": as_markdown}
         click.echo(formats[form](shown), nl=False)

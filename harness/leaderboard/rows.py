@@ -118,8 +118,10 @@ def _newest_scorer(entries: Iterable[Entry]) -> str | None:
 def _unranked_because(entry: Entry, board: Board, scorer: str | None, review: Review | None) -> str | None:
     """Return why an entry is not ranked, or None if it is."""
     score = entry.scored
-    if entry.state in ("queued", "running"):
-        return "not finished" if entry.state == "running" else "queued"
+    if entry.state == "queued":
+        return "queued"
+    if entry.state == "running":
+        return f"running, {entry.runs} of {board.terms.runs} runs"
     if score is None or entry.state == "failed":
         return f"outcome {entry.outcome}"
     reasons = {

@@ -64,7 +64,7 @@ function verdict(a, b) {
   const error = data.inflation * spread(a.halves, b.halves) / data.unit;
   const gap = Math.abs(a.value - b.value);
   const p = gap === 0 ? 1 : twoSided(gap / error);
-  const evidence = `p ${p < 0.0001 ? "< 0.0001" : `= ${p.toPrecision(2)}`}; these runs show differences from ${(data.reach * error).toFixed(2)}.`;
+  const evidence = `${a.value.toFixed(data.digits)} against ${b.value.toFixed(data.digits)}, p ${p < 0.0001 ? "< 0.0001" : `= ${p.toPrecision(2)}`}; these runs show differences from ${(data.reach * error).toFixed(data.digits)}.`;
   if (p >= data.level) return `Not told apart: ${evidence}`;
   return `${(a.value > b.value ? a : b).name} is better: ${evidence}`;
 }
@@ -72,7 +72,8 @@ function verdict(a, b) {
 function showPair() {
   const [a, b] = ["first", "second"].map(id => data.compared[at(id).value]);
   at("verdict").textContent = verdict(a, b);
-  const lines = [["", a.name, b.name], ...data.columns.map((name, place) => [name, a.cells[place], b.cells[place]])];
+  const figures = data.columns.map((name, place) => [name, a.cells[place], b.cells[place]]);
+  const lines = [["", a.name, b.name], ...figures.filter(line => line[1] || line[2])];
   at("sides").replaceChildren(...lines.map((line, place) => {
     const row = document.createElement("tr");
     row.append(...line.map(text => Object.assign(document.createElement(place ? "td" : "th"), { textContent: text })));

@@ -12,6 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup, escape
+
 import harness
 from harness.evaluate import recall
 from harness.leaderboard.board import Board, Entry
@@ -19,7 +21,8 @@ from harness.leaderboard.rows import SOURCE_KB, Leaderboard, Row
 from harness.leaderboard.tables import COLUMNS, Column, columns, facts
 from harness.report.page import pages
 from harness.report.sections import sections
-from harness.report.tables import number
+from harness.report.tables import UNKNOWN, number
+from harness.report.terminal import printable
 from harness.results import Results
 from harness.scoring.uncertainty import CONFIDENCE, INFLATION, normal_reach
 from harness.storage import read_json, write_bytes, write_json
@@ -52,7 +55,7 @@ def write_site(
     style, script = (package.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
     templates = pages("harness.leaderboard", "harness.report")
     templates.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "sort_keys": True}
-    common = {"track": track.name, "style": style, "generator": GENERATOR}
+    common = {"track": track.name, "style": Markup(style), "generator": GENERATOR}
     in_site = {"index.html"}
     entries = {entry.key: entry for entry in shown.board.current}
     rows = [row for row in shown.rows if row.key is not None]
@@ -64,19 +67,19 @@ def write_site(
             **common,
             policy=_policy(style),
             key=row.key,
-            name=row.submission,
+            name=printable(row.submission),
             is_compared=row.score is not None,
             tiles=_tiles(row, shown),
             notes=_notes(row, entry, reviews.get(entry.key), shown),
             facts=_facts(row, entry, shown),
             sections=made,
         )
-        write_bytes(output / _page(entry.key), page.encode(errors="replace"))
+        _publish(output / _page(entry.key), page)
         in_site.add(_page(entry.key))
     index = templates.get_template("index.html").render(
         **common,
         policy=_policy(style, script),
-        script=script,
+        script=Markup(script),
         title=track.declaration.title,
         tiles=_summary(shown),
         facts=facts(shown),
@@ -84,9 +87,15 @@ def write_site(
         rows=[_index_row(row, shown) for row in shown.rows],
         data=_data(shown),
     )
-    write_bytes(output / "index.html", index.encode(errors="replace"))
+    _publish(output / "index.html", index)
     _remove_gone(output, in_site)
     return len(in_site)
+
+
+def _publish(path: Path, page: str) -> None:
+    """Write a page that whoever serves the folder may read."""
+    write_bytes(path, page.encode(errors="replace"))
+    path.chmod(0o644)
 
 
 def _page(key: str) -> str:
@@ -118,7 +127,7 @@ def _summary(shown: Leaderboard) -> list[tuple[str, str, str]]:
     tiles = [("submissions", str(len(entered)), f"{ranked} ranked")]
     newest = max((entry.entered for entry in shown.board.current), default=None)
     if newest is not None:
-        tiles.append(("newest", newest.strftime("%d %b %Y"), newest.strftime("%H:%M %Z")))
+        tiles.append(("newest", f"{newest.day} {newest:%b}", f"{newest:%Y, %H:%M %Z}"))
     if "ceiling" in ends:
         tiles.append(("ceiling", number(ends["ceiling"].score, digits), "official score of retrained models"))
         tiles.append(("floor", number(ends["floor"].score, digits), "official score of doing nothing"))
@@ -144,7 +153,7 @@ def _index_row(row: Row, shown: Leaderboard) -> dict[str, Any]:
         "badges": _badges(row),
         "cells": [
             {
-                "text": column.text(row, shown.rounded),
+                "text": _cell(column, row, shown),
                 "class": _class(column),
                 "value": _sort_value(column, row),
                 "is_name": column.name == "submission",
@@ -153,6 +162,16 @@ def _index_row(row: Row, shown: Leaderboard) -> dict[str, Any]:
             for column in _shown(shown)
         ],
     }
+
+
+def _cell(column: Column, row: Row, shown: Leaderboard) -> str:
+    """Return the text of a cell: a rank with a real dash, a name that may break after its team, nothing for unknown."""
+    text = column.text(row, shown.rounded)
+    if column.name == "submission":
+        return escape(text).replace("/", Markup("/<wbr>"))
+    if column.name == "rank":
+        return text.replace("-", "\N{EN DASH}")
+    return "" if text == UNKNOWN and row.calibrated_score is None else text
 
 
 def _sort_value(column: Column, row: Row) -> float | int | None:
@@ -207,7 +226,7 @@ def _data(shown: Leaderboard) -> dict[str, Any]:
         "order": [row.key for row in compared],
         "compared": {
             row.key: {
-                "name": row.submission,
+                "name": printable(row.submission),
                 "value": getattr(row, by),
                 "runs": row.runs,
                 "halves": _parts(shown.half_samples.get(row.key or "", ())),
@@ -220,6 +239,7 @@ def _data(shown: Leaderboard) -> dict[str, Any]:
         "unit": UNIT,
         "inflation": INFLATION,
         "reach": normal_reach(),
+        "digits": 3 if by == "score" else 2,
         "level": round(1 - CONFIDENCE, 10),
     }
 
@@ -234,10 +254,10 @@ def _parts(half_samples: tuple[float, ...]) -> list[int] | None:
 
 def _tiles(row: Row, shown: Leaderboard) -> list[tuple[str, str, list[str]]]:
     if row.calibrated_score is None:
-        return [("outcome", str(row.outcome or row.state), [row.message or ""])]
+        return [("outcome", str(row.outcome or row.unranked_because), [printable(row.message or "")])]
     texts = {column.name: column.text(row, shown.rounded) for column in COLUMNS}
     place = [row.unranked_because or ("a baseline is not ranked" if row.kind == "baseline" else "")]
-    tied = ["cannot be told apart from those in between"] if row.rank_best != row.rank_worst else []
+    tied = ["a range: these runs cannot tell it from those beside it"] if row.rank_best != row.rank_worst else []
     return [
         ("rank", row.rank or "not ranked", tied if row.rank is not None else place),
         ("calibrated score", texts["calibrated"], ["1.00 is what retraining gets"]),
@@ -262,10 +282,9 @@ def _facts(row: Row, entry: Entry, shown: Leaderboard) -> list[tuple[str, str]]:
     earlier = ", ".join(_version(other, shown) for other in shown.board.earlier(entry))
     texts = {column.name: column.text(row, shown.rounded) for column in COLUMNS}
     known = [
-        ("team", row.team or ""),
+        ("team", printable(row.team or "")),
         ("constants", constants),
-        ("outcome", str(row.outcome or row.state)),
-        ("why", (row.message or "") if row.state == "failed" else ""),
+        ("remedy", row.outcome.remedy if row.outcome is not None else ""),
         ("forgetting quality", texts["F"] if row.calibrated_score is not None else ""),
         ("retain and test ratio", f"{texts['retain']} and {texts['test']}" if row.retain_ratio is not None else ""),
         ("time", f"{texts['time']} of the limit" if row.share_of_limit is not None else ""),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +25,8 @@ from harness.runner.outcome import Outcome
 __all__ = ["COLUMNS", "Column", "as_csv", "as_json", "as_markdown", "as_table", "columns", "facts", "remark"]
 
 FORMULA = ("=", "+", "-", "@")  # after blanks and in any width of letter
+DISPENSABLE = ("scorer", "isolation", "device", "runs", "F", "retain", "test", "of ceiling", "time", "official")
+WIDEST = 40  # letters of a column of text; more are folded
 MARKUP = re.compile(r"[!-,:-@\[-`{-~]|(?<=www)\.")  # punctuation but - . /; with its point, www is a link
 
 
@@ -91,7 +93,7 @@ COLUMNS = (
     Column("time", "mean seconds of a run, of the time limit", lambda row, _: _percent(row.share_of_limit)),
     Column("alarms", "signs that the score may mean something else", lambda row, _: ", ".join(row.alarms), False),
     Column("review", "what a person found of the alarms", lambda row, _: row.review or "", False),
-    Column("runs", "models scored", lambda row, _: "" if row.runs is None else str(row.runs), True, True),
+    Column("runs", "models scored", lambda row, _: "" if row.calibrated_score is None else str(row.runs), True, True),
     Column("device", "what runs used", lambda row, _: row.device or "", False, True),
     Column("isolation", "what stood between runs and machine", lambda row, _: row.isolation or "", False, True),
     Column("scorer", "version of the scorer", lambda row, _: row.scorer_version or "", True, True),
@@ -133,18 +135,29 @@ def _prize(boundary: Boundary, board: Leaderboard) -> str:
 # ---- formats -------------------------------------------------------------------------------------------------------
 
 
-def as_table(board: Leaderboard) -> RenderableType:
-    """Return a leaderboard for the terminal."""
+def as_table(board: Leaderboard, console: Console) -> RenderableType:
+    """Return a leaderboard for a console; where it is too narrow, columns are left out, which is said."""
+    shown, left_out = columns(board), []
+    while console.measure(_table(board, shown)).maximum > console.width:
+        spare = [column for column in shown if column.name in DISPENSABLE]
+        if not spare:
+            break
+        left_out.append(min(spare, key=lambda column: DISPENSABLE.index(column.name)))
+        shown.remove(left_out[-1])
+    said = [f"left out for lack of room: {', '.join(column.name for column in left_out)}"] if left_out else []
+    return Group(_table(board, shown), *(Text(fact) for fact in facts(board) + said))
+
+
+def _table(board: Leaderboard, shown: Iterable[Column]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="bold")
-    shown = columns(board)
     for column in shown:
-        folds = column.name in ("submission", "alarms", "review", "remark")
         justify: Any = "right" if column.is_figure else "left"
-        table.add_column(column.name, justify=justify, no_wrap=not folds, overflow="fold")
+        most = WIDEST if column.name in ("submission", "alarms", "review", "remark") else None
+        table.add_column(column.name, justify=justify, no_wrap=most is None, max_width=most, overflow="fold")
     for row in board.rows:
         style = "" if row.rank is not None else "cyan" if row.kind != "submission" else "dim"
         table.add_row(*(Text(column.text(row, board.rounded)) for column in shown), style=style)
-    return Group(table, *(Text(fact) for fact in facts(board)))
+    return table
 
 
 def as_json(board: Leaderboard) -> str:

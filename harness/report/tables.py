@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["Table", "audit_table", "full_stack_table", "number"]
+__all__ = ["UNKNOWN", "Table", "audit_table", "full_stack_table", "number"]
 
 UNKNOWN = "\N{EN DASH}"
 
