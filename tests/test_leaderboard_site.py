@@ -159,15 +159,16 @@ def test_the_table_sorts_by_any_column_and_back(open_page: Callable[..., "Page"]
     page = open_page()
     in_order = names(page)
     assert in_order[:2] == ["retrained models", "zoe/more_runs.py"]  # a later stage is ahead
-    for header, best in (("calibrated", "retrained models"), ("official", "zoe/good.py")):
+    # Of the two that failed neither score is known; of the floor, at a number of runs nobody was scored with, one.
+    best = "retrained models"
+    for header, n_unknown in (("calibrated", 3), ("official", 2)):
         page.get_by_role("button", name=header, exact=True).click()
         falling = names(page)
         assert falling[0] == best
-        assert set(falling[-2:]) == set(in_order[-2:])  # those without a score stay below
+        assert set(in_order[-2:]) <= set(falling[-n_unknown:])  # those without a score stay below
         page.get_by_role("button", name=header, exact=True).click()
-        known = len(falling) - 2
         assert page.locator("th[aria-sort]").get_attribute("aria-sort") == "ascending"
-        assert names(page)[known - 1] == best
+        assert names(page)[-n_unknown - 1] == best
     page.get_by_role("button", name="submission", exact=True).click()
     assert names(page) == sorted(in_order, key=str.lower)
 
@@ -203,7 +204,7 @@ def test_any_two_are_compared_as_the_harness_does(open_page: Callable[..., "Page
     def expected(first: str, second: str) -> float:
         sides = [stored(key) for key in (first, second)]
         values = [side["calibrated_score"] for side in sides]
-        halves = [side["half_samples"]["calibrated_score"] for side in sides]  # type: ignore[index, call-overload]
+        halves = [side["half_samples"]["calibrated_score"] for side in sides]  # type: ignore[index]
         return difference(*values, *halves).p_value  # type: ignore[arg-type]
 
     for first, second in (("entry0004", "entry0005"), ("entry0000", "entry0001")):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from math import ceil
+from pathlib import Path
 
 import numpy as np
 
@@ -105,20 +106,25 @@ def _boundary(place: int, undecided: Iterable[tuple[int, int]], ordered: Sequenc
     return Boundary(place, tuple(ordered[row] for row in sorted(tied)))
 
 
-def stored_test(board: Board, reference: Callable[[int], Reference]) -> ExactTest:
-    """Return the exact test on stored runs, whose p-values are kept in the leaderboard's folder.
+def stored_test(board: Board, reference: Callable[[int], Reference], folder: Path) -> ExactTest:
+    """Return the exact test on stored runs, whose p-values are kept in a folder.
 
     reference: gives that of a number of runs. The draws are seeded: what was kept is what would come out again.
     """
-    return partial(_stored_p_value, board, reference)
+    return partial(_stored_p_value, board, reference, folder)
 
 
 def _stored_p_value(
-    board: Board, reference: Callable[[int], Reference], first: Contender, second: Contender, n_permutations: int
+    board: Board,
+    reference: Callable[[int], Reference],
+    folder: Path,
+    first: Contender,
+    second: Contender,
+    n_permutations: int,
 ) -> float:
     names = [f"{one.entry.key}/{one.entry.score}/{one.value!r}" for one in (first, second)]
     identity = "\0".join([*names, board.terms.rank_by, str(n_permutations)])
-    path = board.folder / "exact" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+    path = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
     try:
         return float(read_json(path)["p_value"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,0 +1,176 @@
+"""A final ranking is checked by strangers: what was published at the opening, and every score from its runs again."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+
+from harness.storage import read_arrays, read_json, write_arrays, write_json
+from harness.track import Track
+from tests.boards import BoardWriter
+
+Verify = Callable[..., Result]
+
+
+@pytest.fixture
+def board(home: Path, evaluated: Path, tiny: Track) -> BoardWriter:
+    """A leaderboard of real runs, in a HARNESS_HOME of its own."""
+    shutil.copytree(evaluated / "results", home / "results")
+    writer = BoardWriter(home, tiny)
+    for name in ("ada/finetune.py", "bob/noise.py", "cy/broken.py"):
+        writer.add_evaluated(name, evaluated / f"{Path(name).stem}.json")
+    return writer
+
+
+@pytest.fixture
+def verify(harness: Callable[..., Result], tiny_file: Path) -> Verify:
+    return lambda *arguments: harness("leaderboard", "verify", *arguments, "--track", tiny_file)
+
+
+@pytest.fixture
+def published(verify: Verify, tmp_path: Path, board: BoardWriter) -> Path:
+    """What the organizer published at the opening."""
+    file = tmp_path / "opening.json"
+    result = verify("--publish", file)
+    assert result.exit_code == 0, result.output
+    return file
+
+
+@pytest.fixture
+def table(harness: Callable[..., Result], tiny_file: Path, tmp_path: Path, board: BoardWriter) -> Path:
+    """The published final table."""
+    file = tmp_path / "final.json"
+    file.write_text(harness("leaderboard", "show", "--track", tiny_file, "--format", "json").output)
+    return file
+
+
+def change(file: Path, **values: object) -> None:
+    write_json(file, {**read_json(file), **values})
+
+
+def score_file(board: BoardWriter, key: str) -> Path:
+    entry = read_json(board.entry_file(key))
+    return board.results / entry["results"] / f"{entry['score']}.json"
+
+
+def test_what_is_released_as_it_was_published_matches(
+    verify: Verify, published: Path, table: Path, tiny: Track
+) -> None:
+    result = verify(published, "--table", table, "--jobs", 1)
+    assert result.exit_code == 0, result.output
+    assert "the track and its terms are those published" in result.output
+    assert "2 scores come out of the runs again" in result.output
+    assert "follows from these scores" in result.output
+    assert tiny.secret.hex() not in published.read_text()
+
+
+def test_a_commitment_is_made_once(verify: Verify, published: Path) -> None:
+    before = published.read_bytes()
+    result = verify("--publish", published)
+    assert result.exit_code == 2
+    assert "is there already" in result.output
+    assert published.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("secret_commitment", "the secret"),
+        ("reference_hash", "retrained models or test set"),
+        ("fingerprint", "declaration, data or split"),
+        ("public_hash", "what submissions saw"),
+    ],
+)
+def test_another_track_than_the_one_published_is_named(name: str, said: str, verify: Verify, published: Path) -> None:
+    change(published, **{name: "0" * 64})
+    result = verify(published, "--jobs", 1)
+    assert result.exit_code == 4
+    assert f"{said}: published {'0' * 64}" in result.output
+
+
+def test_terms_that_changed_after_the_opening_are_named(verify: Verify, published: Path, board: BoardWriter) -> None:
+    change(board.folder / "board.json", rank_by="official", boundaries=[1])
+    result = verify(published, "--jobs", 1)
+    assert result.exit_code == 4
+    assert "the score that ranks: published calibrated, now official" in result.output
+    assert "the prize boundaries: published (), now (1,)" in result.output
+
+
+def test_a_score_that_does_not_come_out_of_the_runs_is_named(
+    verify: Verify, published: Path, table: Path, board: BoardWriter
+) -> None:
+    change(score_file(board, "entry0000"), calibrated_score=0.97)
+    change(score_file(board, "entry0001"), unranked_because="over the limit")
+    result = verify(published, "--jobs", 1)
+    assert result.exit_code == 4
+    assert "ada/finetune.py: calibrated score is stored as 0.97" in result.output
+    assert "bob/noise.py: stored as over the limit, the runs say ranked" in result.output
+
+
+def test_a_run_that_was_tampered_with_is_found(verify: Verify, published: Path, board: BoardWriter) -> None:
+    run = score_file(board, "entry0000").parent / "run-0002.npz"
+    arrays = read_arrays(run)
+    write_arrays(run, {**arrays, "forget_logits": np.flip(arrays["forget_logits"], axis=-1)})
+    result = verify(published, "--jobs", 1)
+    assert result.exit_code == 4
+    assert "ada/finetune.py" in result.output
+    assert "bob/noise.py" not in result.output
+
+
+def test_a_run_that_is_not_released_is_named(verify: Verify, published: Path, board: BoardWriter) -> None:
+    (score_file(board, "entry0001").parent / "run-0005.npz").unlink()
+    result = verify(published, "--jobs", 1)
+    assert result.exit_code == 4
+    assert "1 of 16 runs of bob/noise.py" in result.output
+
+
+def test_other_code_and_another_outcome_than_entered_are_named(
+    verify: Verify, published: Path, board: BoardWriter
+) -> None:
+    change(board.entry_file("entry0000"), code_hash="c" * 64)
+    change(board.entry_file("entry0002"), outcome="TIME_LIMIT")
+    result = verify(published, "--jobs", 1)
+    assert result.exit_code == 4
+    assert "ada/finetune.py: entered as code cccccccccccccccc" in result.output
+    assert "cy/broken.py: entered as TIME_LIMIT, its stored runs say EXCEPTION" in result.output
+
+
+def test_a_table_that_was_rewritten_is_found(verify: Verify, published: Path, table: Path) -> None:
+    rows = json.loads(table.read_text())
+    by_name = {row["submission"]: row for row in rows}
+    by_name["bob/noise.py"]["rank"] = "1"
+    by_name["ada/finetune.py"]["rank"] = "2"
+    rows = [row for row in rows if row["submission"] != "cy/broken.py"]
+    table.write_text(json.dumps(rows))
+    result = verify(published, "--table", table, "--jobs", 1)
+    assert result.exit_code == 4
+    assert "cy/broken.py: missing from the published table" in result.output
+    assert "rank published as" in result.output
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"track": "tiny"}'])
+def test_what_is_no_commitment_is_a_wrong_usage(
+    content: str | None, verify: Verify, board: BoardWriter, tmp_path: Path
+) -> None:
+    file = tmp_path / "odd.json"
+    if content is not None:
+        file.write_text(content)
+    result = verify(file)
+    assert result.exit_code == 2
+    assert "odd.json" in result.output
+
+
+def test_a_track_without_its_private_part_cannot_be_committed_to(
+    home: Path, tiny: Track, tiny_file: Path, harness: Callable[..., Result], tmp_path: Path
+) -> None:
+    public = tmp_path / "public.track"
+    assert harness("prepare", tiny_file, "--export", public).exit_code == 0
+    (home / "tracks").unlink()
+    assert harness("prepare", tiny_file, "--import", public).exit_code == 0
+    result = harness("leaderboard", "verify", "--publish", tmp_path / "opening.json", "--track", tiny_file)
+    assert result.exit_code == 2
+    assert "no private part" in " ".join(result.output.split())
