@@ -21,7 +21,7 @@ def board(home: Path, evaluated: Path, tiny: Track) -> BoardWriter:
     """A leaderboard of real runs, in a HARNESS_HOME of its own."""
     shutil.copytree(evaluated / "results", home / "results")
     writer = BoardWriter(home, tiny)
-    for name in ("ada/finetune.py", "bob/noise.py", "cy/broken.py"):
+    for name in ("ada/finetune.py", "bob/noise.py", "bob/nothing.py", "cy/broken.py"):
         writer.add_evaluated(name, evaluated / f"{Path(name).stem}.json")
     return writer
 
@@ -54,7 +54,7 @@ def change(file: Path, **values: object) -> None:
 
 def score_file(board: BoardWriter, key: str) -> Path:
     entry = read_json(board.entry_file(key))
-    return board.results / entry["results"] / f"{entry['score']}.json"
+    return board.results / str(entry["results"]) / f"{entry['score']}.json"
 
 
 def test_what_is_released_as_it_was_published_matches(
@@ -63,7 +63,7 @@ def test_what_is_released_as_it_was_published_matches(
     result = verify(published, "--table", table, "--jobs", 1)
     assert result.exit_code == 0, result.output
     assert "the track and its terms are those published" in result.output
-    assert "2 scores come out of the runs again" in result.output
+    assert "3 scores come out of the runs again" in result.output
     assert "follows from these scores" in result.output
     assert tiny.secret.hex() not in published.read_text()
 
@@ -76,80 +76,61 @@ def test_a_commitment_is_made_once(verify: Verify, published: Path) -> None:
     assert published.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("secret_commitment", "the secret"),
-        ("reference_hash", "retrained models or test set"),
-        ("fingerprint", "declaration, data or split"),
-        ("public_hash", "what submissions saw"),
-    ],
-)
-def test_another_track_than_the_one_published_is_named(name: str, said: str, verify: Verify, published: Path) -> None:
-    change(published, **{name: "0" * 64})
-    result = verify(published, "--jobs", 1)
-    assert result.exit_code == 4
-    assert f"{said}: published {'0' * 64}" in result.output
-
-
-def test_terms_that_changed_after_the_opening_are_named(verify: Verify, published: Path, board: BoardWriter) -> None:
+def test_another_track_and_other_terms_than_those_published_are_named(
+    verify: Verify, published: Path, board: BoardWriter
+) -> None:
+    hashes = {
+        "secret_commitment": "the secret",
+        "reference_hash": "retrained models or test set",
+        "fingerprint": "declaration, data or split",
+        "public_hash": "what submissions saw",
+    }
+    change(published, **dict.fromkeys(hashes, "0" * 64))
     change(board.folder / "board.json", rank_by="official", boundaries=[1])
     result = verify(published, "--jobs", 1)
     assert result.exit_code == 4
+    for said in hashes.values():
+        assert f"{said}: published {'0' * 64}" in result.output
     assert "the score that ranks: published calibrated, now official" in result.output
     assert "the prize boundaries: published (), now (1,)" in result.output
+    assert "3 scores come out of the runs again" in result.output
 
 
-def test_a_score_that_does_not_come_out_of_the_runs_is_named(
-    verify: Verify, published: Path, table: Path, board: BoardWriter
-) -> None:
-    change(score_file(board, "entry0000"), calibrated_score=0.97)
-    change(score_file(board, "entry0001"), unranked_because="over the limit")
-    result = verify(published, "--jobs", 1)
-    assert result.exit_code == 4
-    assert "ada/finetune.py: calibrated score is stored as 0.97" in result.output
-    assert "bob/noise.py: stored as over the limit, the runs say ranked" in result.output
-
-
-def test_a_run_that_was_tampered_with_is_found(verify: Verify, published: Path, board: BoardWriter) -> None:
-    run = score_file(board, "entry0000").parent / "run-0002.npz"
-    arrays = read_arrays(run)
-    write_arrays(run, {**arrays, "forget_logits": np.flip(arrays["forget_logits"], axis=-1)})
-    result = verify(published, "--jobs", 1)
-    assert result.exit_code == 4
-    assert "ada/finetune.py" in result.output
-    assert "bob/noise.py" not in result.output
-
-
-def test_a_run_that_is_not_released_is_named(verify: Verify, published: Path, board: BoardWriter) -> None:
-    (score_file(board, "entry0001").parent / "run-0005.npz").unlink()
-    result = verify(published, "--jobs", 1)
-    assert result.exit_code == 4
-    assert "1 of 16 runs of bob/noise.py" in result.output
-
-
-def test_other_code_and_another_outcome_than_entered_are_named(
+def test_scores_runs_code_and_outcomes_that_were_changed_are_named(
     verify: Verify, published: Path, board: BoardWriter
 ) -> None:
+    finetune, noise, nothing = (score_file(board, key) for key in ("entry0000", "entry0001", "entry0002"))
+    change(finetune, calibrated_score=0.97, unranked_because="over the limit")
     change(board.entry_file("entry0000"), code_hash="c" * 64)
-    change(board.entry_file("entry0002"), outcome="TIME_LIMIT")
+    arrays = read_arrays(noise.with_name("run-0002.npz"))
+    flipped = np.flip(arrays["forget_logits"], axis=-1)
+    write_arrays(noise.with_name("run-0002.npz"), {**arrays, "forget_logits": flipped})
+    nothing.with_name("run-0005.npz").unlink()
+    change(board.entry_file("entry0003"), outcome="TIME_LIMIT")
     result = verify(published, "--jobs", 1)
     assert result.exit_code == 4
-    assert "ada/finetune.py: entered as code cccccccccccccccc" in result.output
-    assert "cy/broken.py: entered as TIME_LIMIT, its stored runs say EXCEPTION" in result.output
+    for said in (
+        "ada/finetune.py: calibrated score is stored as 0.97",
+        "ada/finetune.py: stored as over the limit, the runs say ranked",
+        "ada/finetune.py: entered as code cccccccccccccccc",
+        "bob/noise.py: half-samples of the calibrated score are not those computed again",
+        "1 of 16 runs of bob/nothing.py",
+        "cy/broken.py: entered as TIME_LIMIT, its stored runs say EXCEPTION",
+    ):
+        assert said in result.output
+    assert "bob/noise.py: entered as" not in result.output
 
 
 def test_a_table_that_was_rewritten_is_found(verify: Verify, published: Path, table: Path) -> None:
     rows = json.loads(table.read_text())
     by_name = {row["submission"]: row for row in rows}
-    by_name["bob/noise.py"]["rank"] = "1"
-    by_name["ada/finetune.py"]["rank"] = "2"
+    by_name["bob/noise.py"]["rank"], by_name["ada/finetune.py"]["rank"] = "2", "1"
     rows = [row for row in rows if row["submission"] != "cy/broken.py"]
     table.write_text(json.dumps(rows))
     result = verify(published, "--table", table, "--jobs", 1)
     assert result.exit_code == 4
     assert "cy/broken.py: missing from the published table" in result.output
-    assert "rank published as" in result.output
+    assert "ada/finetune.py: rank published as 1, now 2" in result.output
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"track": "tiny"}'])

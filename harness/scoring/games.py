@@ -23,7 +23,7 @@ def _clipped(at: float) -> Game:
 
     def game(confidences: np.ndarray, _: np.random.Generator) -> np.ndarray:
         middle, sd = np.median(confidences, axis=0), np.std(confidences, axis=0)
-        return np.clip(confidences, middle - at * sd, middle + at * sd)
+        return np.asarray(np.clip(confidences, middle - at * sd, middle + at * sd))
 
     return game
 
