@@ -53,7 +53,7 @@ def ranked_groups(home: Path, track: Track, rows: Rows, sizes: tuple[int, ...]) 
     for group, size in enumerate(sizes):
         names.append([f"group{group}/{place}.py" for place in range(size)])
         for name in names[-1]:
-            writer.add_synthetic(name, 0.9 - 0.35 * group, noise=NOISE)
+            writer.add_synthetic(name, 0.9 - 0.4 * group, noise=NOISE)
     started = time.monotonic()
     shown = rows()
     assert time.monotonic() - started < 600
@@ -146,15 +146,14 @@ def test_more_pairs_get_more_permutations_since_fewer_could_reject_none() -> Non
     assert held(ranking)["00"] == "1-10"
 
 
-@pytest.fixture
-def tied(home: Path, evaluated: Path, tiny: Track) -> BoardWriter:
-    """Two submissions of real runs, one place apart, between two that are clear of them; the prize ends at place 2."""
+@pytest.fixture(params=["calibrated", "official"])
+def tied(request: pytest.FixtureRequest, home: Path, evaluated: Path, tiny: Track) -> BoardWriter:
+    """Two submissions of real runs, one place apart, below one that is clear of them; the prize ends at place 2."""
     shutil.copytree(evaluated / "results", home / "results")
-    writer = BoardWriter(home, tiny, boundaries=[2])
+    writer = BoardWriter(home, tiny, boundaries=[2], rank_by=request.param)
     writer.add_synthetic("best.py", 0.95)
     writer.add_evaluated("ada/finetune.py", evaluated / "finetune.json", code_hash="a" * 64)
     writer.add_evaluated("bob/nothing.py", evaluated / "nothing.json", code_hash="b" * 64)
-    writer.add_synthetic("worst.py", 0.05)
     return writer
 
 

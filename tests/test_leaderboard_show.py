@@ -13,7 +13,11 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from rich.console import Console
 
+from harness.leaderboard.board import read_board
+from harness.leaderboard.rows import leaderboard
+from harness.leaderboard.tables import as_table
 from harness.storage import read_json, write_json
 from harness.track import Track
 from tests.boards import BoardWriter
@@ -87,6 +91,20 @@ def test_the_table_says_once_what_holds_for_all_rows(board: BoardWriter, show: S
         assert text in shown
     assert "ranked by calibrated score, runs 16, device cpu" in " ".join(shown.split())
     assert "weights unchanged" in shown
+
+
+def test_a_narrow_terminal_leaves_out_columns_and_says_which(board: BoardWriter, home: Path, tiny: Track) -> None:
+    shown = leaderboard(read_board(home, tiny), reviews={})
+    narrow, wide = (Console(width=width, file=io.StringIO()) for width in (90, 300))
+    for console in (narrow, wide):
+        console.print(as_table(shown, console))
+    texts = [console.file.getvalue() for console in (narrow, wide)]  # type: ignore[attr-defined]
+    assert all(len(line) <= 90 for line in texts[0].splitlines())
+    for text in texts:
+        assert "calibrated" in text
+        assert "ada/finetune.py" in text
+    assert "left out for lack of room: F, retain, test" in " ".join(texts[0].split())
+    assert "left out" not in texts[1]
 
 
 def test_the_same_results_give_the_same_bytes(board: BoardWriter, show: Show) -> None:

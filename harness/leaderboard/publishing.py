@@ -15,7 +15,7 @@ from harness.leaderboard.board import Board, board_folder, read_board
 from harness.leaderboard.ranking import stored_test
 from harness.leaderboard.reviews import open_reviews, read_reviews
 from harness.leaderboard.rows import BASELINES, Leaderboard, baseline_hashes, leaderboard
-from harness.leaderboard.tables import as_csv, as_json, as_markdown, as_table
+from harness.leaderboard.tables import UNBOUNDED, as_csv, as_json, as_markdown, as_table
 from harness.leaderboard.verification import (
     commit,
     differences_of_tables,
@@ -31,8 +31,6 @@ from harness.storage import write_json
 from harness.track import Track
 
 __all__ = ["html_command", "selfcheck_command", "show_command", "verify_command"]
-
-UNBOUNDED = 10_000  # letters in a line of what is no terminal
 
 track_option = click.option(
     "--track", "track_name", default="digits", show_default=True, help="A track's name, or a TOML file."

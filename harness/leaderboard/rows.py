@@ -1,5 +1,6 @@
 """The rows of a leaderboard, whatever they are shown as: a pure function of its folder."""
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -271,7 +272,7 @@ def _share(score: float | None, ceiling: float | None) -> float | None:
 def _rounded_entry(entry: Entry, digits: int | None) -> Entry:
     """Return an entry whose score says no more than so many digits.
 
-    Intervals are rounded by their width, about the rounded score: their ends would say more than their middle.
+    Intervals are those of the rounded score, their width rounded up: their ends would say more than their middle.
     """
     score = entry.scored
     if digits is None or score is None:
@@ -285,7 +286,7 @@ def _rounded_entry(entry: Entry, digits: int | None) -> Entry:
     ):
         interval, middle = getattr(score, name), values[of]
         if interval is not None and middle is not None:
-            reach = max((interval[1] - interval[0]) / 2, 10.0**-digits / 2)
+            reach = math.ceil((interval[1] - interval[0]) / 2 * 10**digits) / 10**digits
             values[name] = (_round(middle - reach, digits), _round(middle + reach, digits))
     return entry.model_copy(update={"scored": score.model_copy(update=values)})
 

@@ -22,12 +22,23 @@ from harness.report.tables import number
 from harness.report.terminal import printable
 from harness.runner.outcome import Outcome
 
-__all__ = ["COLUMNS", "Column", "as_csv", "as_json", "as_markdown", "as_table", "columns", "facts", "remark"]
+__all__ = [
+    "COLUMNS",
+    "UNBOUNDED",
+    "Column",
+    "as_csv",
+    "as_json",
+    "as_markdown",
+    "as_table",
+    "columns",
+    "facts",
+]
 
 FORMULA = ("=", "+", "-", "@")  # after blanks and in any width of letter
 DISPENSABLE = ("scorer", "isolation", "device", "runs", "F", "retain", "test", "of ceiling", "time", "official")
-WIDEST = 40  # letters of a column of text; more are folded
-MARKUP = re.compile(r"[!-,:-@\[-`{-~]|(?<=www)\.")  # punctuation but - . /; with its point, www is a link
+UNBOUNDED = 10_000  # letters in a line of what is no terminal
+WIDEST = 28  # letters of a column of text; more are folded
+MARKUP = re.compile(r"[!#$&()*:<>@\[\\\]^_`{|}~]|(?<=www)\.")  # what Markdown reads; with its point, www is a link
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,7 @@ class Column:
     if_varied: bool = False  # shown where rows differ in it; else said once, below the table
 
 
-def remark(row: Row) -> str:
+def _remark(row: Row) -> str:
     """Return what keeps a row from being ranked, or that it is no submission."""
     if row.kind != "submission":
         return row.kind if row.unranked_because is None else f"{row.kind}, {row.unranked_because}"
@@ -97,7 +108,7 @@ COLUMNS = (
     Column("device", "what runs used", lambda row, _: row.device or "", False, True),
     Column("isolation", "what stood between runs and machine", lambda row, _: row.isolation or "", False, True),
     Column("scorer", "version of the scorer", lambda row, _: row.scorer_version or "", True, True),
-    Column("remark", "why it is not ranked", lambda row, _: remark(row), False),
+    Column("remark", "why it is not ranked", lambda row, _: _remark(row), False),
 )
 
 
@@ -138,8 +149,10 @@ def _prize(boundary: Boundary, board: Leaderboard) -> str:
 def as_table(board: Leaderboard, console: Console) -> RenderableType:
     """Return a leaderboard for a console; where it is too narrow, columns are left out, which is said."""
     shown, left_out = columns(board), []
-    while console.measure(_table(board, shown)).maximum > console.width:
-        spare = [column for column in shown if column.name in DISPENSABLE]
+    unbounded = console.options.update(max_width=UNBOUNDED)
+    while console.measure(_table(board, shown), options=unbounded).maximum > console.width:
+        ranks = board.board.terms.rank_by
+        spare = [column for column in shown if column.name in DISPENSABLE and column.name != ranks]
         if not spare:
             break
         left_out.append(min(spare, key=lambda column: DISPENSABLE.index(column.name)))
