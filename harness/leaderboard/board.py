@@ -5,6 +5,7 @@
         entries/KEY.json     one submission file each: whose it is, how far it got, where its runs and its score are
         reviews/KEY.toml     what a person found of an entry that raised an alarm
         exact/*.json         exact tests about a prize boundary, kept since they take seconds
+        pages/*.json         plots of submissions' pages, kept for the same reason
 
 Scores stay where evaluations put them, in the results folder of the same name. A damaged file is an error that names
 it: a table without one of its rows would be a wrong table.
