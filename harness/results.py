@@ -13,6 +13,7 @@ is run twice and more runs add only the new ones.
 
 import json
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,9 @@ class Results:
 
     def beside(self, folder: str) -> "Results":
         """Return the results of another submission on the same track, by the name of their folder."""
-        return self.at(self.folder.with_name(folder))
+        other = copy(self)
+        other.folder = self.folder.with_name(folder)
+        return other
 
     def begin(self, submission: Submission) -> None:
         """Keep what is about to be run."""

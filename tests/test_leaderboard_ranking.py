@@ -87,12 +87,25 @@ def test_ranking_by_the_official_score_ranks_by_it(home: Path, tiny: Track, rows
     assert (shown["high.py"]["rank"], shown["low.py"]["rank"]) == ("1", "2")
 
 
-def test_a_stopped_submission_follows_those_that_went_on(home: Path, tiny: Track, rows: Rows) -> None:
+def test_a_submission_out_of_reach_follows_those_that_went_on(home: Path, tiny: Track, rows: Rows) -> None:
     writer = BoardWriter(home, tiny)
     writer.add_synthetic("finalist.py", 0.5, runs=64)
-    writer.add_synthetic("early.py", 0.8, runs=16, state="stopped")  # few runs make everything look alike
+    writer.add_synthetic("early.py", 0.8, runs=16)  # few runs make everything look alike
     shown = rows()
     assert (shown["finalist.py"]["rank"], shown["early.py"]["rank"]) == ("1", "2")
+
+
+def test_a_submission_stopped_over_the_time_limit_is_not_ranked_by_what_it_scored_before(
+    home: Path, tiny: Track, rows: Rows
+) -> None:
+    writer = BoardWriter(home, tiny)
+    writer.add_synthetic("good.py", 0.5)
+    writer.add_synthetic("slow.py", 0.8, state="stopped", runs=4)
+    writer.add("slower.py", state="stopped", outcome="OK", runs=3)
+    shown = rows()
+    assert [name for name, row in shown.items() if row["kind"] == "submission"] == ["good.py", "slow.py", "slower.py"]
+    assert shown["slow.py"]["rank"] is None
+    assert shown["slower.py"]["unranked_because"] == "stopped over the time limit, 3 of 16 runs"
 
 
 def test_the_same_code_entered_twice_is_a_tie(home: Path, tiny: Track, rows: Rows) -> None:
@@ -146,7 +159,7 @@ def test_more_pairs_get_more_permutations_since_fewer_could_reject_none() -> Non
     assert held(ranking)["00"] == "1-10"
 
 
-@pytest.fixture(params=["calibrated", "official"])
+@pytest.fixture(params=["calibrated", pytest.param("official", marks=pytest.mark.slow)])
 def tied(request: pytest.FixtureRequest, home: Path, evaluated: Path, tiny: Track) -> BoardWriter:
     """Two submissions of real runs, one place apart, below one that is clear of them; the prize ends at place 2."""
     shutil.copytree(evaluated / "results", home / "results")

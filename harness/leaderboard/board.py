@@ -98,7 +98,7 @@ class Entry(_Stored):
     device: str
     results: FileName  # folder of its runs, below the results of the track
     entered: AwareDatetime
-    state: Literal["queued", "running", "done", "failed", "stopped"]
+    state: Literal["queued", "running", "done", "failed", "stopped"]  # stopped: its mean cannot get under the limit
     stage: int  # runs of the stage it reached
     runs: int  # stored and OK
     outcome: Outcome | None

@@ -9,7 +9,7 @@ from harness.leaderboard.rows import Leaderboard, Row
 from harness.leaderboard.submission_page import page_of
 from harness.leaderboard.tables import COLUMNS, Column, columns, facts
 from harness.report.tables import UNKNOWN, number
-from harness.report.terminal import printable
+from harness.report.terminal import escaped
 from harness.scoring.uncertainty import CONFIDENCE, INFLATION, normal_reach
 
 __all__ = ["index_values"]
@@ -137,7 +137,7 @@ def _data(shown: Leaderboard) -> dict[str, Any]:
         "order": [row.key for row in compared],
         "compared": {
             row.key: {
-                "name": printable(row.submission),
+                "name": escaped(row.submission),
                 "value": getattr(row, by),
                 "runs": row.runs,
                 "halves": _parts(shown.half_samples.get(row.key or "", ())),

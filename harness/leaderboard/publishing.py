@@ -24,7 +24,7 @@ from harness.leaderboard.verification import (
     recomputed,
 )
 from harness.reference import Reference, load_reference
-from harness.report.terminal import ProgressBar, printable
+from harness.report.terminal import ProgressBar, escaped
 from harness.results import Results
 from harness.runner.device import default_jobs
 from harness.storage import write_json
@@ -157,7 +157,7 @@ def _publish(file: Path, track: Track) -> None:
 def _report(what: str, verdict: str, differences: Sequence[str]) -> None:
     click.echo(f"{what} {verdict}" if not differences else f"{what}: {len(differences)} differences")
     for difference in differences:
-        click.echo(f"  {printable(difference)}")
+        click.echo(f"  {escaped(difference)}")
 
 
 @click.command("selfcheck")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from harness.declaration import Section
 from harness.errors import UsageError
 from harness.leaderboard.board import Board, Entry
-from harness.report.terminal import printable
+from harness.report.terminal import escaped
 from harness.storage import write_bytes
 
 __all__ = ["Review", "open_reviews", "read_reviews"]
@@ -73,4 +73,4 @@ def _review(path: Path) -> Review:
 
 def _toml(text: str) -> str:
     """Return a text as a TOML string."""
-    return json.dumps(printable(text), ensure_ascii=False)
+    return json.dumps(escaped(text), ensure_ascii=False)

@@ -123,6 +123,8 @@ def _unranked_because(entry: Entry, board: Board, scorer: str | None, review: Re
         return "queued"
     if entry.state == "running":
         return f"running, {entry.runs} of {board.terms.runs} runs"
+    if entry.state == "stopped":
+        return f"stopped over the time limit, {entry.runs} of {board.terms.runs} runs"
     if score is None or entry.state == "failed":
         return f"outcome {entry.outcome}"
     reasons = {

@@ -12,7 +12,7 @@ from harness.leaderboard.rows import SOURCE_KB, Leaderboard, Row
 from harness.leaderboard.tables import COLUMNS
 from harness.report.sections import sections
 from harness.report.tables import number
-from harness.report.terminal import printable
+from harness.report.terminal import escaped
 from harness.results import Results
 from harness.storage import read_json, write_json
 from harness.submission import read_submission
@@ -32,7 +32,7 @@ def submission_values(
     """Return the values of the template `submission.html` for one row; rounded scores have no plots."""
     return {
         "key": entry.key,
-        "name": printable(row.submission),
+        "name": escaped(row.submission),
         "is_compared": row.score is not None,
         "tiles": _tiles(row, shown),
         "notes": _notes(row, entry, review, shown),
@@ -43,7 +43,7 @@ def submission_values(
 
 def _tiles(row: Row, shown: Leaderboard) -> list[tuple[str, str, list[str]]]:
     if row.calibrated_score is None:
-        return [("outcome", str(row.outcome or row.unranked_because), [printable(row.message or "")])]
+        return [("outcome", str(row.outcome or row.unranked_because), [escaped(row.message or "")])]
     texts = {column.name: column.text(row, shown.rounded) for column in COLUMNS}
     place = [row.unranked_because or ("a baseline is not ranked" if row.kind == "baseline" else "")]
     tied = ["a range: these runs cannot tell it from those beside it"] if row.rank_best != row.rank_worst else []
@@ -71,9 +71,10 @@ def _facts(row: Row, entry: Entry, shown: Leaderboard) -> list[tuple[str, str]]:
     earlier = ", ".join(_version(other, shown) for other in shown.board.earlier(entry))
     texts = {column.name: column.text(row, shown.rounded) for column in COLUMNS}
     known = [
-        ("team", printable(row.team or "")),
+        ("team", escaped(row.team or "")),
         ("constants", constants),
         ("remedy", "" if row.outcome is None or row.outcome.remedy == row.message else row.outcome.remedy),
+        ("note", escaped(row.message or "") if row.calibrated_score is not None else ""),
         ("forgetting quality", texts["F"] if row.calibrated_score is not None else ""),
         ("retain and test ratio", f"{texts['retain']} and {texts['test']}" if row.retain_ratio is not None else ""),
         ("time", f"{texts['time']} of the limit" if row.share_of_limit is not None else ""),

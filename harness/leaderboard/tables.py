@@ -19,7 +19,7 @@ from rich.text import Text
 from harness.leaderboard.ranking import Boundary
 from harness.leaderboard.rows import Leaderboard, Row
 from harness.report.tables import number
-from harness.report.terminal import printable
+from harness.report.terminal import escaped
 from harness.runner.outcome import Outcome
 
 __all__ = [
@@ -74,7 +74,7 @@ def _percent(value: float | None) -> str:
 
 COLUMNS = (
     Column("rank", "place; a range for those that cannot be told apart", lambda row, _: row.rank or "", False),
-    Column("submission", "file", lambda row, _: printable(row.submission), False),
+    Column("submission", "file", lambda row, _: escaped(row.submission), False),
     Column(
         "calibrated",
         "calibrated score with its 95 % interval; 1.00 is what retraining gets",
@@ -138,7 +138,7 @@ def facts(board: Leaderboard) -> list[str]:
 def _prize(boundary: Boundary, board: Leaderboard) -> str:
     if not boundary.tied:
         return f"prize boundary after place {boundary.place}: decided"
-    names = ", ".join(printable(one.entry.submission) for one in boundary.tied)
+    names = ", ".join(escaped(one.entry.submission) for one in boundary.tied)
     tested = "not tested exactly" if board.rounded is not None else "tied in the exact test too: fresh runs decide"
     return f"prize boundary after place {boundary.place}: {names} are tied across it, {tested}"
 
@@ -207,7 +207,7 @@ def _safe(value: Any) -> Any:
     """Return a cell with an apostrophe before what would start a formula."""
     if not isinstance(value, str):
         return value
-    text = printable(value)
+    text = escaped(value)
     return f"'{text}" if unicodedata.normalize("NFKC", text).lstrip().startswith(FORMULA) else text
 
 

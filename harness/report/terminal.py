@@ -16,7 +16,7 @@ from harness.results import Run
 from harness.runner.outcome import Outcome
 from harness.scoring.uncertainty import interval
 
-__all__ = ["LiveRuns", "ProgressBar", "printable", "show", "show_check"]
+__all__ = ["LiveRuns", "ProgressBar", "escaped", "show", "show_check"]
 
 PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
 OUTPUT_LINES = 20
@@ -134,7 +134,7 @@ def _failure(evaluation: Evaluation) -> list[RenderableType]:
     else:
         place = f" in run {run.index} of {evaluation.n_requested}"
         parts.append(Text.assemble((evaluation.outcome, "bold red"), place))
-        parts += [Text(f"  | {printable(line)}") for line in (*run.info["lines"], run.info["message"])]
+        parts += [Text(f"  | {escaped(line)}") for line in (*run.info["lines"], run.info["message"])]
         parts += _output(run)
     parts.append(Text(f"remedy: {evaluation.outcome.remedy}"))
     return parts
@@ -144,15 +144,15 @@ def _output(run: Run) -> list[RenderableType]:
     lines = run.info["log"].splitlines()
     if not lines:
         return []
-    shown = [Text(f"  | {printable(line)}") for line in lines[-OUTPUT_LINES:]]
+    shown = [Text(f"  | {escaped(line)}") for line in lines[-OUTPUT_LINES:]]
     head = "its output" if len(lines) <= OUTPUT_LINES else f"the last {OUTPUT_LINES} lines of its output"
     return [Text(f"{head}:"), *shown]
 
 
-def printable(text: str) -> str:
+def escaped(text: str) -> str:
     """Return a participant's text without what could steer a terminal, or a CI system that reads commands in logs."""
-    shown = "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
-    return shown.replace("##", "# #")
+    printable = "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
+    return printable.replace("##", "# #")
 
 
 def _number(value: float | None, digits: int = 3) -> str:
