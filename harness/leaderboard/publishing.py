@@ -15,6 +15,7 @@ from harness.leaderboard.board import Board, board_folder, read_board
 from harness.leaderboard.ranking import stored_test
 from harness.leaderboard.reviews import open_reviews, read_reviews
 from harness.leaderboard.rows import BASELINES, Leaderboard, baseline_hashes, leaderboard
+from harness.leaderboard.selfcheck import selfcheck
 from harness.leaderboard.tables import UNBOUNDED, as_csv, as_json, as_markdown, as_table
 from harness.leaderboard.verification import (
     commit,
@@ -137,7 +138,7 @@ def verify_command(
     differences += again.differences
     if table is not None:
         with tempfile.TemporaryDirectory() as fresh:  # nothing that was kept is believed
-            shown = _shown(again.board, track, Path(fresh), Path(fresh), baselines=baselines)
+            shown = _shown(again.board, track, references=Path(fresh), exact=Path(fresh), baselines=baselines)
         found = differences_of_tables(table, shown)
         _report(f"the ranking in {table}", "follows from these scores", found)
         differences += found
@@ -169,8 +170,6 @@ def selfcheck_command(track_name: str, runs: int | None) -> None:
     Retraining has to get 1 without an alarm, doing nothing the floor, equal submissions a tie, and games that gain have
     to raise an alarm. Nothing is run. Exit code 0 if all of it holds, 4 if not.
     """
-    from harness.leaderboard.selfcheck import selfcheck
-
     track = _open(track_name)
     n_runs = runs or track.declaration.evaluation.runs
     if n_runs > track.manifest.retrained:
@@ -200,12 +199,21 @@ def _leaderboard(track: Track, *, rounded: int | None, hidden: bool, baselines: 
     """Return a track's leaderboard as it is to be shown; reviews that its alarms ask for are opened."""
     board = read_board(home(), track)
     open_reviews(board)
-    return _shown(board, track, Results.cache(home(), track), board.folder / "exact", rounded, hidden, baselines)
+    return _shown(
+        board,
+        track,
+        references=Results.cache(home(), track),
+        exact=board.folder / "exact",
+        rounded=rounded,
+        hidden=hidden,
+        baselines=baselines,
+    )
 
 
 def _shown(
     board: Board,
     track: Track,
+    *,
     references: Path,
     exact: Path,
     rounded: int | None = None,
@@ -223,5 +231,5 @@ def _shown(
         baselines=baseline_hashes(baselines or BASELINES),
         rounded=rounded,
         hidden=hidden,
-        exact_test=stored_test(board, reference, exact),
+        exact_test=stored_test(board, reference, exact, lambda text: click.echo(f"{escaped(text)} ...", err=True)),
     )

@@ -106,18 +106,21 @@ def _boundary(place: int, undecided: Iterable[tuple[int, int]], ordered: Sequenc
     return Boundary(place, tuple(ordered[row] for row in sorted(tied)))
 
 
-def stored_test(board: Board, reference: Callable[[int], Reference], folder: Path) -> ExactTest:
-    """Return the exact test on stored runs, whose p-values are kept in a folder.
+def stored_test(
+    board: Board, reference: Callable[[int], Reference], folder: Path, announce: Callable[[str], None]
+) -> ExactTest:
+    """Return the exact test on stored runs, whose p-values are kept in a folder; it announces those that it computes.
 
     reference: gives that of a number of runs. The draws are seeded: what was kept is what would come out again.
     """
-    return partial(_stored_p_value, board, reference, folder)
+    return partial(_stored_p_value, board, reference, folder, announce)
 
 
 def _stored_p_value(
     board: Board,
     reference: Callable[[int], Reference],
     folder: Path,
+    announce: Callable[[str], None],
     first: Contender,
     second: Contender,
     n_permutations: int,
@@ -128,6 +131,7 @@ def _stored_p_value(
     try:
         return float(read_json(path)["p_value"])
     except (OSError, ValueError, KeyError, TypeError):
+        announce(f"exact test of {first.entry.submission} against {second.entry.submission}")
         found = reference(first.n_runs)
         ours, theirs = (outputs(board.records(one.entry, one.n_runs), found.forget_labels) for one in (first, second))
         p_value = exact_p_value(ours, theirs, found, rank_by=board.terms.rank_by, n_permutations=n_permutations)

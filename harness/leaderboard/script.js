@@ -64,9 +64,12 @@ function verdict(a, b) {
   const error = data.inflation * spread(a.halves, b.halves) / data.unit;
   const gap = Math.abs(a.value - b.value);
   const p = gap === 0 ? 1 : twoSided(gap / error);
-  const evidence = `${a.value.toFixed(data.digits)} against ${b.value.toFixed(data.digits)}, p ${p < 0.0001 ? "< 0.0001" : `= ${p.toPrecision(2)}`}; these runs show differences from ${(data.reach * error).toFixed(data.digits)}.`;
-  if (p >= data.level) return `Not told apart: ${evidence}`;
-  return `${(a.value > b.value ? a : b).name} is better: ${evidence}`;
+  const isDifferent = p < data.level;
+  const [first, second] = isDifferent && b.value > a.value ? [b, a] : [a, b];
+  const values = [first, second].map(side => side.value.toFixed(data.digits)).join(" against ");
+  const evidence = `${values}, p ${p < 0.0001 ? "< 0.0001" : `= ${p.toPrecision(2)}`}`;
+  const visible = `these runs show differences from ${(data.reach * error).toFixed(data.digits)}.`;
+  return `${isDifferent ? `${first.name} is better` : "Not told apart"}: ${evidence}; ${visible}`;
 }
 
 function showPair() {
