@@ -5,9 +5,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from harness.leaderboard.columns import COLUMNS, Column, columns, facts
 from harness.leaderboard.rows import Leaderboard, Row
 from harness.leaderboard.submission_page import page_of
-from harness.leaderboard.tables import COLUMNS, Column, columns, facts
 from harness.report.tables import UNKNOWN, number
 from harness.report.terminal import escaped
 from harness.scoring.uncertainty import CONFIDENCE, INFLATION, normal_reach
@@ -66,7 +66,7 @@ def _row(row: Row, shown: Leaderboard) -> dict[str, Any]:
             {
                 "text": _cell(column, row, shown),
                 "class": _class(column),
-                "value": _sort_value(column, row),
+                "value": None if column.sorted_by is None else getattr(row, column.sorted_by),
                 "is_name": column.name == "submission",
                 "scale": _scale(row, shown) if column.name == "calibrated" else None,
             }
@@ -83,22 +83,6 @@ def _cell(column: Column, row: Row, shown: Leaderboard) -> str:
     if column.name == "rank":
         return text.replace("-", "\N{EN DASH}")
     return "" if text == UNKNOWN and row.calibrated_score is None else text
-
-
-def _sort_value(column: Column, row: Row) -> float | int | None:
-    """Return what a column is sorted by, None for its text."""
-    fields = {
-        "rank": "rank_best",
-        "calibrated": "calibrated_score",
-        "official": "score",
-        "of ceiling": "share_of_ceiling",
-        "F": "forgetting_quality",
-        "retain": "retain_ratio",
-        "test": "test_ratio",
-        "time": "share_of_limit",
-        "runs": "runs",
-    }
-    return getattr(row, fields[column.name]) if column.name in fields else None
 
 
 def _badges(row: Row) -> list[tuple[str, str]]:

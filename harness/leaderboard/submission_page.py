@@ -7,9 +7,9 @@ from typing import Any
 import harness
 from harness.evaluate import recall
 from harness.leaderboard.board import Board, Entry
+from harness.leaderboard.columns import COLUMNS
 from harness.leaderboard.reviews import Review
 from harness.leaderboard.rows import SOURCE_KB, Leaderboard, Row
-from harness.leaderboard.tables import COLUMNS
 from harness.report.sections import sections
 from harness.report.tables import number
 from harness.report.terminal import escaped

@@ -8,142 +8,26 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.leaderboard.ranking import Boundary
+from harness.leaderboard.columns import Column, columns, facts
 from harness.leaderboard.rows import Leaderboard, Row
-from harness.report.tables import number
 from harness.report.terminal import escaped
-from harness.runner.outcome import Outcome
 
-__all__ = [
-    "COLUMNS",
-    "UNBOUNDED",
-    "Column",
-    "as_csv",
-    "as_json",
-    "as_markdown",
-    "as_table",
-    "columns",
-    "facts",
-]
+__all__ = ["UNBOUNDED", "as_csv", "as_json", "as_markdown", "as_table"]
+
 
 FORMULA = ("=", "+", "-", "@")  # after blanks and in any width of letter
 DISPENSABLE = ("scorer", "isolation", "device", "runs", "F", "retain", "test", "of ceiling", "time", "official")
 UNBOUNDED = 10_000  # letters in a line of what is no terminal
 WIDEST = 28  # letters of a column of text; more are folded
 MARKUP = re.compile(r"[!#$&()*:<>@\[\\\]^_`{|}~]|(?<=www)\.")  # what Markdown reads; with its point, www is a link
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column as people see it: its name, what it is, and a row's text in it."""
-
-    name: str
-    meaning: str
-    text: Callable[[Row, int | None], str]  # the row, and the digits it is rounded to
-    is_figure: bool = True
-    if_varied: bool = False  # shown where rows differ in it; else said once, below the table
-
-
-def _remark(row: Row) -> str:
-    """Return what keeps a row from being ranked, or that it is no submission."""
-    if row.kind != "submission":
-        return row.kind if row.unranked_because is None else f"{row.kind}, {row.unranked_because}"
-    if row.outcome not in (None, Outcome.OK):
-        return str(row.outcome)
-    return row.unranked_because or ""
-
-
-def _reach(value: float | None, interval: tuple[float, float] | None, digits: int) -> str:
-    """Return a value with half the width of its 95 % interval."""
-    if value is None or interval is None:
-        return number(value, digits)
-    return f"{number(value, digits)} ± {number((interval[1] - interval[0]) / 2, digits)}"
-
-
-def _percent(value: float | None) -> str:
-    return number(None if value is None else 100 * value, 0) + ("" if value is None else " %")
-
-
-COLUMNS = (
-    Column("rank", "place; a range for those that cannot be told apart", lambda row, _: row.rank or "", False),
-    Column("submission", "file", lambda row, _: escaped(row.submission), False),
-    Column(
-        "calibrated",
-        "calibrated score with its 95 % interval; 1.00 is what retraining gets",
-        lambda row, digits: _reach(row.calibrated_score, row.calibrated_interval, 2 if digits is None else digits),
-    ),
-    Column(
-        "official",
-        "official score of 2023 with its 95 % interval",
-        lambda row, digits: _reach(row.score, row.score_interval, 3 if digits is None else digits),
-    ),
-    Column("of ceiling", "official score over that of retrained models", lambda row, _: _percent(row.share_of_ceiling)),
-    Column(
-        "F",
-        "forgetting quality",
-        lambda row, digits: number(row.forgetting_quality, 3 if digits is None else digits),
-    ),
-    Column(
-        "retain",
-        "retain accuracy over that of retrained models",
-        lambda row, digits: number(row.retain_ratio, 3 if digits is None else digits),
-    ),
-    Column(
-        "test",
-        "test accuracy over that of retrained models",
-        lambda row, digits: number(row.test_ratio, 3 if digits is None else digits),
-    ),
-    Column("time", "mean seconds of a run, of the time limit", lambda row, _: _percent(row.share_of_limit)),
-    Column("alarms", "signs that the score may mean something else", lambda row, _: ", ".join(row.alarms), False),
-    Column("review", "what a person found of the alarms", lambda row, _: row.review or "", False),
-    Column("runs", "models scored", lambda row, _: "" if row.calibrated_score is None else str(row.runs), True, True),
-    Column("device", "what runs used", lambda row, _: row.device or "", False, True),
-    Column("isolation", "what stood between runs and machine", lambda row, _: row.isolation or "", False, True),
-    Column("scorer", "version of the scorer", lambda row, _: row.scorer_version or "", True, True),
-    Column("remark", "why it is not ranked", lambda row, _: _remark(row), False),
-)
-
-
-def columns(board: Leaderboard) -> list[Column]:
-    """Return the columns to show: those that are the same all the way down are left to `facts`, empty ones left out."""
-    shown = []
-    for column in COLUMNS:
-        texts = {column.text(row, board.rounded) for row in board.rows} - {""}
-        if len(texts) > (1 if column.if_varied else 0):
-            shown.append(column)
-    return shown
-
-
-def facts(board: Leaderboard) -> list[str]:
-    """Return what holds for all rows, and how it stands about the prizes."""
-    terms, rows = board.board.terms, board.rows
-    said = [f"ranked by {terms.rank_by} score"]
-    for column in COLUMNS:
-        texts = {column.text(row, board.rounded) for row in rows} - {""}
-        if column.if_varied and len(texts) == 1:
-            said.append(f"{column.name} {texts.pop()}")
-    if board.rounded is not None:
-        said.append(f"rounded to {board.rounded} digits")
-    return [", ".join(said), *(_prize(boundary, board) for boundary in board.boundaries)]
-
-
-def _prize(boundary: Boundary, board: Leaderboard) -> str:
-    if not boundary.tied:
-        return f"prize boundary after place {boundary.place}: decided"
-    names = ", ".join(escaped(one.entry.submission) for one in boundary.tied)
-    tested = "not tested exactly" if board.rounded is not None else "tied in the exact test too: fresh runs decide"
-    return f"prize boundary after place {boundary.place}: {names} are tied across it, {tested}"
-
-
-# ---- formats -------------------------------------------------------------------------------------------------------
 
 
 def as_table(board: Leaderboard, console: Console) -> RenderableType:
