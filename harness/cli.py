@@ -382,6 +382,9 @@ def doctor_command() -> None:
         console().print(f"{name:12s} {value}", highlight=False, soft_wrap=True)
 
 
+cli.add_command(leaderboard)
+
+
 # ---- shared by the commands ---------------------------------------------------------------------------------------
 
 
@@ -456,6 +459,3 @@ def _exit_with(evaluation: Evaluation) -> None:
         sys.exit(3)
     if evaluation.outcome != Outcome.OK:
         sys.exit(4)
-
-
-cli.add_command(leaderboard)

@@ -7,10 +7,10 @@ import numpy as np
 from harness.errors import UsageError
 from harness.record import Records
 from harness.reference import Reference, Scored, outputs
-from harness.scoring.score import Outputs, calibrated_quality
+from harness.scoring.score import Outputs, calibrated_quality, official_score
 from harness.scoring.uncertainty import CONFIDENCE, Difference, difference, permutation_p_value
 
-__all__ = ["RETRAINED", "Comparison", "Side", "compare", "retrained_side", "submission_side"]
+__all__ = ["RETRAINED", "Comparison", "Side", "compare", "exact_p_value", "retrained_side", "submission_side"]
 
 RETRAINED = "retrained"  # stands for the second pool of retrained models
 
@@ -59,22 +59,11 @@ def compare(first: Side, second: Side, reference: Reference, *, n_permutations: 
     """Compare two sides of equally many models.
 
     The test exchanges models between the sides, within those that started from the same original (retrained models
-    started from none: then within all), and looks at the difference of calibrated scores. It holds exactly if both
-    sides' models come from one distribution.
+    started from none: then within all), and looks at the difference of calibrated scores.
     """
     if first.scored.halves is None or second.scored.halves is None:
         raise UsageError(f"{len(first.outputs)} runs are too few to compare; ask for at least 4: --runs 16")
-    together = Outputs.concatenate(first.outputs, second.outputs)
     of_retrained = RETRAINED in (first.name, second.name)
-    strata = np.zeros(len(together), int) if of_retrained else together.original
-    ceiling_quality = reference.ceiling.smooth_quality
-
-    def gap(rows: np.ndarray, other_rows: np.ndarray) -> float:
-        ours, theirs = (
-            calibrated_quality(together[side], reference.scoring, ceiling_quality) for side in (rows, other_rows)
-        )
-        return ours - theirs
-
     return Comparison(
         first,
         second,
@@ -84,5 +73,35 @@ def compare(first: Side, second: Side, reference: Reference, *, n_permutations: 
             first.scored.halves.calibrated_score,
             second.scored.halves.calibrated_score,
         ),
-        permutation_p_value(gap, strata, n_permutations=n_permutations),
+        exact_p_value(
+            first.outputs, second.outputs, reference, stratified=not of_retrained, n_permutations=n_permutations
+        ),
     )
+
+
+def exact_p_value(
+    first: Outputs,
+    second: Outputs,
+    reference: Reference,
+    *,
+    rank_by: str = "calibrated",
+    stratified: bool = True,
+    n_permutations: int = 999,
+) -> float:
+    """Return the p-value of the difference of two sides' scores under exchange of their models.
+
+    It is exact if the models of both sides, equally many, come from one distribution. stratified: models are exchanged
+    within those that started from the same original. rank_by: which of the two scores, `calibrated` or `official`.
+    """
+    together = Outputs.concatenate(first, second)
+
+    def value(models: Outputs) -> float:
+        if rank_by == "official":
+            return official_score(models, reference.scoring) or 0.0
+        return calibrated_quality(models, reference.scoring, reference.ceiling.smooth_quality)
+
+    def gap(rows: np.ndarray, other_rows: np.ndarray) -> float:
+        return value(together[rows]) - value(together[other_rows])
+
+    strata = together.original if stratified else np.zeros(len(together), int)
+    return permutation_p_value(gap, strata, n_permutations=n_permutations)

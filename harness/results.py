@@ -82,6 +82,13 @@ class Results:
         """Return the folder of all results on a track."""
         return home / "results" / f"{track.name}-{track.manifest.public_hash[:12]}"
 
+    @classmethod
+    def at(cls, folder: Path) -> "Results":
+        """Return the results that lie in a folder."""
+        found = cls.__new__(cls)
+        found.folder = folder
+        return found
+
     def beside(self, folder: str) -> "Results":
         """Return the results of another submission on the same track, by the name of their folder."""
         other = copy(self)

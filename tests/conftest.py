@@ -101,6 +101,46 @@ def harness(home: Path) -> Callable[..., Result]:
     return call
 
 
+EVALUATED = {
+    "ada/finetune.py": """
+import torch
+
+def unlearn(net, retain_loader, forget_loader, val_loader):
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    net.train()
+    for images, labels in retain_loader:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+""",
+    "bob/nothing.py": (Path(__file__).parents[1] / "baselines" / "identity.py").read_text(),
+    "bob/noise.py": """
+import torch
+
+def unlearn(net, retain_loader, forget_loader, val_loader):
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+""",
+    "cy/broken.py": "def unlearn(net, retain_loader, forget_loader, val_loader): 1 / 0",
+}
+
+
+@pytest.fixture(scope="session")
+def evaluated(prepared_tracks: Path, tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A HARNESS_HOME with 16 runs of four submissions, beside it what --json wrote of each; not to be changed."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    (folder / "tracks").symlink_to(prepared_tracks)
+    for name, source in EVALUATED.items():
+        file = folder / "submissions" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(source)
+        out = ["--json", str(folder / f"{file.stem}.json")]
+        call = ["evaluate", str(file), "--track", str(tiny_file), "--runs", "16", *out]
+        CliRunner(env={"HARNESS_HOME": str(folder)}).invoke(cli, call)
+    return folder
+
+
 @pytest.fixture
 def submission(tmp_path: Path) -> Callable[[str], Path]:
     """Writes a participant's file into a folder of its own."""

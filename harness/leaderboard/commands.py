@@ -1,4 +1,4 @@
-"""The commands of a leaderboard that run: parse, call, print."""
+"""The commands of a leaderboard; those that show it are in `publishing`: parse, call, print."""
 
 import contextlib
 import sys
@@ -18,6 +18,7 @@ from harness.errors import UsageError
 from harness.evaluate import check_runs
 from harness.leaderboard.batch import Contender, Terms, stages_of
 from harness.leaderboard.progress import Progress
+from harness.leaderboard.publishing import html_command, selfcheck_command, show_command, verify_command
 from harness.leaderboard.session import Session, Workplace
 from harness.leaderboard.teams import chosen, find, part_of
 from harness.options import (
@@ -47,7 +48,12 @@ def leaderboard() -> None:
     harness leaderboard plan --teams 50 --tries 20      what it will take
     harness leaderboard run submissions --runs 64       all files of a folder and of its teams' folders
     harness leaderboard run submissions --watch         what is dropped there, as it comes
+    harness leaderboard show                            the table
     """
+
+
+for command in (show_command, html_command, verify_command, selfcheck_command):
+    leaderboard.add_command(command)
 
 
 def _part(value: str) -> tuple[int, int]:

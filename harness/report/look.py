@@ -47,6 +47,7 @@ STYLE: Any = {
     "xtick.labelcolor": "black",
     "ytick.labelcolor": "black",
     "legend.frameon": False,
+    "svg.hashsalt": "harness",  # names inside a figure are the same every time
     "text.parse_math": False,  # a dollar in the name of a class is a dollar
 }
 

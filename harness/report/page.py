@@ -4,11 +4,10 @@ The page needs nothing beside itself: plots are embedded, and what a participant
 """
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from harness.evaluate import Evaluation
 from harness.report.sections import sections
@@ -17,7 +16,7 @@ from harness.report.tables import number
 from harness.runner.outcome import Outcome
 from harness.scoring.score import SCORER_VERSION
 
-__all__ = ["render_page"]
+__all__ = ["pages", "render_page"]
 
 
 def render_page(evaluation: Evaluation, siblings: Sequence[Evaluation] = ()) -> str:
@@ -28,15 +27,28 @@ def render_page(evaluation: Evaluation, siblings: Sequence[Evaluation] = ()) -> 
     """
     assert evaluation.outcome == Outcome.OK, "a failed submission has no page"
     found = summary(evaluation)
-    template = files("harness.report").joinpath("page.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(
-        name=evaluation.submission.name,
-        track=evaluation.track.name,
-        tiles=_tiles(found),
-        facts=_facts(evaluation),
-        notes=_notes(evaluation),
-        sections=sections(evaluation, found, siblings),
+    return (
+        pages("harness.report")
+        .get_template("page.html")
+        .render(
+            name=evaluation.submission.name,
+            track=evaluation.track.name,
+            tiles=_tiles(found),
+            facts=_facts(evaluation),
+            notes=_notes(evaluation),
+            sections=sections(evaluation, found, siblings),
+        )
+    )
+
+
+def pages(*packages: str) -> Environment:
+    """Return the templates of some packages by name; what they show is escaped."""
+    return Environment(
+        loader=ChoiceLoader([PackageLoader(package, "") for package in packages]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

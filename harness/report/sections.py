@@ -39,18 +39,21 @@ class Section:
     table: Table | None = None
 
 
-def sections(evaluation: Evaluation, found: dict[str, Any], siblings: Sequence[Evaluation] = ()) -> list[Section]:
+def sections(
+    evaluation: Evaluation, found: dict[str, Any], siblings: Sequence[Evaluation] = (), *, hidden: bool = False
+) -> list[Section]:
     """Return the sections of an evaluation whose runs are all OK, in the order of the page.
 
     found: its summary. siblings: evaluations of the same file on tracks with the same originals, other forget sets.
+    hidden: without those that show forget examples, or of which classes and subjects they are.
     """
     compared = Compared.of(evaluation)
     return [
         _scale(found),
         _epsilons(compared),
-        _examples(evaluation, compared),
+        *([] if hidden else [_examples(evaluation, compared)]),
         *_trade_off(compared),
-        *_groups(evaluation, compared),
+        *([] if hidden else _groups(evaluation, compared)),
         _accuracies(compared),
         _seconds(evaluation),
         _spread([evaluation, *siblings]),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from harness.scoring.spread import Spread
 
-__all__ = ["Table", "audit_table", "full_stack_table", "number", "sibling_table", "spread_table"]
+__all__ = ["UNKNOWN", "Table", "audit_table", "full_stack_table", "number", "sibling_table", "spread_table"]
 
 UNKNOWN = "\N{EN DASH}"
 

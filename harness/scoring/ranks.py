@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.scoring.uncertainty import CONFIDENCE, difference, holm
+from harness.scoring.uncertainty import CONFIDENCE, difference_p_values, holm, standard_errors
 
-__all__ = ["Places", "rank_ranges"]
+__all__ = ["Places", "better_than", "places", "rank_ranges"]
 
 TOP = 20  # each of whom is compared with every other of them
+PAIRS_AT_ONCE = 10_000  # bounds memory: a pair is a row of half-samples
 
 
 @dataclass(frozen=True)
@@ -32,20 +33,32 @@ def rank_ranges(scores: np.ndarray, half_samples: np.ndarray) -> list[Places]:
 
     The half-samples are on common half-samples of the reference, so that its noise cancels in differences.
     """
+    return places(better_than(scores, half_samples))
+
+
+def better_than(scores: np.ndarray, half_samples: np.ndarray) -> np.ndarray:
+    """Return whether submission i is significantly better than j, (k, k) bool; arguments as of `rank_ranges`."""
     order = np.argsort(-np.asarray(scores), kind="stable")
-    better = _better(np.asarray(scores)[order], np.asarray(half_samples)[order])
-    best, worst = 1 + better.sum(axis=0), len(order) - better.sum(axis=1)
-    return [Places(int(best[place]), int(worst[place])) for place in np.argsort(order)]
+    back = np.argsort(order)
+    return _better_in_order(np.asarray(scores)[order], np.asarray(half_samples)[order])[np.ix_(back, back)]
 
 
-def _better(scores: np.ndarray, halves: np.ndarray) -> np.ndarray:
-    """Return whether submission i is significantly better than j, (k, k); both are sorted, the best one first."""
-    pairs = _pairs(len(scores))
-    p_values = [difference(scores[i], scores[j], halves[i], halves[j]).p_value for i, j in pairs]
+def places(better: np.ndarray) -> list[Places]:
+    """Return every submission's places, from whether submission i is better than j, (k, k) bool."""
+    best, worst = 1 + better.sum(axis=0), len(better) - better.sum(axis=1)
+    return [Places(int(low), int(high)) for low, high in zip(best, worst, strict=True)]
+
+
+def _better_in_order(scores: np.ndarray, halves: np.ndarray) -> np.ndarray:
+    """Return what `better_than` does of submissions that are sorted, the best one first."""
+    pairs = np.array(_pairs(len(scores)), int).reshape(-1, 2)
+    blocks = np.array_split(pairs, len(pairs) // PAIRS_AT_ONCE + 1)
+    errors = np.concatenate([standard_errors(halves[i] - halves[j]) for i, j in (block.T for block in blocks)])
+    i, j = pairs.T
     better = np.zeros((len(scores), len(scores)), bool)
     compared = np.zeros_like(better)
-    for (i, j), p_value in zip(pairs, holm(p_values), strict=True):
-        compared[i, j], better[i, j] = True, p_value < 1 - CONFIDENCE
+    compared[i, j] = True
+    better[i, j] = holm(difference_p_values(scores[i] - scores[j], errors)) < 1 - CONFIDENCE
     # If i is better than j, then all above i are better than all below j: running maxima along both axes.
     implied = np.maximum.accumulate(np.maximum.accumulate(better[::-1], axis=0)[::-1], axis=1)
     return np.where(compared, better, implied)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 __all__ = [
@@ -19,12 +20,14 @@ __all__ = [
     "Difference",
     "cluster_error",
     "difference",
+    "difference_p_values",
     "half_samples",
     "holm",
     "interval",
     "normal_reach",
     "permutation_p_value",
     "standard_error",
+    "standard_errors",
 ]
 
 N_HALF_SAMPLES = 200
@@ -49,7 +52,12 @@ def half_samples(strata: np.ndarray, *, n_samples: int = N_HALF_SAMPLES, seed: i
 
 def standard_error(half_sample_values: np.ndarray) -> float:
     """Return the standard error of a statistic of n models from its values on half-samples (n_samples,)."""
-    return float(INFLATION * np.std(half_sample_values))
+    return float(standard_errors(half_sample_values))
+
+
+def standard_errors(half_sample_values: np.ndarray) -> np.ndarray:
+    """Return the standard errors of several statistics from their values on half-samples (..., n_samples)."""
+    return np.asarray(INFLATION * np.std(half_sample_values, axis=-1))
 
 
 def interval(value: float, half_sample_values: np.ndarray) -> tuple[float, float]:
@@ -100,9 +108,15 @@ def difference(first: float, second: float, first_halves: np.ndarray, second_hal
     """
     error = standard_error(np.asarray(first_halves) - np.asarray(second_halves))
     value = first - second
-    visible = normal_reach() * error
-    p_value = 1.0 if value == 0 else float(2 * norm.sf(abs(value) / error)) if error > 0 else 0.0
-    return Difference(value, error, p_value, visible)
+    return Difference(value, error, float(difference_p_values(value, error)), normal_reach() * error)
+
+
+def difference_p_values(values: ArrayLike, standard_errors: ArrayLike) -> np.ndarray:
+    """Return the two-sided p-values of differences, under none; 1 where two scores are the same."""
+    values, standard_errors = np.asarray(values, np.float64), np.asarray(standard_errors, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p_values = 2 * norm.sf(np.abs(values) / standard_errors)
+    return np.where(values == 0, 1.0, p_values)
 
 
 def permutation_p_value(
@@ -131,7 +145,7 @@ def permutation_p_value(
     return at_least / (n_permutations + 1)
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return p-values adjusted for being many (Holm), in their order: (n,)."""
     p = np.asarray(p_values, np.float64)
     order = np.argsort(p)

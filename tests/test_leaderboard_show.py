@@ -1,0 +1,289 @@
+"""A leaderboard as people and programs read it: real runs on the tiny track, shown through the command line."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from rich.console import Console
+
+from harness.leaderboard.board import read_board
+from harness.leaderboard.rows import leaderboard
+from harness.leaderboard.tables import as_table
+from harness.storage import read_json, write_json
+from harness.track import Track
+from tests.boards import BoardWriter
+
+Show = Callable[..., str]
+HOSTILE = "=cmd|' /C calc'!A0<img src=x onerror=alert(1)>[red]**x**\x1b[2J.py"
+
+
+@pytest.fixture
+def board(home: Path, evaluated: Path, tiny: Track) -> BoardWriter:
+    """A leaderboard of the evaluated submissions, in a HARNESS_HOME of its own."""
+    shutil.copytree(evaluated / "results", home / "results")
+    writer = BoardWriter(home, tiny)
+    for name in ("ada/finetune.py", "bob/nothing.py", "bob/noise.py", "cy/broken.py"):
+        writer.add_evaluated(name, evaluated / f"{Path(name).stem}.json")
+    writer.add("dee/waiting.py")
+    return writer
+
+
+@pytest.fixture
+def show(harness: Callable[..., Result], tiny_file: Path) -> Show:
+    def call(*options: object) -> str:
+        result = harness("leaderboard", "show", "--track", tiny_file, *options)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return call
+
+
+@pytest.fixture
+def rows(show: Show) -> Callable[..., dict[str, dict[str, Any]]]:
+    """The rows by submission, in their order, as programs read them."""
+
+    def call(*options: object) -> dict[str, dict[str, Any]]:
+        return {row["submission"]: row for row in json.loads(show("--format", "json", *options))}
+
+    return call
+
+
+# ---- what is shown --------------------------------------------------------------------------------------------------
+
+
+def test_rows_hold_all_that_is_known_in_the_order_of_the_scores(
+    board: BoardWriter, rows: Callable[..., Any], evaluated: Path
+) -> None:
+    shown = rows()
+    assert list(shown)[-2:] == ["cy/broken.py", "dee/waiting.py"]
+    values = [row["calibrated_score"] for row in list(shown.values())[:-2]]
+    assert values == sorted(values, reverse=True)
+    stored = read_json(evaluated / "finetune.json")
+    row = shown["ada/finetune.py"]
+    for name in ("score", "calibrated_score", "calibrated_interval", "forgetting_quality", "retain_ratio"):
+        assert row[name] == stored[name]
+    assert row["share_of_ceiling"] == pytest.approx(stored["score"] / stored["ceiling"])
+    assert row["share_of_limit"] == pytest.approx(stored["seconds"]["mean"] / stored["seconds"]["limit"], rel=1e-6)
+    assert (row["runs"], row["device"], row["outcome"]) == (16, "cpu", "OK")
+    assert row["rank_best"] <= row["rank_worst"] <= 3
+    assert shown["cy/broken.py"]["outcome"] == "EXCEPTION"
+    assert shown["cy/broken.py"]["rank"] is None
+    assert shown["dee/waiting.py"]["unranked_because"] == "queued"
+    assert shown["retrained models"]["score"] == stored["ceiling"]
+    assert shown["original models as they are"]["score"] == stored["floor"]
+    assert shown["original models as they are"]["calibrated_score"] == pytest.approx(
+        shown["bob/nothing.py"]["calibrated_score"], rel=1e-3
+    )
+
+
+def test_the_table_says_once_what_holds_for_all_rows(board: BoardWriter, show: Show) -> None:
+    shown = show()
+    for text in ("rank", "ada/finetune.py", "bob/nothing.py", "EXCEPTION", "ceiling", "floor", "±", "queued"):
+        assert text in shown
+    assert "ranked by calibrated score, runs 16, device cpu" in " ".join(shown.split())
+    assert "weights unchanged" in shown
+
+
+def test_a_narrow_terminal_leaves_out_columns_and_says_which(board: BoardWriter, home: Path, tiny: Track) -> None:
+    shown = leaderboard(read_board(home, tiny), reviews={})
+    narrow, wide = (Console(width=width, file=io.StringIO()) for width in (90, 300))
+    for console in (narrow, wide):
+        console.print(as_table(shown, console))
+    texts = [console.file.getvalue() for console in (narrow, wide)]  # type: ignore[attr-defined]
+    assert all(len(line) <= 90 for line in texts[0].splitlines())
+    for text in texts:
+        assert "calibrated" in text
+        assert "ada/finetune.py" in text
+    assert "left out for lack of room: F, retain, test" in " ".join(texts[0].split())
+    assert "left out" not in texts[1]
+
+
+def test_the_same_results_give_the_same_bytes(board: BoardWriter, show: Show) -> None:
+    for form in ("table", "csv", "json", "markdown"):
+        assert show("--format", form) == show("--format", form)
+
+
+def test_baselines_are_marked_and_not_ranked(
+    board: BoardWriter, rows: Callable[..., Any], evaluated: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "own-baselines"
+    mine.mkdir()
+    (mine / "noise.py").write_text("# a comment\n" + (evaluated / "submissions/bob/noise.py").read_text())
+    row = rows("--baselines", mine)["bob/noise.py"]
+    assert (row["kind"], row["rank"]) == ("baseline", None)
+    row = rows()["bob/nothing.py"]  # the harness has that one itself
+    assert (row["kind"], row["rank"]) == ("baseline", None)
+
+
+def test_only_the_newest_version_of_a_file_stands_on_the_board(board: BoardWriter, rows: Callable[..., Any]) -> None:
+    board.add_failed("ada/finetune.py", "TIME_LIMIT", "killed after 4.0 s")
+    shown = rows()
+    assert shown["ada/finetune.py"]["outcome"] == "TIME_LIMIT"
+    assert shown["ada/finetune.py"]["message"] == "killed after 4.0 s"
+    assert len([name for name in shown if name == "ada/finetune.py"]) == 1
+
+
+def test_what_a_run_says_of_a_hidden_set_is_not_shown(board: BoardWriter, show: Show) -> None:
+    board.add_failed("eve/leak.py", "EXCEPTION", "ValueError: pixels of the hidden set")
+    assert "hidden set" in show("--format", "json")
+    assert "hidden set" not in show("--format", "json", "--hidden")
+
+
+# ---- cells that mean nothing but themselves -------------------------------------------------------------------------
+
+
+def test_a_hostile_name_is_text_in_every_format(board: BoardWriter, show: Show) -> None:
+    board.add_failed(HOSTILE, "EXCEPTION", "=1+1")
+    (row,) = [row for row in csv.DictReader(io.StringIO(show("--format", "csv"))) if "calc" in row["submission"]]
+    assert row["submission"].startswith("'=cmd")
+    assert row["message"] == "'=1+1"
+    table = show()
+    assert "\x1b" not in table
+    assert "[red]" in table
+    markdown = show("--format", "markdown")
+    (line,) = [line for line in markdown.splitlines() if "calc" in line]
+    assert line.count("|") - line.count("\\|") == markdown.splitlines()[0].count("|")
+    assert not re.search(r"(?<!\\)[<*\[]", line)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", " =", "＝", "\r+"])  # noqa: RUF001
+def test_no_cell_of_the_csv_is_a_formula(start: str, board: BoardWriter, show: Show) -> None:
+    board.add_failed(f"{start}1.py", "EXCEPTION", "")
+    cells = [cell for row in csv.reader(io.StringIO(show("--format", "csv"))) for cell in row]
+    found = [cell for cell in cells if cell.endswith("1.py")]
+    assert found
+    assert all(cell[0] == "'" or cell[0] == "\\" for cell in found)
+
+
+def test_a_range_of_ranks_is_no_date_in_the_csv(board: BoardWriter, show: Show) -> None:
+    board.add_synthetic("x.py", 0.4)
+    board.add_synthetic("y.py", 0.4)
+    ranks = {row["rank"] for row in csv.DictReader(io.StringIO(show("--format", "csv")))}
+    assert any(re.fullmatch(r"\d+ to \d+", rank) for rank in ranks)
+
+
+# ---- rounding -------------------------------------------------------------------------------------------------------
+
+
+def test_rounding_hides_further_digits_from_figures_order_and_ranks(
+    board: BoardWriter, rows: Callable[..., Any]
+) -> None:
+    names = [f"probe{place}.py" for place in range(6)]
+    for place, name in enumerate(reversed(names)):
+        board.add_synthetic(name, 0.38 + place / 100, noise=1e-4)
+    exact, rounded = rows(), rows("--rounded", 1)
+    assert len({exact[name]["rank"] for name in names}) > 1
+    assert {rounded[name]["calibrated_score"] for name in names} == {0.4}
+    assert len({rounded[name]["rank"] for name in names}) == 1
+    assert [name for name in rounded if name in names] == names
+    for row in rounded.values():
+        for name, value in row.items():
+            if name.endswith(("score", "ratio", "quality", "ceiling")) and value is not None:
+                assert value == round(value, 1)
+            if name.endswith("_interval") and value is not None:
+                assert value == [round(end, 1) for end in value]
+
+
+# ---- reviews --------------------------------------------------------------------------------------------------------
+
+
+def test_an_alarm_opens_a_review_that_the_table_shows_and_nobody_overwrites(
+    board: BoardWriter, rows: Callable[..., Any]
+) -> None:
+    before = rows()["bob/noise.py"]
+    assert before["alarms"]
+    assert before["review"] == "open"
+    (path,) = (path for path in board.folder.glob("reviews/*.toml") if "bob/noise.py" in path.read_text())
+    written = (
+        path.read_text().replace('status = "open"', 'status = "closed"').replace('reason = ""', 'reason = "blind"')
+    )
+    path.write_text(written.replace('decision = ""', 'decision = "stands"'))
+    after = rows()["bob/noise.py"]
+    assert after["review"] == "closed: stands"
+    assert (after["rank"], after["calibrated_score"]) == (before["rank"], before["calibrated_score"])
+    assert tomllib.loads(path.read_text())["reason"] == "blind"
+    path.write_text(path.read_text().replace('decision = "stands"', 'decision = "disqualified"'))
+    out = rows()["bob/noise.py"]
+    assert (out["rank"], out["unranked_because"]) == (None, "disqualified by review")
+
+
+def test_an_alarm_that_a_closed_review_did_not_know_is_shown(board: BoardWriter, rows: Callable[..., Any]) -> None:
+    rows()
+    (path,) = (path for path in board.folder.glob("reviews/*.toml") if "bob/noise.py" in path.read_text())
+    path.write_text('submission = "bob/noise.py"\nalarms = ["ties"]\nstatus = "closed"\ndecision = "stands"\n')
+    assert rows()["bob/noise.py"]["review"] == "closed: stands, new alarm"
+
+
+def test_a_review_that_cannot_be_read_is_named(
+    board: BoardWriter, show: Show, harness: Callable[..., Result], tiny_file: Path
+) -> None:
+    show()
+    path = next(iter(board.folder.glob("reviews/*.toml")))
+    path.write_text('status = "done"\n')
+    result = harness("leaderboard", "show", "--track", tiny_file)
+    assert result.exit_code == 2
+    assert path.name in result.output
+    assert "status" in result.output
+
+
+# ---- what is wrong with a folder ------------------------------------------------------------------------------------
+
+
+def test_without_a_leaderboard_the_next_command_is_named(
+    home: Path, harness: Callable[..., Result], tiny_file: Path
+) -> None:
+    result = harness("leaderboard", "show", "--track", tiny_file)
+    assert result.exit_code == 2
+    assert "harness leaderboard run" in result.output
+
+
+def test_every_damaged_file_is_named(board: BoardWriter, harness: Callable[..., Result], tiny_file: Path) -> None:
+    entries = sorted((board.folder / "entries").iterdir())
+    entries[0].write_text('{"submission": ')
+    write_json(entries[1], {**read_json(entries[1]), "state": "asleep"})
+    third = read_json(entries[2])
+    (board.results / third["results"] / f"{third['score']}.json").unlink()
+    result = harness("leaderboard", "show", "--track", tiny_file)
+    assert result.exit_code == 4
+    for name in (entries[0].name, entries[1].name, "state", third["score"], "missing"):
+        assert name in result.output
+
+
+@pytest.mark.parametrize(
+    ("values", "because"),
+    [
+        ({"reference_hash": "f" * 64}, "scored against another reference"),
+        ({"scorer_version": "2"}, "scored by version 2, not 3"),
+        ({"unranked_because": "over the limit"}, "over the limit"),
+    ],
+)
+def test_a_score_that_cannot_be_compared_is_shown_and_not_ranked(
+    values: dict[str, str], because: str, board: BoardWriter, rows: Callable[..., Any]
+) -> None:
+    board.add_synthetic("odd.py", 0.9)
+    entry = read_json(sorted((board.folder / "entries").iterdir())[-1])
+    path = board.results / entry["results"] / f"{entry['score']}.json"
+    write_json(path, {**read_json(path), **values})
+    shown = rows()
+    assert (shown["odd.py"]["rank"], shown["odd.py"]["unranked_because"]) == (None, because)
+    ranked = [row["submission"] for row in shown.values() if row["rank"] is not None]
+    assert list(shown).index("odd.py") > max(list(shown).index(name) for name in ranked)
+
+
+@pytest.mark.slow
+def test_1000_stored_submissions_are_listed_in_5_seconds(home: Path, tiny: Track, show: Show) -> None:
+    writer = BoardWriter(home, tiny)
+    for place in range(1000):
+        writer.add_synthetic(f"{place}.py", 1 - place / 1000)
+    started = time.monotonic()
+    assert len(json.loads(show("--format", "json"))) == 1002
+    assert time.monotonic() - started < 5

@@ -1,0 +1,90 @@
+"""An organizer's question before the opening: is the metric sound on this track?"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from harness.record import Records
+from harness.storage import write_arrays
+from harness.track import POOLS, Track, load_track, reference_hash, write_manifest
+
+Selfcheck = Callable[..., Result]
+
+
+@pytest.fixture
+def own_tracks(home: Path, prepared_tracks: Path) -> Path:
+    """Prepared tracks that a test may change."""
+    (home / "tracks").unlink()
+    shutil.copytree(prepared_tracks, home / "tracks")
+    return home / "tracks"
+
+
+@pytest.fixture
+def selfcheck(harness: Callable[..., Result], tiny_file: Path) -> Selfcheck:
+    return lambda *options: harness("leaderboard", "selfcheck", "--track", tiny_file, *options)
+
+
+def lines(result: Result) -> dict[str, str]:
+    """Return the verdicts by what was checked."""
+    return {line[5:67].strip(): line[:5].strip() for line in result.output.splitlines()[1:] if line[:1] == " "}
+
+
+def put_pool(tracks: Path, change: Callable[[Track], Records]) -> None:
+    """Replace the models that stand for a perfect submission."""
+    track = load_track(tracks / "tiny")
+    write_arrays(track.records_file(POOLS[1]), change(track).arrays())
+    write_manifest(track.folder, track.manifest.model_copy(update={"reference_hash": reference_hash(track.private)}))
+
+
+def test_a_sound_track_passes(selfcheck: Selfcheck) -> None:
+    result = selfcheck("--runs", 16)
+    assert result.exit_code == 0, result.output
+    found = lines(result)
+    assert found["doing nothing is told from retraining"] == "yes"
+    assert found["a game is noticed or gains nothing: comb"] == "yes"
+    assert found["equal submissions are called equal"] == "-"  # 16 models are too few to tell
+    assert "NO" not in found.values()
+    assert selfcheck("--runs", 16).output == result.output
+
+
+def test_a_track_whose_retrained_models_do_not_get_1_fails(selfcheck: Selfcheck, own_tracks: Path) -> None:
+    def disturbed(track: Track) -> Records:
+        pool = track.retrained(POOLS[1])
+        return replace(pool, forget_logits=3 * pool.forget_logits)  # as if trained otherwise than those scored against
+
+    put_pool(own_tracks, disturbed)
+    result = selfcheck("--runs", 16)
+    assert result.exit_code == 4
+    assert lines(result)["retrained models get a calibrated score of 1"] == "NO"
+    assert "do not mean what they should" in result.output
+
+
+def test_a_track_on_which_doing_nothing_is_retraining_fails(selfcheck: Selfcheck, own_tracks: Path) -> None:
+    track = load_track(own_tracks / "tiny")
+    retrained = track.retrained(POOLS[1])
+    write_arrays(track.private / "originals.npz", retrained.arrays())
+    write_manifest(track.folder, track.manifest.model_copy(update={"reference_hash": reference_hash(track.private)}))
+    result = selfcheck("--runs", 16)
+    assert result.exit_code == 4
+    assert lines(result)["doing nothing is told from retraining"] == "NO"
+
+
+def test_too_few_or_too_many_runs_name_the_next_command(selfcheck: Selfcheck) -> None:
+    few, many = selfcheck("--runs", 8), selfcheck("--runs", 17)
+    assert (few.exit_code, many.exit_code) == (2, 2)
+    assert "--runs 16" in " ".join(few.output.split())
+    assert "--retrained 17" in " ".join(many.output.split())
+
+
+@pytest.mark.slow
+def test_digits_is_sound(home: Path, harness: Callable[..., Result]) -> None:
+    (home / "tracks").unlink()
+    result = harness("leaderboard", "selfcheck")
+    assert result.exit_code == 0, result.output
+    found = lines(result)
+    assert set(found.values()) == {"yes"}
+    assert found["equal submissions are called equal"] == "yes"
