@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.leaderboard.entries import Entry
 from harness.reference import reference_name
 from harness.results import Results
 from harness.scoring.score import SCORER_VERSION
@@ -48,7 +49,6 @@ class BoardWriter:
 
     def add(self, name: str, **values: Any) -> str:
         """Write an entry and return its key; values replace those of one that is queued."""
-        key = f"entry{self.n_entries:04d}"
         entry: dict[str, Any] = {
             "submission": name,
             "team": name.partition("/")[0] if "/" in name else None,
@@ -66,7 +66,9 @@ class BoardWriter:
             "message": "",
             "score": None,
         }
-        write_json(self.entry_file(key), {**entry, **values})
+        entry |= values
+        key = Entry.model_validate(entry).key
+        write_json(self.entry_file(key), entry)
         self.n_entries += 1
         return key
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from harness.leaderboard.board import Entry, StoredScore
+from harness.leaderboard.board import ScoredEntry, StoredScore
 from harness.leaderboard.ranking import Contender, rank
 from harness.storage import read_json, write_json
 from harness.track import Track
@@ -35,12 +35,12 @@ def contender(name: str, value: float, *, runs: int = 16) -> Contender:
     """Return a contender whose half-samples have noise of their own."""
     generator = np.random.default_rng([*name.encode()])
     scored = StoredScore.model_construct(n_runs=runs)
-    entry = Entry.model_construct(submission=name, key=name, scored=scored)
+    entry = ScoredEntry.model_construct(submission=name, code_hash="", scored=scored)
     return Contender(entry, value, tuple(generator.normal(value, NOISE, 200)))
 
 
 def held(ranking: Any) -> dict[str, str]:
-    return {one.entry.key: str(held) for one, held in zip(ranking.contenders, ranking.places, strict=True)}
+    return {one.entry.submission: str(held) for one, held in zip(ranking.contenders, ranking.places, strict=True)}
 
 
 # ---- groups ---------------------------------------------------------------------------------------------------------
@@ -125,16 +125,16 @@ def test_only_candidates_of_a_boundary_are_tested_and_only_across_it() -> None:
     tested: list[tuple[str, str]] = []
 
     def exact(first: Contender, second: Contender, n_permutations: int) -> float:
-        tested.append((first.entry.key, second.entry.key))
+        tested.append((first.entry.submission, second.entry.submission))
         assert n_permutations >= 999
-        return 0.001 if second.entry.key == "d" else 0.4
+        return 0.001 if second.entry.submission == "d" else 0.4
 
     contenders = [contender(name, value) for name, value in values.items()]
     assert held(rank(contenders, [2])) == {"a": "1", "b": "2-4", "c": "2-4", "d": "2-4", "e": "5"}
     ranking = rank(contenders, [2], exact)
     assert tested == [("b", "c"), ("b", "d")]
     assert held(ranking) == {"a": "1", "b": "2-3", "c": "2-4", "d": "3-4", "e": "5"}
-    assert [one.entry.key for one in ranking.boundaries[0].tied] == ["b", "c"]
+    assert [one.entry.submission for one in ranking.boundaries[0].tied] == ["b", "c"]
 
 
 def test_a_boundary_that_half_samples_settle_needs_no_exact_test() -> None:

@@ -132,7 +132,18 @@ def test_a_final_that_cannot_be_read_keeps_its_team_out_and_says_why(
 
 
 def entry(when: datetime, team: str = "alpha", outcome: Outcome | None = Outcome.OK) -> Entry:
-    return Entry(f"{team}/a.py", team, "a.py", "", when.isoformat(), {}, "cpu", "", when.isoformat(), outcome=outcome)
+    return Entry(
+        submission=f"{team}/a.py",
+        team=team,
+        file="a.py",
+        sha256="",
+        code_hash=when.isoformat(),
+        constants={},
+        device="cpu",
+        results="a",
+        entered=when,
+        outcome=outcome,
+    )
 
 
 def test_a_day_is_counted_in_the_time_zone_that_is_stated() -> None:
@@ -166,7 +177,7 @@ def test_a_team_over_its_quota_waits_and_others_do_not(
     assert "(Asia/Tokyo)" in result.output
     board = next(home.glob("leaderboards/*"))
     assert {each.submission for each in entries(board)} == {"alpha/a.py", "alpha/b.py", "beta/a.py", "free.py"}
-    assert all(each.entered.endswith("+09:00") for each in entries(board))
+    assert all(each.entered.utcoffset() == timedelta(hours=9) for each in entries(board))
     again = harness("leaderboard", "run", folder, *options)  # those that are entered are not charged again
     assert "4 submissions: 3 done, 1 failed" in again.output
 

@@ -62,10 +62,10 @@ class Contender:
 
     def update(self, **changes: Any) -> None:
         """Change its entry, and keep it: at once if its state changes, else now and then."""
-        changed = replace(self.entry, **changes)
+        changed = self.entry.model_copy(update=changes)
         if changed == self.entry:
             return
-        is_new_state = replace(changed, runs=0) != replace(self.entry, runs=0)
+        is_new_state = changed.model_copy(update={"runs": 0}) != self.entry.model_copy(update={"runs": 0})
         self.entry = changed
         if is_new_state or time.monotonic() - self._kept_at >= WRITE_SECONDS:
             self._kept_at = time.monotonic()

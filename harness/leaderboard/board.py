@@ -15,44 +15,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from harness.errors import MachineError, UsageError
+from harness.leaderboard.entries import BoardFile, Entry, Stored, board_folder
 from harness.record import Records
 from harness.results import Results
-from harness.runner.outcome import Outcome
 from harness.storage import read_json
 from harness.track import Track
 
-__all__ = ["Board", "BoardFile", "Entry", "StoredScore", "board_folder", "read_board"]
+__all__ = ["Board", "ScoredEntry", "StoredScore", "read_board"]
 
-FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 Interval = tuple[float, float]
-Model = TypeVar("Model", bound="_Stored")
+Model = TypeVar("Model", bound=Stored)
 
 
-class _Stored(BaseModel):
-    """Values of a stored file; those that are not shown are passed over."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class BoardFile(_Stored):
-    """What a leaderboard ranks, and how."""
-
-    track: str
-    public_hash: str
-    reference_hash: str
-    fingerprint: str
-    rank_by: Literal["calibrated", "official"]
-    runs: int  # asked for of every submission
-    boundaries: tuple[Annotated[int, Field(gt=0)], ...]  # places after which prizes differ, named beforehand
-    device: str
-
-
-class StoredScore(_Stored):
+class StoredScore(Stored):
     """What is shown of a score, as `--json` writes it."""
 
     n_runs: int
@@ -86,27 +66,10 @@ class StoredScore(_Stored):
         return tuple(str(alarm["name"]) for alarm in self.alarms or ())
 
 
-class Entry(_Stored):
-    """One version of one submission file. A new version is a new entry."""
+class ScoredEntry(Entry):
+    """An entry with what is stored of its score."""
 
-    submission: str  # as it is shown: team/foo.py, or foo.py
-    team: str | None
-    file: str
-    sha256: str
-    code_hash: str
-    constants: dict[str, str]
-    device: str
-    results: FileName  # folder of its runs, below the results of the track
-    entered: AwareDatetime
-    state: Literal["queued", "running", "done", "failed", "stopped"]  # stopped: its mean cannot get under the limit
-    stage: int  # runs of the stage it reached
-    runs: int  # stored and OK
-    outcome: Outcome | None
-    message: str | None  # the reason it failed, or a remedy
-    score: FileName | None  # name of the stored score
-
-    key: str = ""  # name of its file, without ".json"
-    scored: StoredScore | None = None  # what is stored under `score`
+    scored: StoredScore | None = None
 
 
 @dataclass(frozen=True)
@@ -116,15 +79,15 @@ class Board:
     folder: Path
     results: Path
     terms: BoardFile
-    entries: tuple[Entry, ...]
+    entries: tuple[ScoredEntry, ...]
 
     @cached_property
-    def current(self) -> tuple[Entry, ...]:
+    def current(self) -> tuple[ScoredEntry, ...]:
         """The newest entry of every submission."""
         newest = {entry.submission: entry for entry in self.entries}
         return tuple(newest.values())
 
-    def earlier(self, entry: Entry) -> list[Entry]:
+    def earlier(self, entry: Entry) -> list[ScoredEntry]:
         """Return the versions before an entry, the oldest first."""
         return [other for other in self.entries if other.submission == entry.submission and other != entry]
 
@@ -141,7 +104,7 @@ class Board:
             return None
         return stored
 
-    def records(self, entry: Entry, n_runs: int) -> Records:
+    def records(self, entry: ScoredEntry, n_runs: int) -> Records:
         """Return the records of an entry's first runs. Raises MachineError if some are not stored."""
         runs = Results.at(self.results / entry.results).runs(range(n_runs))
         records = [run.record for _, run in sorted(runs.items()) if run.record is not None]
@@ -151,11 +114,6 @@ class Board:
                 f"{self.results / entry.results}; make them again: harness leaderboard run"
             )
         return Records.concatenate(records)
-
-
-def board_folder(home: Path, track: Track) -> Path:
-    """Return the folder of a track's leaderboard."""
-    return home / "leaderboards" / Results.cache(home, track).name
 
 
 def read_board(home: Path, track: Track) -> Board:
@@ -179,13 +137,15 @@ def read_board(home: Path, track: Track) -> Board:
     return Board(folder, results, terms, tuple(entries))
 
 
-def _entries(folder: Path, results: Path, problems: list[str]) -> Iterator[Entry]:
+def _entries(folder: Path, results: Path, problems: list[str]) -> Iterator[ScoredEntry]:
     for path in sorted(folder.glob("[!.]*.json")):
-        entry = _read(Entry, path, problems)
+        entry = _read(ScoredEntry, path, problems)
         if entry is None:
             continue
+        if entry.key != path.stem:
+            problems.append(f"{path}: the entry in it is {entry.key}")
         scored = entry.score and _read(StoredScore, results / entry.results / f"{entry.score}.json", problems)
-        yield entry.model_copy(update={"key": path.stem, "scored": scored or None})
+        yield entry.model_copy(update={"scored": scored or None})
 
 
 def _read(model: type[Model], path: Path, problems: list[str]) -> Model | None:

@@ -1,7 +1,6 @@
 """Puts files on the board: each version of a file's code is an entry, as far as its team's quota goes."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -35,8 +34,10 @@ def enrol(
         if entry is None or entry.key not in newest:
             if quota is not None and quota.is_used_up(each.team, known.values(), now):
                 continue
-            entry = fresh if entry is None else replace(entry, entered=fresh.entered)
-        entry = replace(entry, team=each.team, sha256=fresh.sha256, device=device, results=fresh.results)
+            entry = fresh if entry is None else entry.model_copy(update={"entered": now})
+        entry = entry.model_copy(
+            update={"team": each.team, "sha256": fresh.sha256, "device": device, "results": fresh.results}
+        )
         found[each.name] = entry
         if known.get(entry.key) != entry:
             write_entry(board, entry)
@@ -55,5 +56,5 @@ def _entry(candidate: Candidate, *, device: str, results: str, now: datetime) ->
         constants=submission.constants,
         device=device,
         results=results,
-        entered=now.isoformat(),
+        entered=now,
     )

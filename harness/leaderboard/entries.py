@@ -8,10 +8,10 @@ Scores and runs stay in the results folder. Everything is written whole, so it m
 """
 
 import hashlib
-from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from harness.errors import MachineError
 from harness.results import Results
@@ -19,43 +19,47 @@ from harness.runner.outcome import Outcome
 from harness.storage import read_json, write_json
 from harness.track import Track
 
-__all__ = [
-    "Board",
-    "Entry",
-    "board_folder",
-    "current",
-    "entries",
-    "read_board",
-    "read_entry",
-    "write_board",
-    "write_entry",
-]
+__all__ = ["BoardFile", "Entry", "Stored", "board_folder", "current", "entries", "write_board", "write_entry"]
+
+FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 
 
-@dataclass(frozen=True)
-class Board:
-    """What a leaderboard is of."""
+class Stored(BaseModel):
+    """Values of a stored file; those that are not asked for are passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class BoardFile(Stored):
+    """What a leaderboard ranks, and how."""
 
     track: str
     public_hash: str
     reference_hash: str | None
     fingerprint: str
-    rank_by: str  # calibrated, official
+    rank_by: Literal["calibrated", "official"]
     runs: int  # of every submission that stays in reach of a boundary
-    boundaries: list[int]  # ranks that prizes hang on; none: every submission gets all runs
+    boundaries: tuple[Annotated[int, Field(gt=0)], ...]  # ranks after which prizes differ, named beforehand
     device: str
 
     @classmethod
-    def of(cls, track: Track, *, runs: int, boundaries: list[int], device: str) -> "Board":
-        """Return the board of a track."""
-        manifest, rank_by = track.manifest, track.declaration.evaluation.rank_by
-        hashes = (manifest.public_hash, manifest.reference_hash, manifest.fingerprint)
-        return cls(track.name, *hashes, rank_by, runs, boundaries, device)
+    def of(cls, track: Track, *, runs: int, boundaries: tuple[int, ...], device: str) -> Self:
+        """Return what a track's leaderboard keeps of itself."""
+        manifest = track.manifest
+        return cls(
+            track=track.name,
+            public_hash=manifest.public_hash,
+            reference_hash=manifest.reference_hash,
+            fingerprint=manifest.fingerprint,
+            rank_by=track.declaration.evaluation.rank_by,
+            runs=runs,
+            boundaries=boundaries,
+            device=device,
+        )
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One version of one submission file."""
+class Entry(Stored):
+    """One version of one submission file. A new version is a new entry."""
 
     submission: str  # the name it is shown under: team/foo.py or foo.py
     team: str | None
@@ -64,14 +68,16 @@ class Entry:
     code_hash: str
     constants: dict[str, str]
     device: str
-    results: str  # its folder among the results on the track
-    entered: str  # ISO time with offset
-    state: str = "queued"  # running, done, failed (see outcome), stopped (over the time limit whatever is to come)
+    results: FileName  # folder of its runs, below the results of the track
+    entered: AwareDatetime
+    state: Literal["queued", "running", "done", "failed", "stopped"] = (
+        "queued"  # stopped: it cannot get under the limit
+    )
     stage: int = 0  # the number of runs it was last given; its score, if it has one, is of so many
     runs: int = 0  # stored and OK
     outcome: Outcome | None = None
     message: str = ""  # one line: why it failed or stopped, and what to do
-    score: str | None = None  # its stored score in the results folder, without .json
+    score: FileName | None = None  # its stored score in the results folder, without .json
 
     @property
     def key(self) -> str:
@@ -83,62 +89,29 @@ class Entry:
         """Whether it counts against a team's quota: what the harness failed at does not."""
         return self.outcome != Outcome.HARNESS_ERROR
 
-    @property
-    def entered_at(self) -> datetime:
-        """When it was entered, with its time zone."""
-        return datetime.fromisoformat(self.entered)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> "Entry":
-        """Return what `to_json` returned. Raises TypeError or ValueError if it is something else."""
-        outcome = stored.get("outcome")
-        return cls(**{**stored, "outcome": None if outcome is None else Outcome(outcome)})
-
 
 def board_folder(home: Path, track: Track) -> Path:
     """Return the folder of a track's leaderboard."""
     return home / "leaderboards" / Results.cache(home, track).name
 
 
-def write_board(folder: Path, board: Board) -> None:
+def write_board(folder: Path, board: BoardFile) -> None:
     """Keep what a board is of."""
-    write_json(folder / "board.json", asdict(board))
-
-
-def read_board(folder: Path) -> Board | None:
-    """Return the board in a folder, or None if there is none."""
-    try:
-        return Board(**read_json(folder / "board.json"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError) as error:
-        raise _damaged(folder / "board.json", error) from None
+    write_json(folder / "board.json", board.model_dump(mode="json"))
 
 
 def write_entry(folder: Path, entry: Entry) -> None:
     """Keep an entry as it is now."""
-    write_json(_path(folder, entry.key), entry.to_json())
-
-
-def read_entry(folder: Path, key: str) -> Entry | None:
-    """Return an entry of a board, or None."""
-    try:
-        return Entry.from_json(read_json(_path(folder, key)))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError) as error:
-        raise _damaged(_path(folder, key), error) from None
+    write_json(folder / "entries" / f"{entry.key}.json", entry.model_dump(mode="json"))
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Return all entries of a board, of all versions, in the order in which they were entered."""
-    keys = (path.stem for path in (folder / "entries").glob("*.json") if not path.name.startswith("."))
-    found = [entry for key in keys if (entry := read_entry(folder, key)) is not None]
-    return sorted(found, key=lambda entry: (entry.entered_at, entry.key))
+    """Return all entries of a board, of all versions, in the order in which they were entered.
+
+    Raises MachineError naming a file that is damaged.
+    """
+    found = [_read(path) for path in (folder / "entries").glob("[!.]*.json")]
+    return sorted(found, key=lambda entry: (entry.entered, entry.key))
 
 
 def current(all_entries: list[Entry]) -> list[Entry]:
@@ -146,9 +119,8 @@ def current(all_entries: list[Entry]) -> list[Entry]:
     return list({entry.submission: entry for entry in all_entries}.values())
 
 
-def _path(folder: Path, key: str) -> Path:
-    return folder / "entries" / f"{key}.json"
-
-
-def _damaged(path: Path, error: Exception) -> MachineError:
-    return MachineError(f"{path} is damaged ({error}); remove it, and run harness leaderboard run again")
+def _read(path: Path) -> Entry:
+    try:
+        return Entry.model_validate(read_json(path))
+    except (OSError, ValueError) as error:
+        raise MachineError(f"{path} is damaged ({error}); remove it, and run harness leaderboard run again") from None

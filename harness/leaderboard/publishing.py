@@ -11,7 +11,8 @@ from rich.console import Console
 from data_prep import catalogue
 from harness.environment import home
 from harness.errors import UsageError
-from harness.leaderboard.board import Board, board_folder, read_board
+from harness.leaderboard.board import Board, read_board
+from harness.leaderboard.entries import board_folder
 from harness.leaderboard.ranking import stored_test
 from harness.leaderboard.reviews import open_reviews, read_reviews
 from harness.leaderboard.rows import BASELINES, Leaderboard, baseline_hashes, leaderboard

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.compare import exact_p_value
-from harness.leaderboard.board import Board, Entry
+from harness.leaderboard.board import Board, ScoredEntry
 from harness.reference import Reference, outputs
 from harness.scoring.ranks import Places, better_than, places
 from harness.scoring.uncertainty import CONFIDENCE, holm
@@ -31,7 +31,7 @@ ExactTest = Callable[["Contender", "Contender", int], float]  # both sides and t
 class Contender:
     """What is ranked: a score with its noise."""
 
-    entry: Entry
+    entry: ScoredEntry
     value: float
     half_samples: tuple[float, ...]
 

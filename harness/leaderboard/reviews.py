@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from harness.declaration import Section
 from harness.errors import UsageError
-from harness.leaderboard.board import Board, Entry
+from harness.leaderboard.board import Board, ScoredEntry
 from harness.report.terminal import escaped
 from harness.storage import write_bytes
 
@@ -40,7 +40,7 @@ class Review(Section):
     reason: str = ""
     re_run: str = ""
 
-    def standing(self, entry: Entry) -> str:
+    def standing(self, entry: ScoredEntry) -> str:
         """Return what the table says of it, such as `closed: stands`; alarms it was not opened for ask once more."""
         said = f"{self.status}: {self.decision}" if self.decision else self.status
         new = () if entry.scored is None else set(entry.scored.alarm_names) - set(self.alarms)

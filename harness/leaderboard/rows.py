@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.leaderboard.board import Board, Entry, StoredScore
+from harness.leaderboard.board import Board, ScoredEntry, StoredScore
 from harness.leaderboard.ranking import Boundary, Contender, ExactTest, rank
 from harness.leaderboard.reviews import Review
 from harness.runner.outcome import Outcome
@@ -110,13 +110,13 @@ def leaderboard(
 # ---- who is ranked -------------------------------------------------------------------------------------------------
 
 
-def _newest_scorer(entries: Iterable[Entry]) -> str | None:
+def _newest_scorer(entries: Iterable[ScoredEntry]) -> str | None:
     """Return the newest version that scored any of the entries: scores of older ones are not compared with it."""
     versions = {entry.scored.scorer_version for entry in entries if entry.scored is not None}
     return max(versions, key=lambda version: (len(version), version), default=None)
 
 
-def _unranked_because(entry: Entry, board: Board, scorer: str | None, review: Review | None) -> str | None:
+def _unranked_because(entry: ScoredEntry, board: Board, scorer: str | None, review: Review | None) -> str | None:
     """Return why an entry is not ranked, or None if it is."""
     score = entry.scored
     if entry.state == "queued":
@@ -138,7 +138,7 @@ def _unranked_because(entry: Entry, board: Board, scorer: str | None, review: Re
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def _contender(entry: Entry, board: Board) -> Contender:
+def _contender(entry: ScoredEntry, board: Board) -> Contender:
     value = _value(entry.scored, board)
     assert value is not None
     return Contender(entry, value, _halves(entry.scored, board))
@@ -156,7 +156,7 @@ def _halves(score: StoredScore | None, board: Board) -> tuple[float, ...]:
     return () if score is None or score.half_samples is None else score.half_samples[name]
 
 
-def _half_samples(board: Board, entries: Iterable[Entry]) -> dict[str, tuple[float, ...]]:
+def _half_samples(board: Board, entries: Iterable[ScoredEntry]) -> dict[str, tuple[float, ...]]:
     return {entry.key: halves for entry in entries if (halves := _halves(entry.scored, board))}
 
 
@@ -175,7 +175,13 @@ def _in_order(rows: Iterable[Row], board: Board) -> list[Row]:
 
 
 def _row(
-    entry: Entry, kind: str, unranked_because: str | None, held: Places | None, review: Review | None, *, hidden: bool
+    entry: ScoredEntry,
+    kind: str,
+    unranked_because: str | None,
+    held: Places | None,
+    review: Review | None,
+    *,
+    hidden: bool,
 ) -> Row:
     remedy = entry.outcome.remedy if entry.outcome is not None else ""
     row = Row(
@@ -218,7 +224,7 @@ def _with_score(row: Row, score: StoredScore) -> Row:
     )
 
 
-def _ends_of_scale(board: Board, entries: Iterable[Entry], scorer: str | None) -> list[Row]:
+def _ends_of_scale(board: Board, entries: Iterable[ScoredEntry], scorer: str | None) -> list[Row]:
     """Return the rows of the ceiling and of the floor, at the largest number of runs that anybody was scored with."""
     comparable = [
         (entry.scored, entry.score)
@@ -271,7 +277,7 @@ def _share(score: float | None, ceiling: float | None) -> float | None:
 # ---- rounding ------------------------------------------------------------------------------------------------------
 
 
-def _rounded_entry(entry: Entry, digits: int | None) -> Entry:
+def _rounded_entry(entry: ScoredEntry, digits: int | None) -> ScoredEntry:
     """Return an entry whose score says no more than so many digits.
 
     Intervals are those of the rounded score, their width rounded up: their ends would say more than their middle.

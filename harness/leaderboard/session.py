@@ -12,7 +12,7 @@ from harness.conditions import Announce, conditions_here
 from harness.errors import UsageError
 from harness.leaderboard.batch import Batch, Contender, Terms
 from harness.leaderboard.enrol import enrol
-from harness.leaderboard.entries import Board, Entry, board_folder, write_board
+from harness.leaderboard.entries import BoardFile, Entry, board_folder, write_board
 from harness.leaderboard.progress import Progress
 from harness.leaderboard.teams import Candidate, Found, Quota
 from harness.leaderboard.watch import Watch
@@ -96,7 +96,7 @@ class Session:
 
     def _batch(self, progress: Progress, on_change: Callable[[Contender], None] | None = None) -> Batch:
         terms, place = self.terms, self.place
-        board = Board.of(self.track, runs=terms.runs, boundaries=list(terms.boundaries), device=place.device)
+        board = BoardFile.of(self.track, runs=terms.runs, boundaries=terms.boundaries, device=place.device)
         write_board(board_folder(self.home, self.track), board)
         return Batch(
             self.track,

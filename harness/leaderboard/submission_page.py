@@ -6,7 +6,7 @@ from typing import Any
 
 import harness
 from harness.evaluate import recall
-from harness.leaderboard.board import Board, Entry
+from harness.leaderboard.board import Board, ScoredEntry
 from harness.leaderboard.columns import COLUMNS
 from harness.leaderboard.reviews import Review
 from harness.leaderboard.rows import SOURCE_KB, Leaderboard, Row
@@ -27,7 +27,7 @@ def page_of(key: str) -> str:
 
 
 def submission_values(
-    row: Row, entry: Entry, shown: Leaderboard, track: Track, review: Review | None, *, hidden: bool
+    row: Row, entry: ScoredEntry, shown: Leaderboard, track: Track, review: Review | None, *, hidden: bool
 ) -> dict[str, Any]:
     """Return the values of the template `submission.html` for one row; rounded scores have no plots."""
     return {
@@ -54,7 +54,7 @@ def _tiles(row: Row, shown: Leaderboard) -> list[tuple[str, str, list[str]]]:
     ]
 
 
-def _notes(row: Row, entry: Entry, review: Review | None, shown: Leaderboard) -> list[str]:
+def _notes(row: Row, entry: ScoredEntry, review: Review | None, shown: Leaderboard) -> list[str]:
     """Return alarms in words and what was found of them; with rounded scores, whose figures they would tell, names."""
     alarms = () if entry.scored is None else entry.scored.alarms or ()
     messages = [
@@ -66,7 +66,7 @@ def _notes(row: Row, entry: Entry, review: Review | None, shown: Leaderboard) ->
     return [*messages, ". ".join([f"review: {row.review}", *said])]
 
 
-def _facts(row: Row, entry: Entry, shown: Leaderboard) -> list[tuple[str, str]]:
+def _facts(row: Row, entry: ScoredEntry, shown: Leaderboard) -> list[tuple[str, str]]:
     constants = ", ".join(f"{name} = {value}" for name, value in entry.constants.items())
     earlier = ", ".join(_version(other, shown) for other in shown.board.earlier(entry))
     texts = {column.name: column.text(row, shown.rounded) for column in COLUMNS}
@@ -89,13 +89,13 @@ def _facts(row: Row, entry: Entry, shown: Leaderboard) -> list[tuple[str, str]]:
     return [(name, value) for name, value in known if value]
 
 
-def _version(entry: Entry, shown: Leaderboard) -> str:
+def _version(entry: ScoredEntry, shown: Leaderboard) -> str:
     digits = 2 if shown.rounded is None else shown.rounded
     said = str(entry.outcome or entry.state) if entry.scored is None else number(entry.scored.calibrated_score, digits)
     return f"{said} ({entry.entered.strftime('%d %b')})"
 
 
-def _sections(board: Board, entry: Entry, track: Track, *, hidden: bool) -> list[dict[str, Any]]:
+def _sections(board: Board, entry: ScoredEntry, track: Track, *, hidden: bool) -> list[dict[str, Any]]:
     """Return the plots and tables of a scored entry; they take seconds, and are kept. None where runs are not here."""
     if entry.scored is None:
         return []
@@ -109,7 +109,7 @@ def _sections(board: Board, entry: Entry, track: Track, *, hidden: bool) -> list
     return stored
 
 
-def _made_sections(board: Board, entry: Entry, track: Track, *, hidden: bool) -> list[dict[str, Any]]:
+def _made_sections(board: Board, entry: ScoredEntry, track: Track, *, hidden: bool) -> list[dict[str, Any]]:
     assert entry.scored is not None
     results, n = Results.at(board.results / entry.results), entry.scored.n_runs
     if len(results.runs(range(n))) < n:

@@ -69,7 +69,7 @@ class Quota:
         today = [
             entry
             for entry in entries
-            if entry.team == team and entry.entered_at.astimezone(now.tzinfo).date() == now.date()
+            if entry.team == team and entry.entered.astimezone(now.tzinfo).date() == now.date()
         ]
         return team is not None and sum(entry.is_charged for entry in today) >= self.per_day
 

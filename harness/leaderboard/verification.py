@@ -22,7 +22,7 @@ import harness
 from harness.declaration import Section
 from harness.errors import MachineError, UsageError
 from harness.evaluate import MIN_RANKED_RUNS
-from harness.leaderboard.board import Board, Entry, StoredScore
+from harness.leaderboard.board import Board, ScoredEntry, StoredScore
 from harness.leaderboard.rows import SOURCE_KB, Leaderboard
 from harness.record import Records
 from harness.reference import Reference, load_reference, outputs
@@ -148,7 +148,7 @@ def recomputed(
     return Recomputed(replace(board, entries=tuple(entry for entry, _ in checked)), differences)
 
 
-def _recomputed(board: Board, entry: Entry, reference: Reference | None) -> tuple[Entry, list[str]]:
+def _recomputed(board: Board, entry: ScoredEntry, reference: Reference | None) -> tuple[ScoredEntry, list[str]]:
     """Return an entry with its score computed again, and how that differs from what is stored."""
     results = Results.at(board.results / entry.results)
     try:
@@ -194,7 +194,7 @@ def _unranked_because(n_runs: int, share_of_limit: float) -> str | None:
     return f"fewer than {MIN_RANKED_RUNS} runs" if n_runs < MIN_RANKED_RUNS else None
 
 
-def _differences_of_code(entry: Entry, results: Results) -> Iterator[str]:
+def _differences_of_code(entry: ScoredEntry, results: Results) -> Iterator[str]:
     """Yield a line if what was run is not the code that was entered."""
     file = results.folder / "submission.py"
     if not file.is_file():
@@ -203,7 +203,7 @@ def _differences_of_code(entry: Entry, results: Results) -> Iterator[str]:
         yield f"entered as code {entry.code_hash[:16]}, what was run is {found[:16]}"
 
 
-def _differences_of_outcome(entry: Entry, results: Results) -> Iterator[str]:
+def _differences_of_outcome(entry: ScoredEntry, results: Results) -> Iterator[str]:
     """Yield a line if a failed entry's stored runs ended otherwise."""
     if entry.state != "failed" or entry.outcome == Outcome.INVALID_SUBMISSION:
         return
