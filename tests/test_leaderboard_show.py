@@ -18,6 +18,7 @@ from rich.console import Console
 from harness.leaderboard.board import read_board
 from harness.leaderboard.rows import leaderboard
 from harness.leaderboard.tables import as_table
+from harness.scoring.score import SCORER_VERSION
 from harness.storage import read_json, write_json
 from harness.track import Track
 from tests.boards import BoardWriter
@@ -247,10 +248,10 @@ def test_without_a_leaderboard_the_next_command_is_named(
 
 
 def test_every_damaged_file_is_named(board: BoardWriter, harness: Callable[..., Result], tiny_file: Path) -> None:
-    entries = sorted((board.folder / "entries").iterdir())
+    entries = sorted((board.folder / "entries").iterdir(), key=lambda file: read_json(file)["score"] is not None)
     entries[0].write_text('{"submission": ')
     write_json(entries[1], {**read_json(entries[1]), "state": "asleep"})
-    third = read_json(entries[2])
+    third = read_json(entries[-1])
     (board.results / third["results"] / f"{third['score']}.json").unlink()
     result = harness("leaderboard", "show", "--track", tiny_file)
     assert result.exit_code == 4
@@ -262,15 +263,14 @@ def test_every_damaged_file_is_named(board: BoardWriter, harness: Callable[..., 
     ("values", "because"),
     [
         ({"reference_hash": "f" * 64}, "scored against another reference"),
-        ({"scorer_version": "2"}, "scored by version 2, not 3"),
+        ({"scorer_version": "2"}, f"scored by version 2, not {SCORER_VERSION}"),
         ({"unranked_because": "over the limit"}, "over the limit"),
     ],
 )
 def test_a_score_that_cannot_be_compared_is_shown_and_not_ranked(
     values: dict[str, str], because: str, board: BoardWriter, rows: Callable[..., Any]
 ) -> None:
-    board.add_synthetic("odd.py", 0.9)
-    entry = read_json(sorted((board.folder / "entries").iterdir())[-1])
+    entry = read_json(board.entry_file(board.add_synthetic("odd.py", 0.9)))
     path = board.results / entry["results"] / f"{entry['score']}.json"
     write_json(path, {**read_json(path), **values})
     shown = rows()
