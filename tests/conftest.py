@@ -127,7 +127,7 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
 
 
 @pytest.fixture(scope="session")
-def evaluated(prepared_tracks: Path, tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def evaluated_home(prepared_tracks: Path, tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A HARNESS_HOME with 16 runs of four submissions, beside it what --json wrote of each; not to be changed."""
     folder = tmp_path_factory.mktemp("evaluated")
     (folder / "tracks").symlink_to(prepared_tracks)

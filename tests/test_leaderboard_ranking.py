@@ -160,13 +160,13 @@ def test_more_pairs_get_more_permutations_since_fewer_could_reject_none() -> Non
 
 
 @pytest.fixture(params=["calibrated", pytest.param("official", marks=pytest.mark.slow)])
-def tied(request: pytest.FixtureRequest, home: Path, evaluated: Path, tiny: Track) -> BoardWriter:
+def tied(request: pytest.FixtureRequest, home: Path, evaluated_home: Path, tiny: Track) -> BoardWriter:
     """Two submissions of real runs, one place apart, below one that is clear of them; the prize ends at place 2."""
-    shutil.copytree(evaluated / "results", home / "results")
+    shutil.copytree(evaluated_home / "results", home / "results")
     writer = BoardWriter(home, tiny, boundaries=[2], rank_by=request.param)
     writer.add_synthetic("best.py", 0.95)
-    writer.add_evaluated("ada/finetune.py", evaluated / "finetune.json", code_hash="a" * 64)
-    writer.add_evaluated("bob/nothing.py", evaluated / "nothing.json", code_hash="b" * 64)
+    writer.add_evaluated("ada/finetune.py", evaluated_home / "finetune.json", code_hash="a" * 64)
+    writer.add_evaluated("bob/nothing.py", evaluated_home / "nothing.json", code_hash="b" * 64)
     return writer
 
 
@@ -189,9 +189,9 @@ def test_a_tie_across_a_boundary_is_tested_on_stored_runs_once(
 
 
 def test_a_candidate_whose_runs_are_gone_is_named(
-    tied: BoardWriter, harness: Callable[..., Result], tiny_file: Path, evaluated: Path
+    tied: BoardWriter, harness: Callable[..., Result], tiny_file: Path, evaluated_home: Path
 ) -> None:
-    for path in tied.results.glob(f"{read_json(evaluated / 'finetune.json')['code_hash'][:16]}-*/run-0003.npz"):
+    for path in tied.results.glob(f"{read_json(evaluated_home / 'finetune.json')['code_hash'][:16]}-*/run-0003.npz"):
         path.unlink()
     result = harness("leaderboard", "show", "--track", tiny_file)
     assert result.exit_code == 4

@@ -28,12 +28,12 @@ HOSTILE = "=cmd|' /C calc'!A0<img src=x onerror=alert(1)>[red]**x**\x1b[2J.py"
 
 
 @pytest.fixture
-def board(home: Path, evaluated: Path, tiny: Track) -> BoardWriter:
+def board(home: Path, evaluated_home: Path, tiny: Track) -> BoardWriter:
     """A leaderboard of the evaluated submissions, in a HARNESS_HOME of its own."""
-    shutil.copytree(evaluated / "results", home / "results")
+    shutil.copytree(evaluated_home / "results", home / "results")
     writer = BoardWriter(home, tiny)
     for name in ("ada/finetune.py", "bob/nothing.py", "bob/noise.py", "cy/broken.py"):
-        writer.add_evaluated(name, evaluated / f"{Path(name).stem}.json")
+        writer.add_evaluated(name, evaluated_home / f"{Path(name).stem}.json")
     writer.add("dee/waiting.py")
     return writer
 
@@ -62,13 +62,13 @@ def rows(show: Show) -> Callable[..., dict[str, dict[str, Any]]]:
 
 
 def test_rows_hold_all_that_is_known_in_the_order_of_the_scores(
-    board: BoardWriter, rows: Callable[..., Any], evaluated: Path
+    board: BoardWriter, rows: Callable[..., Any], evaluated_home: Path
 ) -> None:
     shown = rows()
     assert list(shown)[-2:] == ["cy/broken.py", "dee/waiting.py"]
     values = [row["calibrated_score"] for row in list(shown.values())[:-2]]
     assert values == sorted(values, reverse=True)
-    stored = read_json(evaluated / "finetune.json")
+    stored = read_json(evaluated_home / "finetune.json")
     row = shown["ada/finetune.py"]
     for name in ("score", "calibrated_score", "calibrated_interval", "forgetting_quality", "retain_ratio"):
         assert row[name] == stored[name]
@@ -114,11 +114,11 @@ def test_the_same_results_give_the_same_bytes(board: BoardWriter, show: Show) ->
 
 
 def test_baselines_are_marked_and_not_ranked(
-    board: BoardWriter, rows: Callable[..., Any], evaluated: Path, tmp_path: Path
+    board: BoardWriter, rows: Callable[..., Any], evaluated_home: Path, tmp_path: Path
 ) -> None:
     mine = tmp_path / "own-baselines"
     mine.mkdir()
-    (mine / "noise.py").write_text("# a comment\n" + (evaluated / "submissions/bob/noise.py").read_text())
+    (mine / "noise.py").write_text("# a comment\n" + (evaluated_home / "submissions/bob/noise.py").read_text())
     row = rows("--baselines", mine)["bob/noise.py"]
     assert (row["kind"], row["rank"]) == ("baseline", None)
     row = rows()["bob/nothing.py"]  # the harness has that one itself

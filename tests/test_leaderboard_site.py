@@ -25,15 +25,15 @@ HOSTILE = "eve/<img src=x onerror=alert(1)>\N{RIGHT-TO-LEFT OVERRIDE}.py"
 
 @pytest.fixture(scope="module")
 def home_of_site(
-    evaluated: Path, prepared_tracks: Path, tiny: Track, tmp_path_factory: pytest.TempPathFactory
+    evaluated_home: Path, prepared_tracks: Path, tiny: Track, tmp_path_factory: pytest.TempPathFactory
 ) -> BoardWriter:
     """A leaderboard with all that a site shows, in a HARNESS_HOME of its own."""
     home = tmp_path_factory.mktemp("site-home")
     (home / "tracks").symlink_to(prepared_tracks)
-    shutil.copytree(evaluated / "results", home / "results")
+    shutil.copytree(evaluated_home / "results", home / "results")
     writer = BoardWriter(home, tiny)
     for name in ("ada/finetune.py", "bob/nothing.py", "bob/noise.py", "cy/broken.py"):
-        writer.add_evaluated(name, evaluated / f"{Path(name).stem}.json")
+        writer.add_evaluated(name, evaluated_home / f"{Path(name).stem}.json")
     writer.add_synthetic("zoe/good.py", 0.95)
     writer.add_synthetic("zoe/fair.py", 0.93)
     writer.add_synthetic("zoe/more_runs.py", 0.5, runs=32)
@@ -103,10 +103,10 @@ def test_a_hidden_forget_set_is_not_shown(site: Path, write: Callable[..., Path]
 
 
 def test_rounded_scores_are_all_that_a_site_then_holds(
-    home_of_site: BoardWriter, write: Callable[..., Path], evaluated: Path
+    home_of_site: BoardWriter, write: Callable[..., Path], evaluated_home: Path
 ) -> None:
     found = pages(write("--rounded", 1))
-    stored = read_json(evaluated / "finetune.json")
+    stored = read_json(evaluated_home / "finetune.json")
     for page in found.values():
         assert f"{stored['calibrated_score']:.2f}" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
         assert "<h2>Audit" not in page

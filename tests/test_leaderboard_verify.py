@@ -17,12 +17,12 @@ Verify = Callable[..., Result]
 
 
 @pytest.fixture
-def board(home: Path, evaluated: Path, tiny: Track) -> BoardWriter:
+def board(home: Path, evaluated_home: Path, tiny: Track) -> BoardWriter:
     """A leaderboard of real runs, in a HARNESS_HOME of its own."""
-    shutil.copytree(evaluated / "results", home / "results")
+    shutil.copytree(evaluated_home / "results", home / "results")
     writer = BoardWriter(home, tiny)
     for name in ("ada/finetune.py", "bob/noise.py", "bob/nothing.py", "cy/broken.py"):
-        writer.add_evaluated(name, evaluated / f"{Path(name).stem}.json")
+        writer.add_evaluated(name, evaluated_home / f"{Path(name).stem}.json")
     return writer
 
 
