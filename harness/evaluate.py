@@ -185,11 +185,13 @@ def recall(
 
 
 def recall_siblings(evaluation: Evaluation, home: Path) -> list[Evaluation]:
-    """Return the stored evaluations of as many runs on siblings of the track, those whose runs are all OK."""
-    found = []
+    """Return the stored evaluations of as many runs on tracks with the same originals, those whose runs are all OK."""
+    device, runs, found = evaluation.conditions.device, evaluation.n_requested, []
+    originals = evaluation.track.originals().weights_sha256
     for track in siblings(evaluation.track):
+        if not np.array_equal(track.originals().weights_sha256, originals):
+            continue  # prepared apart
         with contextlib.suppress(UsageError):  # not evaluated there
-            device, runs = evaluation.conditions.device, evaluation.n_requested
             found.append(recall(evaluation.submission, track, device, runs=runs, home=home))
     return [other for other in found if other.outcome == Outcome.OK]
 

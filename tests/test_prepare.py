@@ -189,12 +189,12 @@ def test_one_command_prepares_siblings_that_share_data_and_originals(siblings: P
     several = call("evaluate", tmp_path / "foo.py", "--track", siblings, "--runs", 2)
     assert several.exit_code == 2
     assert "declares the tracks twins-0, twins-1; name one of them: --track twins-0" in several.output
-    for name, sections in (("twins-0", 0), ("twins-1", 1)):
-        assert call("evaluate", tmp_path / "foo.py", "--track", name, "--runs", 4).exit_code == 0
-        page = tmp_path / "page.html"
-        assert call("report", tmp_path / "foo.py", "--track", name, "--runs", 4, "--out", page).exit_code == 0
-        assert page.read_text().count("Other forget sets</h2>") == sections
-        assert page.read_text().count(">twins-0</td>") == sections
+    for name in ("twins-0", "twins-1"):
+        assert call("evaluate", tmp_path / "foo.py", "--track", name, "--runs", 2).exit_code == 0
+    page = tmp_path / "page.html"
+    assert call("report", tmp_path / "foo.py", "--track", "twins-1", "--runs", 2, "--out", page).exit_code == 0
+    assert "Other forget sets</h2>" in page.read_text()
+    assert ">twins-0</td>" in page.read_text()
 
     exported = tmp_path / "one.track"
     assert "name one of them to export it" in call("prepare", siblings, "--export-private", exported).output

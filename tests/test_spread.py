@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from harness.report.tables import sibling_table
 from harness.scoring.spread import Spread, spread
 
 
@@ -46,3 +47,21 @@ def test_a_deterministic_method_has_no_spread_over_runs() -> None:
     found = spread(np.array([1.0, 1.0, 3.0, 3.0]), np.zeros(4, int), np.array([0, 0, 1, 1]))
     assert found.runs == 0.0
     assert found.originals == pytest.approx(np.sqrt(2))
+
+
+def test_scores_on_siblings_stand_beside_each_other_with_mean_and_spread() -> None:
+    ratios = {"forgetting_quality": 0.1, "retain_ratio": 1.0, "test_ratio": 1.0, "n_runs": 64}
+    table = sibling_table(
+        [
+            {"track": "mine-0", "score": 0.1, "calibrated_score": 0.5, **ratios},
+            {"track": "mine-1", "score": None, "calibrated_score": 0.7, **ratios},
+        ]
+    )
+    dash = "\N{EN DASH}"
+    assert [list(row[:3]) for row in table.rows] == [
+        ["mine-0", "0.100", "0.500"],
+        ["mine-1", dash, "0.700"],
+        ["mean", dash, "0.600"],
+        ["standard deviation", dash, "0.141"],
+    ]
+    assert {len(row) for row in table.rows} == {len(table.header)}

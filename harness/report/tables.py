@@ -131,15 +131,14 @@ def audit_table(found: dict[str, Any], ceiling: dict[str, Any]) -> Table:
 
 def sibling_table(evaluations: Sequence[dict[str, Any]]) -> Table:
     """Return the scores of summaries on sibling tracks, with their mean and spread."""
+    header = ("track", "official score", "calibrated score", "forgetting quality", "retain ratio", "test ratio", "of")
     keys = ("score", "calibrated_score", "forgetting_quality", "retain_ratio", "test_ratio")
-    values = [[one[key] for key in keys] for one in evaluations]
-    columns = [[value for value in column if value is not None] for column in zip(*values, strict=True)]
-    rows = [(one["track"], *(number(value, 3) for value in row)) for one, row in zip(evaluations, values, strict=True)]
+    rows = [(one["track"], *(number(one[key], 3) for key in keys), f"{one['n_runs']} runs") for one in evaluations]
+    columns = [[one[key] for one in evaluations if one[key] is not None] for key in keys]
     for name, statistic in (("mean", fmean), ("standard deviation", stdev)):
         found = [statistic(column) if len(column) > 1 else None for column in columns]
-        rows.append((name, *(number(value, 3) for value in found)))
-    header = ("track", "official score", "calibrated score", "forgetting quality", "retain ratio", "test ratio")
-    return Table((*header, ""), [(*row, "") for row in rows])
+        rows.append((name, *(number(value, 3) for value in found), "forget sets"))
+    return Table(header, rows)
 
 
 def spread_table(found: Sequence[tuple[str, Spread, str]]) -> Table:
