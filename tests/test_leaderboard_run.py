@@ -195,11 +195,13 @@ def start(home: Path, *arguments: object) -> "subprocess.Popen[str]":
     )
 
 
-def wait_for_runs(home: Path, count: int) -> None:
+def wait_for_runs(home: Path, count: int, batch: "subprocess.Popen[str]") -> None:
+    """Wait until so many runs are stored, or the batch has ended well."""
     deadline = time.monotonic() + 300
-    while len(run_files(home)) < count:
+    while len(run_files(home)) < count and batch.poll() is None:
         assert time.monotonic() < deadline, "no runs were stored"
         time.sleep(0.02)
+    assert batch.poll() in (None, 0), batch.communicate()[0]
 
 
 def test_a_killed_batch_goes_on_and_ends_as_one_that_was_left_alone(
@@ -210,7 +212,7 @@ def test_a_killed_batch_goes_on_and_ends_as_one_that_was_left_alone(
     for count in (3, 12):
         batch = start(home, *arguments)
         try:
-            wait_for_runs(home, count)
+            wait_for_runs(home, count, batch)
         finally:
             batch.kill()
             batch.communicate()
@@ -230,7 +232,7 @@ def test_a_killed_batch_goes_on_and_ends_as_one_that_was_left_alone(
     assert len(what_counts(home)) == 4
 
 
-TWENTY = {f"team{scale % 3}/noise{scale}.py": SLOW.replace("0.02", f"0.0{scale}") for scale in range(1, 13)} | {
+TWENTY = {f"team{scale % 3}/noise{scale}.py": SLOW.replace("0.02", f"0.0{scale}1") for scale in range(1, 13)} | {
     f"team{place % 3}/{name}": source for place, (name, (source, _, _)) in enumerate(MISBEHAVED.items())
 }
 TWENTY |= {
@@ -268,7 +270,7 @@ def test_twenty_submissions_killed_five_times_end_as_if_left_alone(
     for _ in range(5):
         batch = start(home, *arguments)
         try:
-            wait_for_runs(home, len(run_files(home)) + moments.randrange(1, 30))
+            wait_for_runs(home, len(run_files(home)) + moments.randrange(1, 30), batch)
             time.sleep(moments.random())
         finally:
             batch.kill()
@@ -298,7 +300,7 @@ def test_ctrl_c_ends_a_batch_at_once_and_says_how_to_go_on(folder: Path, home: P
     write(folder, {"slow.py": SLOW.replace("0.1", "1.5")})
     batch = start(home, folder, "--track", tiny_file, "--runs", 16)
     try:
-        wait_for_runs(home, 1)
+        wait_for_runs(home, 1, batch)
         batch.send_signal(signal.SIGINT)
         output, _ = batch.communicate(timeout=30)
     finally:
