@@ -83,11 +83,11 @@ def test_the_site_is_whole_and_the_same_every_time(site: Path, write: Callable[.
 
 
 def test_a_page_of_a_submission_that_is_gone_is_removed_and_other_files_stay(
-    write: Callable[..., Path],
+    write: Callable[..., Path], home_of_site: BoardWriter
 ) -> None:
     folder = write()
     stale = folder / "submissions" / "gone.html"
-    stale.write_text((folder / "submissions" / "entry0000.html").read_text())
+    stale.write_text((folder / "submissions" / f"{home_of_site.keys[0]}.html").read_text())
     own = folder / "submissions" / "terms.html"
     own.write_text("<p>the rules of the competition")
     write("--output", folder)
@@ -95,8 +95,9 @@ def test_a_page_of_a_submission_that_is_gone_is_removed_and_other_files_stay(
     assert own.exists()
 
 
-def test_a_hidden_forget_set_is_not_shown(site: Path, write: Callable[..., Path]) -> None:
-    open_page, hidden = (folder / "submissions" / "entry0000.html" for folder in (site, write("--hidden")))
+def test_a_hidden_forget_set_is_not_shown(site: Path, write: Callable[..., Path], home_of_site: BoardWriter) -> None:
+    name = f"{home_of_site.keys[0]}.html"
+    open_page, hidden = (folder / "submissions" / name for folder in (site, write("--hidden")))
     titles = [set(re.findall(r"<h2>(.*?)</h2>", page.read_text())) for page in (open_page, hidden)]
     assert titles[0] - titles[1] == {"Confidences of single forget examples", "Forgetting per class"}
     assert not any("hidden set" in page for page in pages(hidden.parents[1]).values())
@@ -207,28 +208,34 @@ def test_any_two_are_compared_as_the_harness_does(open_page: Callable[..., "Page
         halves = [side["half_samples"]["calibrated_score"] for side in sides]  # type: ignore[index]
         return difference(*values, *halves).p_value  # type: ignore[arg-type]
 
-    for first, second in (("entry0004", "entry0005"), ("entry0000", "entry0001")):
+    ada, nothing, _, _, good, fair, more_runs, _ = home_of_site.keys
+    for first, second in ((good, fair), (ada, nothing)):
         said = verdict(first, second)
         (p_value,) = re.findall(r"p = ([\d.e-]+)", said)
         assert float(p_value) == pytest.approx(expected(first, second), rel=0.05)
-    assert "Not told apart" in verdict("entry0004", "entry0005")
-    assert "zoe/good.py is better" in verdict("entry0000", "entry0004")
-    assert "32 runs against 16" in verdict("entry0006", "entry0004")
-    assert "Choose two" in verdict("entry0004", "entry0004")
+    assert "Not told apart" in verdict(good, fair)
+    assert "zoe/good.py is better" in verdict(ada, good)
+    assert "32 runs against 16" in verdict(more_runs, good)
+    assert "Choose two" in verdict(good, good)
     assert page.locator("#sides th").all_inner_texts() == ["", "zoe/good.py", "zoe/good.py"]
 
 
-def test_a_submissions_page_leads_to_its_comparison(open_page: Callable[..., "Page"]) -> None:
-    page = open_page("submissions/entry0002.html")
+def test_a_submissions_page_leads_to_its_comparison(
+    open_page: Callable[..., "Page"], home_of_site: BoardWriter
+) -> None:
+    key = home_of_site.keys[2]
+    page = open_page(f"submissions/{key}.html")
     page.get_by_role("link", name="compare it").click()
-    assert page.get_by_label("first").input_value() == "entry0002"
-    assert page.get_by_label("second").input_value() != "entry0002"
+    assert page.get_by_label("first").input_value() == key
+    assert page.get_by_label("second").input_value() != key
 
 
-def test_a_phone_shows_the_table_without_scrolling_sideways(open_page: Callable[..., "Page"]) -> None:
+def test_a_phone_shows_the_table_without_scrolling_sideways(
+    open_page: Callable[..., "Page"], home_of_site: BoardWriter
+) -> None:
     page = open_page(viewport={"width": 360, "height": 740}, color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    page.get_by_label("first").select_option("entry0002")  # the one with alarms, in whole sentences
+    page.get_by_label("first").select_option(home_of_site.keys[2])  # the one with alarms, in whole sentences
     for part in page.locator(".wide").all():
         assert part.evaluate("part => part.scrollWidth <= part.clientWidth")
     for cell in page.locator("#sides td:not(:first-child)").all():

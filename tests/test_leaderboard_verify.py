@@ -99,14 +99,16 @@ def test_another_track_and_other_terms_than_those_published_are_named(
 def test_scores_runs_code_and_outcomes_that_were_changed_are_named(
     verify: Verify, published: Path, board: BoardWriter
 ) -> None:
-    finetune, noise, nothing = (score_file(board, key) for key in ("entry0000", "entry0001", "entry0002"))
+    finetune, noise, nothing = (score_file(board, key) for key in board.keys[:3])
     change(finetune, calibrated_score=0.97, unranked_because="over the limit")
-    change(board.entry_file("entry0000"), code_hash="c" * 64)
+    entered = read_json(board.entry_file(board.keys[0]))
+    board.entry_file(board.keys[0]).unlink()
+    board.add("ada/finetune.py", **{**entered, "code_hash": "c" * 64})
     arrays = read_arrays(noise.with_name("run-0002.npz"))
     flipped = np.flip(arrays["forget_logits"], axis=-1)
     write_arrays(noise.with_name("run-0002.npz"), {**arrays, "forget_logits": flipped})
     nothing.with_name("run-0005.npz").unlink()
-    change(board.entry_file("entry0003"), outcome="TIME_LIMIT")
+    change(board.entry_file(board.keys[3]), outcome="TIME_LIMIT")
     result = verify(published, "--jobs", 1)
     assert result.exit_code == 4
     for said in (
