@@ -21,9 +21,9 @@ SLICE = {
     'name = "cifar10"': 'name = "cifar10-slice"',
     "val = 5000\ntest = 5000": "train = 2000\nval = 500\ntest = 500",
     "count = 5000": "count = 200",
-    "epochs = 120": "epochs = 2",
+    "epochs = 120\nbatch_size = 128\nlearning_rate = 0.1": "epochs = 2\nbatch_size = 32\nlearning_rate = 0.01",
     "originals = 4\nretrained = 64": "originals = 1\nretrained = 4",
-    "threads = 4": "threads = 1\nseconds = 120.0",
+    "threads = 4": "threads = 1\nseconds = 300.0",
     "runs = 64": "runs = 4",
 }
 
@@ -73,7 +73,7 @@ def test_a_slice_is_estimated_prepared_and_fine_tuned_on_a_cpu(data: Path, run: 
     run("evaluate", FINETUNE, "--track", file, "--runs", 4, "--device", "cpu", "--json", tmp_path / "result.json")
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["outcome"] == "OK"
-    assert 0.5 < result["test_ratio"] < 2
+    assert result["test_ratio"] > 0.3
 
 
 @pytest.mark.gpu
