@@ -95,7 +95,7 @@ def main(runs: int) -> None:
 def pruned_track(sparsity: float, retrained: int) -> Track:
     """Return `digits-sparse95` at another sparsity, with so many retrained models in each pool; prepared if need be."""
     name = f"digits-sparse{round(100 * sparsity)}-{retrained}"
-    text = catalogue.find("digits-sparse95").file.read_text()
+    text = (ROOT / "data_prep" / "tracks" / "digits-sparse95.toml").read_text()
     changes = {
         'name = "digits-sparse95"': f'name = "{name}"',
         "sparsity = 0.95": f"sparsity = {sparsity}",
