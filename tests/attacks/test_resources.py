@@ -105,7 +105,8 @@ def take(megabytes: int) -> bytearray:
 
 
 def hoard(megabytes: int) -> None:
-    take(megabytes)
+    taken = take(megabytes)
+    time.sleep(0.5 if taken else 0)  # where it is only watched, that is not at every moment
 
 
 def hoard_shared_memory(megabytes: int) -> None:
