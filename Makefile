@@ -8,7 +8,7 @@ demo: $(VENV)/installed
 	$(BIN)/harness evaluate submissions/template.py
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow

@@ -1,6 +1,7 @@
 """A tiny track for the whole suite: real digits, 2 originals, 2 pools of 16, prepared in seconds, limit of its own."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -50,6 +51,10 @@ seconds = 2.0
 [evaluation]
 runs = 4
 """
+
+
+# A suite that was started in the background ignores Ctrl-C, and so would every process it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
