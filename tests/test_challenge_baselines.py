@@ -157,7 +157,7 @@ def test_on_a_small_track_images_and_learning_rate_make_up_for_the_published_epo
     assert sum(drawn.values()) in (n_drawn, n_drawn - 1)
     assert len(drawn) == N_RETAIN
     assert baseline.scaled(1e-6, retain) == pytest.approx(1e-6 * 23_500 / n_drawn * 8 / 64)
-    assert baseline.scaled(1.0, retain) == 0.1
+    assert baseline.scaled(1.0, retain) == baseline.MAX_LEARNING_RATE <= 0.1
 
 
 # ---- first place ----------------------------------------------------------------------------------------------------
