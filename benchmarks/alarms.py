@@ -12,7 +12,6 @@ from typing import Any
 import joblib
 import numpy as np
 
-from benchmarks.coverage import half_sample_qualities
 from benchmarks.games import Draw, oracle
 from data_prep import catalogue
 from harness.environment import home
@@ -23,7 +22,7 @@ from harness.results import Run
 from harness.runner.outcome import Outcome
 from harness.scoring.alarms import Alarm, Behaviour, Null, Standing, alarms, null_of
 from harness.scoring.ceiling import ceiling
-from harness.scoring.score import Outputs, min_count_quality
+from harness.scoring.score import Outputs, half_sample_qualities, min_count_quality
 from harness.scoring.two_sample import set_level_test
 from harness.scoring.uncertainty import standard_error
 from harness.storage import write_arrays

@@ -14,17 +14,17 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks.pages import METRICS, write_between
 from data_prep import catalogue
-from data_prep.calibration import calibrate
+from harness.conditions import conditions_here
 from harness.environment import environment, home
 from harness.evaluate import Evaluation, evaluate
-from harness.reference import load_reference
+from harness.reference import load_reference, outputs
 from harness.report.summary import summary
-from harness.results import Conditions, Limit, Results
-from harness.runner.device import default_jobs, resolve
+from harness.results import Conditions, Results
+from harness.runner.device import resolve
 from harness.runner.isolation import choose
-from harness.scoring.official import logit_scaled_confidence
-from harness.storage import write_bytes, write_json
+from harness.storage import write_json
 from harness.submission import read_submission
 from harness.track import Track
 
@@ -35,7 +35,6 @@ BESIDE = (
     "shift: how far confidences on the forget set lie above those of retrained models, in standard deviations of the "
     "latter; spread: ratio of the standard deviations between models; both are medians over the forget examples."
 )
-METRICS = {"ua": "UA", "mia_efficacy": "MIA-Efficacy", "ra": "RA", "ta": "TA"}
 
 
 @click.command()
@@ -46,7 +45,8 @@ METRICS = {"ua": "UA", "mia_efficacy": "MIA-Efficacy", "ra": "RA", "ta": "TA"}
 def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], device: str) -> None:
     """Evaluate FILES (default: all baselines)."""
     track = catalogue.open_track(track_name, home() / "tracks")
-    conditions = conditions_on(track, resolve(device))
+    kind = resolve(device)
+    conditions = conditions_here(track, home(), device=kind, isolation=choose(device=kind))
     path = ROOT / "benchmarks" / "results" / f"baselines-{track.name}.json"
     rows: dict[str, Any] = json.loads(path.read_text())["rows"] if files and path.is_file() else {}
     for file in files or sorted((ROOT / "baselines").glob("*.py")):
@@ -66,18 +66,7 @@ def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], de
     }
     write_json(path, found)
     if track.name == "digits":
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        write_bytes(PAGE, f"{before}{BEGIN}\n{table(found)}{END}{rest.partition(END)[2]}".encode())
-
-
-def conditions_on(track: Track, device: str) -> Conditions:
-    """Return what `harness evaluate` runs under by default, calibrated."""
-    limits = track.declaration.limits
-    jobs = default_jobs(device, limits.threads)
-    timed = calibrate(track, home(), device=device, threads=limits.threads, jobs=jobs)
-    share = limits.time_limit_fraction
-    limit = Limit(share * timed.training_seconds, share, False, timed.training_seconds, timed.id)
-    return Conditions(limit, choose(), device=device, threads=limits.threads, jobs=jobs)
+        write_between(PAGE, BEGIN, END, table(found))
 
 
 def evaluated(file: Path, constants: dict[str, str], track: Track, conditions: Conditions) -> dict[str, Any]:
@@ -106,12 +95,8 @@ def beside_retrained(evaluation: Evaluation) -> dict[str, float]:
     shift: distance of the means, in standard deviations of the retrained models; positive where the example is known
     too well. spread: ratio of the standard deviations between models.
     """
-    n = len(evaluation.runs)
-    labels = evaluation.track.examples("forget").labels
-    retrained, unlearned = (
-        logit_scaled_confidence(models.forget_logits.reshape(n * len(labels), -1), np.tile(labels, n)).reshape(n, -1)
-        for models in (evaluation.track.retrained("scoring")[:n], evaluation.records)
-    )
+    retrained = evaluation.reference.scoring.confidences
+    unlearned = outputs(evaluation.records, evaluation.reference.forget_labels).confidences
     deviation = retrained.std(axis=0)
     return {
         "shift": float(np.median((unlearned.mean(axis=0) - retrained.mean(axis=0)) / deviation)),

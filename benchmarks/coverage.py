@@ -12,14 +12,14 @@ from harness.scoring.ceiling import ceiling
 from harness.scoring.score import (
     Outputs,
     calibrated_score,
+    half_sample_qualities,
     half_sample_scores,
     min_count_quality,
-    reference_halves,
     score,
 )
-from harness.scoring.uncertainty import difference, half_samples, interval, permutation_p_value
+from harness.scoring.uncertainty import difference, interval, permutation_p_value
 
-__all__ = ["coverage", "half_sample_qualities", "models", "separation"]
+__all__ = ["coverage", "models", "separation"]
 
 Row = dict[str, Any]
 PERMUTATIONS = 199
@@ -99,9 +99,3 @@ def separation(shift: float, *, repeats: int = 200, n: int = 512, examples: int 
         "repeats": repeats,
         "called_different": dict(zip(("permutation", "half_samples"), called.tolist(), strict=True)),
     }
-
-
-def half_sample_qualities(unlearned: Outputs, retrained: Outputs) -> np.ndarray:
-    """Return Q on the half-samples of a stored score, (n_samples,), without the slower official score."""
-    ours, theirs = half_samples(unlearned.original, seed=0), reference_halves(len(retrained))
-    return np.array([min_count_quality(unlearned[u], retrained[r]) for u, r in zip(ours, theirs, strict=True)])

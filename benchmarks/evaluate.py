@@ -175,20 +175,25 @@ def official_way(track: Track, runs: int, device: str) -> dict[str, Any]:
 
 
 def fine_tuned(net: nn.Module, loader: Loader, device: str) -> nn.Module:
-    """Return the net after the epochs of FINE_TUNING, having asked for the loss at every step."""
+    """Return the net after the epochs of FINE_TUNING."""
     optimizer = torch.optim.SGD(net.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS)
     net.train()
     for _ in range(EPOCHS):
-        total = 0.0
-        for batch in loader:
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(net(batch["image"].to(device)), batch["age_group"].to(device))
-            loss.backward()
-            optimizer.step()
-            total += loss.item()
+        train_for_an_epoch(net, loader, optimizer, device)
         schedule.step()
     return net.eval()
+
+
+def train_for_an_epoch(net: nn.Module, loader: Loader, optimizer: torch.optim.Optimizer, device: str) -> None:
+    """Train the official way: the loss is asked for at every step."""
+    total = 0.0
+    for batch in loader:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(batch["image"].to(device)), batch["age_group"].to(device))
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
 
 
 def accuracy(net: nn.Module, loader: Loader, device: str) -> float:

@@ -12,13 +12,12 @@ from typing import Any
 
 import click
 
+from benchmarks.pages import METRICS, write_between
 from benchmarks.published import CHALLENGE, FINE_TUNING, TABLE_2, TABLE_3, Means
-from harness.storage import write_bytes
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reproduction.md"
 BEGIN, END = "<!-- tables: made by benchmarks/reproduction.py -->", "<!-- end of tables -->"
-METRICS = {"ua": "UA", "mia_efficacy": "MIA-Efficacy", "ra": "RA", "ta": "TA"}
 TRACKS = {"random, dense": "cifar10-paper", "random, sparse": "cifar10-sparse95", "class, dense": "cifar10-class"}
 FILES = {
     "FT": "l1_sparse --set GAMMA=0",
@@ -32,9 +31,7 @@ WAITS = "waits for a GPU"
 @click.command()
 def main() -> None:
     """Write the tables."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    tables = "\n".join([*challenge(), *table_3(), *table_2()])
-    write_bytes(PAGE, f"{before}{BEGIN}\n{tables}\n{END}{rest.partition(END)[2]}".encode())
+    write_between(PAGE, BEGIN, END, "\n".join([*challenge(), *table_3(), *table_2(), ""]))
 
 
 def measured(track: str) -> dict[str, Any]:

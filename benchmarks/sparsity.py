@@ -20,6 +20,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.pages import METRICS, write_between
 from data_prep import catalogue
 from data_prep.prepare import prepare
 from harness.declaration import read_declaration
@@ -40,7 +41,6 @@ PAGE = ROOT / "docs" / "sparsity.md"
 BEGIN, END = "<!-- tables: made by benchmarks/sparsity.py -->", "<!-- end of tables -->"
 SPARSITIES = (0.0, 0.5, 0.8, 0.95, 0.99)
 LIMIT_SECONDS = 60.0  # the methods are not compared by time
-METRICS = {"ua": "UA", "mia_efficacy": "MIA-Efficacy", "ra": "RA", "ta": "TA"}
 
 RATE = {"LEARNING_RATE": "0.05"}  # of all that trains: at the paper's 0.01 nothing is forgotten here
 
@@ -88,8 +88,7 @@ def main(runs: int) -> None:
     found = {"runs": runs, **environment(), "sparsities": rows, "schedules": schedules}
     write_json(ROOT / "benchmarks" / "results" / "sparsity-digits.json", found)
     write_bytes(PAGE.with_suffix(".svg"), svg(figure(rows)))
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    write_bytes(PAGE, f"{before}{BEGIN}\n{tables(found)}{END}{rest.partition(END)[2]}".encode())
+    write_between(PAGE, BEGIN, END, tables(found))
 
 
 def pruned_track(sparsity: float, retrained: int) -> Track:

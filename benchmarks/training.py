@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.evaluate import Items, accuracy
+from benchmarks.evaluate import Items, accuracy, train_for_an_epoch
 from data_prep import catalogue
 from data_prep.reference import Stack, plan, prepare_process, train_models
 from data_prep.training import Weights, training_set
@@ -133,13 +133,7 @@ def official_way(track: Track, models: int, device: str) -> dict[str, Any]:
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=recipe.epochs)
         for _ in range(recipe.epochs):
-            total = 0.0
-            for batch in loader:
-                optimizer.zero_grad()
-                loss = nn.functional.cross_entropy(net(batch["image"].to(device)), batch["age_group"].to(device))
-                loss.backward()
-                optimizer.step()
-                total += loss.item()
+            train_for_an_epoch(net, loader, optimizer, device)
             schedule.step()
         trained.append({name: value.cpu() for name, value in net.state_dict().items()})
     seconds = time.perf_counter() - started
