@@ -1,7 +1,7 @@
 """Architectures by name: torchvision's, a ResNet-18 for small images, and a small residual network for the CPU.
 
 Trusted code and the process that runs a submission both build their networks here, so this file imports torch and
-torchvision only.
+torchvision only, and the latter where it is needed: it loads torch's compiler, more than a second's work.
 """
 
 import importlib.util
@@ -9,9 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
 __all__ = ["SmallResNet", "build", "own_file", "resnet18_cifar"]
 
@@ -31,6 +29,8 @@ def build(name: str, *, n_classes: int, channels: int, width: int | None = None,
         raise ValueError(f"the model {name!r} takes no width; only small_resnet does")
     if name in own:
         return own[name](n_classes=n_classes, channels=channels, **options)
+    import torchvision
+
     if name not in torchvision.models.list_models(torchvision.models):
         raise ValueError(f"no model is called {name!r}; use {', '.join(own)} or a torchvision model such as resnet18")
     if channels != 3:
@@ -60,6 +60,8 @@ def _own(file: Path, function: str) -> Callable[..., nn.Module]:
 
 def resnet18_cifar(*, n_classes: int, channels: int = 3) -> nn.Module:
     """Return torchvision's ResNet-18 with a 3x3 stem and no max-pooling, as is usual for 32x32 images."""
+    import torchvision
+
     network: nn.Module = torchvision.models.resnet18(weights=None, num_classes=n_classes)
     network.conv1 = nn.Conv2d(channels, 64, kernel_size=3, stride=1, padding=1, bias=False)
     network.maxpool = nn.Identity()
@@ -77,9 +79,9 @@ class SmallResNet(nn.Module):
         self.conv1 = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = BasicBlock(width, width)
-        self.layer2 = BasicBlock(width, 2 * width, 2, _shortcut(width, 2 * width))
-        self.layer3 = BasicBlock(2 * width, 4 * width, 2, _shortcut(2 * width, 4 * width))
+        self.layer1 = Block(width, width)
+        self.layer2 = Block(width, 2 * width, stride=2)
+        self.layer3 = Block(2 * width, 4 * width, stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(4 * width, n_classes)
         for module in self.modules():
@@ -94,8 +96,30 @@ class SmallResNet(nn.Module):
         return logits
 
 
-def _shortcut(inputs: int, outputs: int) -> nn.Module:
+class Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, as torchvision's BasicBlock."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
+        super().__init__()
+        shortcut = None if stride == 1 else _shortcut(inputs, outputs, stride)
+        self.conv1 = nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(outputs, outputs, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.downsample = shortcut
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return (n, outputs, height / stride, width / stride) for inputs (n, inputs, height, width)."""
+        outputs: torch.Tensor = self.relu(self.bn1(self.conv1(inputs)))
+        outputs = self.bn2(self.conv2(outputs))
+        outputs += inputs if self.downsample is None else self.downsample(inputs)
+        activated: torch.Tensor = self.relu(outputs)
+        return activated
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel_size=1, stride=2, bias=False),
+        nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False),
         nn.BatchNorm2d(outputs),
     )
