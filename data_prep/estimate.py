@@ -22,7 +22,7 @@ from data_prep.training import Build, train, train_stack, training_set
 from harness.declaration import Declaration, Training
 from harness.loaders import Images, loader
 from harness.measure import build_model
-from harness.record import SETS
+from harness.record import SETS, record_bytes
 from harness.track import ORIGINALS, POOLS, Track
 
 __all__ = ["Estimate", "estimate"]
@@ -211,7 +211,5 @@ def _track_bytes(track: Track, n_models: int) -> int:
 
 
 def _record_bytes(track: Track) -> int:
-    """Return the size of a model's record: logits on forget and test set, confidence and correctness on the others."""
-    sizes = {name: len(track.examples(name)) for name in SETS}
-    n_logits: int = track.manifest.n_classes * (sizes["forget"] + sizes["test"])
-    return 4 * n_logits + 5 * (sizes["retain"] + sizes["val"])
+    """Return the size of a model's record."""
+    return record_bytes({name: len(track.examples(name)) for name in SETS}, track.manifest.n_classes)

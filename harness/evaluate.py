@@ -28,6 +28,7 @@ __all__ = [
     "missing_runs",
     "recall",
     "recall_siblings",
+    "unranked_because",
 ]
 
 MIN_RANKED_RUNS = 16
@@ -84,13 +85,11 @@ class Evaluation:
     def unranked_because(self) -> str | None:
         """Why this score is not ranked, or None if it is."""
         limit = self.conditions.limit
-        reasons = {
-            f"outcome {self.outcome}": self.outcome != Outcome.OK,
-            "time limit overridden": limit is not None and limit.is_overridden,
-            "over the limit": self.share_of_limit > 1,
-            f"fewer than {MIN_RANKED_RUNS} runs": self.n_requested < MIN_RANKED_RUNS,
-        }
-        return next((reason for reason, holds in reasons.items() if holds), None)
+        if self.outcome != Outcome.OK:
+            return f"outcome {self.outcome}"
+        if limit is not None and limit.is_overridden:
+            return "time limit overridden"
+        return unranked_because(self.n_requested, self.share_of_limit)
 
 
 def evaluate(
@@ -144,6 +143,13 @@ def evaluate(
         findings=findings,
         reference=reference,
     )
+
+
+def unranked_because(n_runs: int, share_of_limit: float) -> str | None:
+    """Return why so many runs that are OK, with this mean share of the time limit, are not ranked; None if they are."""
+    if share_of_limit > 1:
+        return "over the limit"
+    return f"fewer than {MIN_RANKED_RUNS} runs" if n_runs < MIN_RANKED_RUNS else None
 
 
 def check_runs(track: Track, runs: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["SETS", "Records"]
+__all__ = ["SETS", "Records", "record_bytes"]
 
 SETS = ("retain", "forget", "val", "test")
 
@@ -55,3 +55,10 @@ class Records:
         """Return the records of all parts, one after the other."""
         all_arrays = [part.arrays() for part in parts]
         return cls(**{name: np.concatenate([arrays[name] for arrays in all_arrays]) for name in all_arrays[0]})
+
+
+def record_bytes(sizes: Mapping[str, int], n_classes: int) -> int:
+    """Return what one model's outputs take, in bytes; sizes: the number of examples of each of SETS."""
+    n_logits = n_classes * (sizes["forget"] + sizes["test"])
+    value, flag = np.dtype(np.float32).itemsize, np.dtype(bool).itemsize
+    return value * n_logits + (value + flag) * (sizes["retain"] + sizes["val"])

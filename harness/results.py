@@ -16,7 +16,6 @@ import itertools
 import json
 import zipfile
 from collections.abc import Iterable, Iterator
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,9 +90,7 @@ class Results:
 
     def beside(self, folder: str) -> "Results":
         """Return the results of another submission on the same track, by the name of their folder."""
-        other = copy(self)
-        other.folder = self.folder.with_name(folder)
-        return other
+        return self.at(self.folder.with_name(folder))
 
     def begin(self, submission: Submission) -> None:
         """Keep what is about to be run."""

@@ -1,6 +1,7 @@
 """Writes leaderboards as a batch leaves them: entries of real runs, and synthetic scores with known groups."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,6 +43,17 @@ class BoardWriter:
             "device": "cpu",
         }
         write_json(self.folder / "board.json", terms)
+
+    @classmethod
+    def of_evaluated(
+        cls, home: Path, track: Track, evaluated_home: Path, names: Sequence[str], **terms: Any
+    ) -> "BoardWriter":
+        """Return the leaderboard, in an empty home, of submissions of an evaluated one, entered under some names."""
+        shutil.copytree(evaluated_home / "results", home / "results")
+        writer = cls(home, track, **terms)
+        for name in names:
+            writer.add_evaluated(name, evaluated_home / f"{Path(name).stem}.json")
+        return writer
 
     def entry_file(self, key: str) -> Path:
         """Return the file of an entry."""

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-import shutil
 import time
 import tomllib
 from collections.abc import Callable
@@ -30,10 +29,8 @@ HOSTILE = "=cmd|' /C calc'!A0<img src=x onerror=alert(1)>[red]**x**\x1b[2J.py"
 @pytest.fixture
 def board(home: Path, evaluated_home: Path, tiny: Track) -> BoardWriter:
     """A leaderboard of the evaluated submissions, in a HARNESS_HOME of its own."""
-    shutil.copytree(evaluated_home / "results", home / "results")
-    writer = BoardWriter(home, tiny)
-    for name in ("ada/finetune.py", "bob/nothing.py", "bob/noise.py", "cy/broken.py"):
-        writer.add_evaluated(name, evaluated_home / f"{Path(name).stem}.json")
+    names = ("ada/finetune.py", "bob/nothing.py", "bob/noise.py", "cy/broken.py")
+    writer = BoardWriter.of_evaluated(home, tiny, evaluated_home, names)
     writer.add("dee/waiting.py")
     return writer
 

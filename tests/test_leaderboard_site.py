@@ -30,10 +30,8 @@ def home_of_site(
     """A leaderboard with all that a site shows, in a HARNESS_HOME of its own."""
     home = tmp_path_factory.mktemp("site-home")
     (home / "tracks").symlink_to(prepared_tracks)
-    shutil.copytree(evaluated_home / "results", home / "results")
-    writer = BoardWriter(home, tiny)
-    for name in ("ada/finetune.py", "bob/nothing.py", "bob/noise.py", "cy/broken.py"):
-        writer.add_evaluated(name, evaluated_home / f"{Path(name).stem}.json")
+    names = ("ada/finetune.py", "bob/nothing.py", "bob/noise.py", "cy/broken.py")
+    writer = BoardWriter.of_evaluated(home, tiny, evaluated_home, names)
     writer.add_synthetic("zoe/good.py", 0.95)
     writer.add_synthetic("zoe/fair.py", 0.93)
     writer.add_synthetic("zoe/more_runs.py", 0.5, runs=32)

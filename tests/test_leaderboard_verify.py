@@ -1,7 +1,6 @@
 """A final ranking is checked by strangers: what was published at the opening, and every score from its runs again."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,11 +18,8 @@ Verify = Callable[..., Result]
 @pytest.fixture
 def board(home: Path, evaluated_home: Path, tiny: Track) -> BoardWriter:
     """A leaderboard of real runs, in a HARNESS_HOME of its own."""
-    shutil.copytree(evaluated_home / "results", home / "results")
-    writer = BoardWriter(home, tiny)
-    for name in ("ada/finetune.py", "bob/noise.py", "bob/nothing.py", "cy/broken.py"):
-        writer.add_evaluated(name, evaluated_home / f"{Path(name).stem}.json")
-    return writer
+    names = ("ada/finetune.py", "bob/noise.py", "bob/nothing.py", "cy/broken.py")
+    return BoardWriter.of_evaluated(home, tiny, evaluated_home, names)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from harness.errors import MachineError, UsageError
-from harness.leaderboard.entries import BoardFile, Entry, Stored, board_folder
+from harness.leaderboard.entries import BoardFile, Entry, Stored, board_folder, current
 from harness.record import Records
 from harness.results import Results
 from harness.storage import read_json
@@ -84,8 +84,7 @@ class Board:
     @cached_property
     def current(self) -> tuple[ScoredEntry, ...]:
         """The newest entry of every submission."""
-        newest = {entry.submission: entry for entry in self.entries}
-        return tuple(newest.values())
+        return tuple(current(self.entries))
 
     def earlier(self, entry: Entry) -> list[ScoredEntry]:
         """Return the versions before an entry, the oldest first."""

@@ -8,8 +8,9 @@ Scores and runs stay in the results folder. Everything is written whole, so it m
 """
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -21,6 +22,7 @@ from harness.track import Track
 
 __all__ = ["BoardFile", "Entry", "Stored", "board_folder", "current", "entries", "write_board", "write_entry"]
 
+AnyEntry = TypeVar("AnyEntry", bound="Entry")
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 
 
@@ -114,8 +116,8 @@ def entries(folder: Path) -> list[Entry]:
     return sorted(found, key=lambda entry: (entry.entered, entry.key))
 
 
-def current(all_entries: list[Entry]) -> list[Entry]:
-    """Return the newest entry of each submission, of entries in the order in which they were entered."""
+def current(all_entries: Iterable[AnyEntry]) -> list[AnyEntry]:
+    """Return the newest entry of each submission, of entries of which those of a submission are oldest first."""
     return list({entry.submission: entry for entry in all_entries}.values())
 
 

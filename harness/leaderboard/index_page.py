@@ -21,12 +21,14 @@ IN_NOTES = ("alarms", "review", "remark")  # columns that stand as badges below 
 
 def index_values(shown: Leaderboard) -> dict[str, Any]:
     """Return the values of the template `index.html` for a leaderboard."""
+    in_table = [column for column in columns(shown) if column.name not in IN_NOTES]
+    most = _end_of_scale(shown)
     return {
         "tiles": _tiles(shown),
         "facts": facts(shown),
-        "columns": [(column, _class(column)) for column in _shown(shown)],
-        "rows": [_row(row, shown) for row in shown.rows],
-        "data": _data(shown),
+        "columns": [(column, _class(column)) for column in in_table],
+        "rows": [_row(row, shown, in_table, most) for row in shown.rows],
+        "data": _data(shown, in_table),
     }
 
 
@@ -45,10 +47,6 @@ def _tiles(shown: Leaderboard) -> list[tuple[str, str, str]]:
     return tiles
 
 
-def _shown(shown: Leaderboard) -> list[Column]:
-    return [column for column in columns(shown) if column.name not in IN_NOTES]
-
-
 def _class(column: Column) -> str:
     important = column.name in ("rank", "submission", "calibrated")
     names = {"rank": "rank", "submission": "name"}
@@ -56,7 +54,7 @@ def _class(column: Column) -> str:
     return kind if important else f"{kind} detail".strip()
 
 
-def _row(row: Row, shown: Leaderboard) -> dict[str, Any]:
+def _row(row: Row, shown: Leaderboard, in_table: list[Column], most: float) -> dict[str, Any]:
     beside = row.kind != "submission"
     return {
         "class": f"{row.kind} beside" if beside else "" if row.rank is not None else "unranked",
@@ -68,9 +66,9 @@ def _row(row: Row, shown: Leaderboard) -> dict[str, Any]:
                 "class": _class(column),
                 "value": None if column.sorted_by is None else getattr(row, column.sorted_by),
                 "is_name": column.name == "submission",
-                "scale": _scale(row, shown) if column.name == "calibrated" else None,
+                "scale": _scale(row, most) if column.name == "calibrated" else None,
             }
-            for column in _shown(shown)
+            for column in in_table
         ],
     }
 
@@ -92,12 +90,16 @@ def _badges(row: Row) -> list[tuple[str, str]]:
     return [(kind, text) for kind, text in badges if text] + ([("", f"review {row.review}")] if row.review else [])
 
 
-def _scale(row: Row, shown: Leaderboard) -> dict[str, float | None] | None:
-    """Return where a calibrated score, its interval and 1 lie on a small scale, in pixels."""
+def _end_of_scale(shown: Leaderboard) -> float:
+    """Return the calibrated score at the right end of every small scale."""
+    ends = [row.calibrated_interval[1] for row in shown.rows if row.calibrated_interval is not None]
+    return max([1.1, *ends, *(row.calibrated_score for row in shown.rows if row.calibrated_score is not None)])
+
+
+def _scale(row: Row, most: float) -> dict[str, float | None] | None:
+    """Return where a calibrated score, its interval and 1 lie on a small scale up to `most`, in pixels."""
     if row.calibrated_score is None:
         return None
-    ends = [row.calibrated_interval[1] for row in shown.rows if row.calibrated_interval is not None]
-    most = max([1.1, *ends, *(row.calibrated_score for row in shown.rows if row.calibrated_score is not None)])
 
     def pixel(value: float) -> float:
         return round(AXIS * min(max(value, 0.0), most) / most, 1)
@@ -111,11 +113,11 @@ def _scale(row: Row, shown: Leaderboard) -> dict[str, float | None] | None:
     }
 
 
-def _data(shown: Leaderboard) -> dict[str, Any]:
+def _data(shown: Leaderboard, in_table: list[Column]) -> dict[str, Any]:
     """Return what the script compares: scores, half-samples about their mean, and the cells to show."""
     by = "score" if shown.board.terms.rank_by == "official" else "calibrated_score"
     compared = [row for row in shown.rows if row.key is not None and getattr(row, by) is not None]
-    figures = [column for column in _shown(shown) if column.name not in ("submission",)]
+    figures = [column for column in in_table if column.name != "submission"]
     return {
         "columns": [column.name for column in figures] + ["remark"],
         "order": [row.key for row in compared],

@@ -3,17 +3,14 @@
 Every figure says where it comes from: measured on this machine, given, computed, or assumed.
 """
 
-import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from harness.evaluate import MIN_RANKED_RUNS, N_SWAPPED
-from harness.record import SETS
+from harness.record import SETS, record_bytes
 from harness.reference import MIN_ALARM_RUNS
 from harness.results import Limit, Results, run_infos
 from harness.track import Track
@@ -140,6 +137,4 @@ def _bytes(track: Track, stored: Stored | None) -> tuple[float, str]:
     if stored is not None:
         return stored.bytes, "measured: stored runs"
     sizes = {name: len(track.examples(name)) for name in SETS}
-    logits = (sizes["forget"] + sizes["test"]) * track.manifest.n_classes * np.dtype(np.float32).itemsize
-    outputs = (sizes["retain"] + sizes["val"]) * (np.dtype(np.float32).itemsize + np.dtype(bool).itemsize)
-    return float(math.ceil(logits + outputs)), "computed: the arrays of a record"
+    return float(record_bytes(sizes, track.manifest.n_classes)), "computed: the arrays of a record"

@@ -11,6 +11,7 @@ from rich.console import Console
 from data_prep import catalogue
 from harness.environment import home
 from harness.errors import UsageError
+from harness.evaluate import check_runs
 from harness.leaderboard.board import Board, read_board
 from harness.leaderboard.entries import board_folder
 from harness.leaderboard.ranking import stored_test
@@ -171,11 +172,7 @@ def selfcheck_command(track_name: str, runs: int | None) -> None:
     """
     track = _open(track_name)
     n_runs = runs or track.declaration.evaluation.runs
-    if n_runs > track.manifest.retrained:
-        remedy = f"harness prepare {track_name} --retrained {n_runs}"
-        raise UsageError(
-            f"{track.name} has {track.manifest.retrained} retrained models in each pool; add some: {remedy}"
-        )
+    check_runs(track, n_runs)
     holds = True
     click.echo(f"{track.name}, {n_runs} runs")
     for check in selfcheck(track, load_reference(track, n_runs, Results.cache(home(), track))):

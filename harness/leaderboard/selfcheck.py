@@ -21,11 +21,11 @@ from harness.scoring.games import GAMES
 from harness.scoring.score import (
     Outputs,
     calibrated_score,
+    half_sample_qualities,
     min_count_quality,
-    reference_halves,
     score,
 )
-from harness.scoring.uncertainty import CONFIDENCE, difference, half_samples, interval, standard_error
+from harness.scoring.uncertainty import CONFIDENCE, difference, interval, standard_error
 from harness.track import POOLS, Track
 
 __all__ = ["Check", "selfcheck"]
@@ -133,15 +133,9 @@ def _equal_ones(track: Track, reference: Reference, idle: Findings) -> Iterator[
 def _difference_of_equal_ones(together: Outputs, n: int, generator: np.random.Generator) -> tuple[float, float]:
     """Return p-value and smallest visible difference of Q for two submissions of n retrained models each."""
     first, second, scoring = (together[rows] for rows in generator.permutation(len(together))[: 3 * n].reshape(3, n))
-    halves = [_half_sample_qualities(side, scoring) for side in (first, second)]
+    halves = [half_sample_qualities(side, scoring) for side in (first, second)]
     found = difference(min_count_quality(first, scoring), min_count_quality(second, scoring), *halves)
     return found.p_value, found.visible
-
-
-def _half_sample_qualities(unlearned: Outputs, retrained: Outputs) -> np.ndarray:
-    """Return Q on half-samples of both sides, (n_samples,)."""
-    ours, theirs = half_samples(unlearned.original, seed=0), reference_halves(len(retrained))
-    return np.array([min_count_quality(unlearned[u], retrained[r]) for u, r in zip(ours, theirs, strict=True)])
 
 
 def _game(name: str, reference: Reference, perfect: Findings) -> Check:

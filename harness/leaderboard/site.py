@@ -49,11 +49,11 @@ def write_site(
         review = reviews.get(entry.key)
         values = submission_values(rows[entry.key], entry, shown, track, review, hidden=hidden)
         page = templates.get_template("submission.html").render(policy=_policy(style), **values)
-        _publish(output / page_of(entry.key), page)
+        _write(output / page_of(entry.key), page)
         written.add(page_of(entry.key))
     policy = _policy(style, script)
     index = templates.get_template("index.html").render(policy=policy, script=script, **index_values(shown))
-    _publish(output / "index.html", index)
+    _write(output / "index.html", index)
     _remove_gone(output, written)
     return len(written)
 
@@ -73,10 +73,9 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _publish(path: Path, page: str) -> None:
+def _write(path: Path, page: str) -> None:
     """Write a page that whoever serves the folder may read."""
-    write_bytes(path, page.encode(errors="replace"))
-    path.chmod(0o644)
+    write_bytes(path, page.encode(errors="replace"), mode=0o644)
 
 
 def _remove_gone(output: Path, written: set[str]) -> None:

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 import harness
 from harness.declaration import Section
 from harness.errors import MachineError, UsageError
-from harness.evaluate import MIN_RANKED_RUNS
+from harness.evaluate import unranked_because
 from harness.leaderboard.board import Board, ScoredEntry, StoredScore
 from harness.leaderboard.rows import SOURCE_KB, Leaderboard
 from harness.record import Records
@@ -178,7 +178,7 @@ def _score_of(stored: StoredScore, runs: list[Run], reference: Reference) -> Sto
         "ceiling": reference.ceiling.score,
         "floor": reference.floor.score,
         "seconds": {**stored.seconds, "fraction_of_training": None if fraction is None else share * fraction},
-        "unranked_because": _unranked_because(len(runs), share),
+        "unranked_because": unranked_because(len(runs), share),
         "half_samples": scored.halves
         and {
             "score": tuple(scored.halves.score.tolist()),
@@ -186,12 +186,6 @@ def _score_of(stored: StoredScore, runs: list[Run], reference: Reference) -> Sto
         },
     }
     return stored.model_copy(update=values)
-
-
-def _unranked_because(n_runs: int, share_of_limit: float) -> str | None:
-    if share_of_limit > 1:
-        return "over the limit"
-    return f"fewer than {MIN_RANKED_RUNS} runs" if n_runs < MIN_RANKED_RUNS else None
 
 
 def _differences_of_code(entry: ScoredEntry, results: Results) -> Iterator[str]:

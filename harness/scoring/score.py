@@ -28,6 +28,7 @@ __all__ = [
     "Score",
     "calibrated_quality",
     "calibrated_score",
+    "half_sample_qualities",
     "half_sample_scores",
     "min_count_quality",
     "official_score",
@@ -149,6 +150,12 @@ class HalfSamples:
 def reference_halves(n: int, *, seed: int = 0) -> np.ndarray:
     """Return the half-samples of n retrained models that all submissions are scored against, (n_samples, n // 2)."""
     return half_samples(np.zeros(n, int), seed=seed)
+
+
+def half_sample_qualities(unlearned: Outputs, retrained: Outputs) -> np.ndarray:
+    """Return Q on the half-samples of a stored score, (n_samples,), without the slower official score."""
+    ours, theirs = half_samples(unlearned.original, seed=0), reference_halves(len(retrained))
+    return np.array([min_count_quality(unlearned[u], retrained[r]) for u, r in zip(ours, theirs, strict=True)])
 
 
 def half_sample_scores(
