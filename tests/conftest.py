@@ -1,5 +1,6 @@
 """A tiny track for the whole suite: real digits, 2 originals, 2 pools of 16, prepared in seconds, limit of its own."""
 
+import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from harness.cli import cli
 from harness.declaration import read_declaration
 from harness.runner.isolation import look
 from harness.track import Track
+
+Once = Callable[[str, Callable[[Path], None]], Path]
 
 TINY = """
 name = "tiny"
@@ -71,11 +74,32 @@ def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prepared_tracks(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
+    """once(name, fill) returns a folder that one of the suite's processes fills for all of them; not to be changed."""
+    own = tmp_path_factory.getbasetemp()
+    base = own if worker_id == "master" else own.parent
+
+    def call(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with (base / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def prepared_tracks(tiny_file: Path, once: Once) -> Path:
     """A folder of prepared tracks with the tiny one; not to be changed."""
-    tracks = tmp_path_factory.mktemp("home") / "tracks"
-    prepare(read_declaration(tiny_file), tiny_file, tracks, jobs=2)
-    return tracks
+
+    def fill(folder: Path) -> None:
+        prepare(read_declaration(tiny_file), tiny_file, folder / "tracks", jobs=2)
+
+    return once("prepared", fill) / "tracks"
 
 
 @pytest.fixture(scope="session")
@@ -132,18 +156,20 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
 
 
 @pytest.fixture(scope="session")
-def evaluated_home(prepared_tracks: Path, tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def evaluated_home(prepared_tracks: Path, tiny_file: Path, once: Once) -> Path:
     """A HARNESS_HOME with 16 runs of four submissions, beside it what --json wrote of each; not to be changed."""
-    folder = tmp_path_factory.mktemp("evaluated")
-    (folder / "tracks").symlink_to(prepared_tracks)
-    for name, source in EVALUATED.items():
-        file = folder / "submissions" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(source)
-        out = ["--json", str(folder / f"{file.stem}.json")]
-        call = ["evaluate", str(file), "--track", str(tiny_file), "--runs", "16", *out]
-        CliRunner(env={"HARNESS_HOME": str(folder)}).invoke(cli, call)
-    return folder
+
+    def fill(folder: Path) -> None:
+        (folder / "tracks").symlink_to(prepared_tracks)
+        for name, source in EVALUATED.items():
+            file = folder / "submissions" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(source)
+            out = ["--json", str(folder / f"{file.stem}.json")]
+            call = ["evaluate", str(file), "--track", str(tiny_file), "--runs", "16", *out]
+            CliRunner(env={"HARNESS_HOME": str(folder)}).invoke(cli, call)
+
+    return once("evaluated", fill)
 
 
 @pytest.fixture

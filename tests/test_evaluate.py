@@ -192,10 +192,10 @@ def test_quick_is_marked_and_cannot_be_mixed_with_runs(
 
 
 def test_over_the_limit_is_scored_in_full_but_not_ranked(evaluated: Evaluated, submission: Write) -> None:
-    slow = "import time\ndef unlearn(net, retain_loader, forget_loader, val_loader): time.sleep(0.5)"
-    result = evaluated(submission(slow), "--runs", 16, "--time-limit", 0.02, "--jobs", 8)
+    slow = "import time\ndef unlearn(net, retain_loader, forget_loader, val_loader): time.sleep(2.1)"
+    result = evaluated(submission(slow), "--runs", 16, "--jobs", 8)
     assert result["ranked"] is False
-    assert result["seconds"]["mean"] > result["seconds"]["limit"] == pytest.approx(0.4)
+    assert result["seconds"]["mean"] > result["seconds"]["limit"] == 2
     assert result["score"] is not None
 
 

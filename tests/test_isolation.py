@@ -166,7 +166,8 @@ def test_a_helper_killed_for_memory_fails_the_run_though_it_ends_well(tiny: Trac
 def test_where_no_cgroup_limits_memory_it_is_watched(level: str, tiny: Track) -> None:
     if look().levels.get(level) is not None:
         pytest.skip(f"needs {level}")
-    assert run(made(level, tiny), tiny, HOGS).outcome == Outcome.MEMORY_LIMIT
+    longer = HOGS.replace("time.sleep(2)", "time.sleep(15)")  # than it takes to be noticed on a busy machine
+    assert run(made(level, tiny), tiny, longer).outcome == Outcome.MEMORY_LIMIT
 
 
 @full
