@@ -111,7 +111,7 @@ def _cluster(track: Track, workers: int) -> Iterator[Cluster]:
         address = _dask(stack, folder, "Scheduler at:", "scheduler", *loopback, "--port", "0").split()[-1]
         for _ in range(workers):
             _dask(stack, folder, "Registered to:", "worker", address, *loopback, "--nthreads", "1", "--no-nanny")
-        cluster = Cluster(address, track, Asked("cpu", "auto", None), is_insecure=False)
+        cluster = Cluster(address, track, Asked("cpu", "auto", None), is_insecure=False, say=print)
         yield stack.enter_context(cluster)
 
 

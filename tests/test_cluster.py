@@ -76,12 +76,28 @@ def cluster(home: Path, tmp_path: Path) -> Iterator[Running]:
         loopback = ("--host", "127.0.0.1", "--no-dashboard")
         _, line = dask(stack, "scheduler", *loopback, "--port", "0", home=own, until="Scheduler at:")
         address = line.split()[-1]
-        worker = ("worker", address, *loopback, "--nthreads", "1", "--no-nanny", "--local-directory", str(own))
         workers = {
-            name: dask(stack, *worker, home=folder, until="Registered to:")[0]
+            name: start_worker(stack, address, home=folder, scratch=own)
             for name, folder in {"shared": home, "own": own}.items()
         }
         yield Running(address, workers)
+
+
+def start_worker(stack: ExitStack, address: str, *, home: Path, scratch: Path) -> "subprocess.Popen[str]":
+    """Start a worker and wait until it is there."""
+    options = ("--host", "127.0.0.1", "--no-dashboard", "--nthreads", "1", "--no-nanny")
+    return dask(
+        stack, "worker", address, *options, "--local-directory", str(scratch), home=home, until="Registered to:"
+    )[0]
+
+
+def wait_for_runs(count: int, home: Path, batch: "subprocess.Popen[str]") -> None:
+    """Wait until a batch has stored so many runs."""
+    deadline = time.monotonic() + 90
+    while len(list(home.glob("results/*/*/run-*.npz"))) < count:
+        assert time.monotonic() < deadline, "no runs were stored"
+        assert batch.poll() is None, batch.communicate()[0]
+        time.sleep(0.02)
 
 
 def outcome_of_batch(home: Path) -> dict[str, Any]:
@@ -109,19 +125,23 @@ def test_a_cluster_ends_where_one_machine_does_whatever_happens_to_a_worker(
         stderr=subprocess.STDOUT,
         text=True,
     )
-    try:
-        deadline = time.monotonic() + 90
-        while len(list(home.glob("results/*/*/run-*.npz"))) < 4:
-            assert time.monotonic() < deadline, "no runs were stored"
-            assert batch.poll() is None, batch.communicate()[0]
-            time.sleep(0.02)
+    assert batch.stdout is not None
+    with ExitStack() as stack:
+        stack.callback(batch.wait)
+        stack.callback(batch.kill)
+        wait_for_runs(4, home, batch)
         cluster.workers["own"].kill()
-        output, _ = batch.communicate(timeout=90)
-    finally:
-        batch.kill()
-        batch.wait()
+        wait_for_runs(6, home, batch)
+        cluster.workers["shared"].kill()
+        output = ""
+        while "no worker is left" not in output:
+            line = batch.stdout.readline()
+            assert line, output
+            output += line
+        start_worker(stack, cluster.address, home=home, scratch=tmp_path)
+        output += batch.communicate(timeout=90)[0]
     assert batch.returncode == 0, output
-    assert output.count("worker tcp://127.0.0.1") == 2
+    assert output.count(": cpu, isolation") == 2
     assert len(list((tmp_path / "own" / "fetched").glob("tiny-*/tiny/private/test.npz"))) == 1
 
     options = ("--scheduler", cluster.address, "--isolation", "none", "--require-isolation", "full")
@@ -154,8 +174,7 @@ def test_a_call_that_dies_with_its_worker_is_an_error_and_not_waited_for(
     with ExitStack() as stack:
         loopback = ("--host", "127.0.0.1", "--no-dashboard")
         _, line = dask(stack, "scheduler", *loopback, "--port", "0", home=tmp_path, until="Scheduler at:")
-        worker = ("worker", line.split()[-1], *loopback, "--nthreads", "1", "--no-nanny")
-        dask(stack, *worker, home=tmp_path, until="Registered to:")
+        start_worker(stack, line.split()[-1], home=tmp_path, scratch=tmp_path)
         client = stack.enter_context(Client(line.split()[-1], set_as_default=False))
         with pytest.raises(KilledWorker):
             list(run_each(os._exit, [1], client=client))

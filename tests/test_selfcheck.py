@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from harness.leaderboard.selfcheck import KNOWN, Known
 from harness.record import Records
 from harness.storage import write_arrays
 from harness.track import POOLS, Track, load_track, reference_hash, write_manifest
@@ -41,14 +42,41 @@ def put_pool(tracks: Path, change: Callable[[Track], Records]) -> None:
 
 
 def test_a_sound_track_passes(selfcheck: Selfcheck) -> None:
-    result = selfcheck("--runs", 16)
+    result = selfcheck("--runs", 16, "--stored")
     assert result.exit_code == 0, result.output
     found = lines(result)
     assert found["doing nothing is told from retraining"] == "yes"
     assert found["a game is noticed or gains nothing: comb"] == "yes"
     assert found["equal submissions are called equal"] == "-"  # 16 models are too few to tell
     assert "NO" not in found.values()
-    assert selfcheck("--runs", 16).output == result.output
+    assert selfcheck("--runs", 16, "--stored").output == result.output
+
+
+def test_methods_that_do_more_of_a_retraining_get_no_less(
+    selfcheck: Selfcheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = (KNOWN[0], replace(KNOWN[1], constants={"EPOCHS": "8"}), Known("nothing at all", "identity.py"))
+    monkeypatch.setattr("harness.leaderboard.publishing.KNOWN", quick)
+    result = selfcheck("--runs", 16)
+    assert result.exit_code == 4  # since an alarm is raised
+    found = lines(result)
+    assert found["fine-tuning gets no less than doing nothing"] == "yes"
+    assert found["half a retraining gets no less than fine-tuning"] == "yes"
+    assert found["nothing at all gets no less than half a retraining"] == "NO"
+    assert found["retraining gets no less than nothing at all"] == "yes"
+    assert found["half a retraining raises no alarm"] == "yes"
+    assert found["nothing at all raises no alarm"] == "NO"
+    assert selfcheck("--runs", 16).output.endswith(result.output[result.output.index("tiny, 16 runs") :])  # is stored
+
+
+def test_a_method_that_does_not_fit_into_the_limit_is_told(
+    selfcheck: Selfcheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.leaderboard.publishing.KNOWN", (replace(KNOWN[0], time_limit=0.001),))
+    result = selfcheck("--runs", 16)
+    assert result.exit_code == 4
+    assert lines(result)["fine-tuning runs on this track"] == "NO"
+    assert "TIME_LIMIT" in result.output
 
 
 def test_a_track_whose_retrained_models_do_not_get_1_fails(selfcheck: Selfcheck, own_tracks: Path) -> None:
@@ -57,7 +85,7 @@ def test_a_track_whose_retrained_models_do_not_get_1_fails(selfcheck: Selfcheck,
         return replace(pool, forget_logits=3 * pool.forget_logits)  # as if trained otherwise than those scored against
 
     put_pool(own_tracks, disturbed)
-    result = selfcheck("--runs", 16)
+    result = selfcheck("--runs", 16, "--stored")
     assert result.exit_code == 4
     assert lines(result)["retrained models get a calibrated score of 1"] == "NO"
     assert "do not mean what they should" in result.output
@@ -68,7 +96,7 @@ def test_a_track_on_which_doing_nothing_is_retraining_fails(selfcheck: Selfcheck
     retrained = track.retrained(POOLS[1])
     write_arrays(track.private / "originals.npz", retrained.arrays())
     write_manifest(track.folder, track.manifest.model_copy(update={"reference_hash": reference_hash(track.private)}))
-    result = selfcheck("--runs", 16)
+    result = selfcheck("--runs", 16, "--stored")
     assert result.exit_code == 4
     assert lines(result)["doing nothing is told from retraining"] == "NO"
 

@@ -4,10 +4,12 @@ Whoever reaches a Dask scheduler can run any code on it, on its workers and on i
 or on this machine, unless somebody insists.
 """
 
+import contextlib
 import ipaddress
 import tempfile
+import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "Cluster", "check_address"]
 
 CONNECT_SECONDS = 10
+WATCH_SECONDS = 5.0  # between two looks at whether any worker is left
 INSTALL = 'pip install "unlearning-harness[cluster]"'
 
 
@@ -66,9 +69,15 @@ class Asked:
 class Cluster:
     """The workers of a scheduler, ready for one batch. Use as a context."""
 
-    def __init__(self, address: str, track: Track, asked: Asked, *, is_insecure: bool) -> None:
-        """Raises UsageError if there is no such cluster, MachineError if a worker cannot take part."""
+    def __init__(
+        self, address: str, track: Track, asked: Asked, *, is_insecure: bool, say: Callable[[str], None]
+    ) -> None:
+        """Connect, and ask every worker what it is; `say` hears, in a sentence, of what somebody has to look after.
+
+        Raises UsageError if there is no such cluster, MachineError if a worker cannot take part.
+        """
         check_address(address, is_insecure=is_insecure)
+        self._say = say
         self.client = _connect(address)
         try:
             for other in (self.client.scheduler_info(0)["address"], *self.client.nthreads()):
@@ -110,10 +119,33 @@ class Cluster:
                 yield number, task
 
         try:
-            for number, run in run_each(partial(make_run, self._post), numbered(), client=self.client):
-                yield sent.pop(number), run
+            with self._watched():
+                for number, run in run_each(partial(make_run, self._post), numbered(), client=self.client):
+                    yield sent.pop(number), run
         except KilledWorker as error:
             raise MachineError(f"workers died again and again: {error}; look at their logs") from None
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Say when the last worker has died: its runs wait, for as long as it takes, until there is another."""
+        is_over = threading.Event()
+        command = f"dask worker {self.client.scheduler_info(0)['address']} --nthreads 1"
+
+        def watch() -> None:
+            were_some = True
+            while not is_over.wait(WATCH_SECONDS):
+                are_some = bool(self.client.nthreads())
+                if were_some and not are_some:
+                    self._say(f"no worker is left; the batch goes on once there is one: {command}")
+                were_some = are_some
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
 
     def _posted(self, track: Track, asked: Asked) -> "Post":
         from harness.leaderboard.worker import Post

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -136,21 +136,20 @@ def run_command(
     terms = Terms(n_runs, stages_of(n_runs, stages), boundaries, require_isolation, hidden)
     zone = _zone(timezone)
     with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress(console()))
         if scheduler is None:
             kind = devices.resolve(device)
             chosen_level = isolations.choose(isolation, require_isolation, device=kind)
-            place = Workplace.here(
-                track, home(), device=kind, jobs=jobs, isolation=chosen_level, announce=console().print
-            )
+            place = Workplace.here(track, home(), device=kind, jobs=jobs, isolation=chosen_level, announce=progress.say)
         else:
             from harness.leaderboard.cluster import Asked, Cluster
 
             asked = Asked(device, isolation, require_isolation)
-            cluster = stack.enter_context(Cluster(scheduler, track, asked, is_insecure=insecure))
-            _show_workers(cluster.reports)
+            cluster = stack.enter_context(Cluster(scheduler, track, asked, is_insecure=insecure, say=progress.say))
+            for sentence in _of_workers(cluster.reports):
+                progress.say(sentence)
             place = Workplace(cluster.device, cluster.isolation, lambda: cluster)
         session = Session(track, home(), place, terms, zone, max_per_day)
-        progress = stack.enter_context(Progress(console()))
         if watch:
             session.watch(places, progress)
         found = find(places, source_kb=track.declaration.limits.source_kb)
@@ -207,11 +206,11 @@ def _zone(name: str) -> ZoneInfo:
         raise UsageError(f"--timezone takes a name such as UTC or Europe/Zurich, not {name!r}") from None
 
 
-def _show_workers(reports: "Mapping[str, Report]") -> None:
-    """Say what the workers of a cluster are."""
+def _of_workers(reports: "Mapping[str, Report]") -> Iterator[str]:
+    """Yield a sentence on each worker of a cluster."""
     for address, each in reports.items():
         what = f"{each.device}, isolation {each.isolation}, time limit {each.limit_seconds:.2f} s"
-        console().print(f"worker {address} on {each.machine}: {what}", markup=False)
+        yield f"worker {address} on {each.machine}: {what}"
 
 
 def _sum_up(contenders: list[Contender]) -> None:

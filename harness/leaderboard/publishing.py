@@ -9,15 +9,16 @@ import click
 from rich.console import Console
 
 from data_prep import catalogue
+from harness.conditions import conditions_here
 from harness.environment import home
 from harness.errors import UsageError
-from harness.evaluate import check_runs
+from harness.evaluate import Evaluation, check_runs, evaluate
 from harness.leaderboard.board import Board, read_board
 from harness.leaderboard.entries import board_folder
 from harness.leaderboard.ranking import stored_test
 from harness.leaderboard.reviews import open_reviews, read_reviews
 from harness.leaderboard.rows import BASELINES, Leaderboard, baseline_hashes, leaderboard
-from harness.leaderboard.selfcheck import selfcheck
+from harness.leaderboard.selfcheck import KNOWN, Known, check_enough, selfcheck
 from harness.leaderboard.tables import UNBOUNDED, as_csv, as_json, as_markdown, as_table
 from harness.leaderboard.verification import (
     commit,
@@ -26,12 +27,14 @@ from harness.leaderboard.verification import (
     read_commitment,
     recomputed,
 )
-from harness.options import track_option
+from harness.options import console, device_option, jobs_option, track_option
 from harness.reference import Reference, load_reference
-from harness.report.terminal import ProgressBar, escaped
+from harness.report.terminal import LiveRuns, ProgressBar, escaped
 from harness.results import Results
-from harness.runner.device import default_jobs
+from harness.runner import device as devices
+from harness.runner import isolation as isolations
 from harness.storage import write_json
+from harness.submission import read_submission
 from harness.track import Track
 
 __all__ = ["html_command", "selfcheck_command", "show_command", "verify_command"]
@@ -132,7 +135,7 @@ def verify_command(
     differences = differences_of_track(published, track, board)
     _report("the track and its terms", "are those published", differences)
     with ProgressBar(Console(stderr=True), "scores") as bar:
-        again = recomputed(board, track, jobs=jobs or default_jobs("cpu", 1), on_score=bar)
+        again = recomputed(board, track, jobs=jobs or devices.default_jobs("cpu", 1), on_score=bar)
     scored = sum(entry.scored is not None for entry in board.current)
     _report(f"{scored} scores", "come out of the runs again", again.differences)
     differences += again.differences
@@ -164,24 +167,47 @@ def _report(what: str, verdict: str, differences: Sequence[str]) -> None:
 @click.command("selfcheck")
 @track_option
 @click.option("--runs", type=click.IntRange(min=1), help="For how many runs of a submission.  [default: the track's]")
-def selfcheck_command(track_name: str, runs: int | None) -> None:
+@click.option("--stored", is_flag=True, help="Check only what stored models tell; run nothing.")
+@jobs_option
+@device_option
+def selfcheck_command(track_name: str, runs: int | None, stored: bool, jobs: int | None, device: str) -> None:
     """Check that the metric is sound on a track, before anyone is ranked on it.
 
-    Retraining has to get 1 without an alarm, doing nothing the floor, equal submissions a tie, and games that gain have
-    to raise an alarm. Nothing is run. Exit code 0 if all of it holds, 4 if not.
+    Retraining has to get 1 without an alarm, doing nothing the floor, equal submissions a tie; fine-tuning and half a
+    retraining lie between, and games that gain have to raise an alarm. Exit code 0 if all of it holds, 4 if not.
     """
     track = _open(track_name)
     n_runs = runs or track.declaration.evaluation.runs
     check_runs(track, n_runs)
+    check_enough(n_runs)
+    kind = devices.resolve(device)
+    known = {} if stored else {each.what: _evaluated(each, track, kind, jobs, n_runs) for each in KNOWN}
     holds = True
     click.echo(f"{track.name}, {n_runs} runs")
-    for check in selfcheck(track, load_reference(track, n_runs, Results.cache(home(), track))):
+    for check in selfcheck(track, load_reference(track, n_runs, Results.cache(home(), track)), known):
         verdict = {True: "yes", False: "NO", None: "-"}[check.holds]
         click.echo(f" {verdict:4s}{check.what:62s} {check.found}")
         holds = holds and check.holds is not False
     if not holds:
         click.echo("scores on this track do not mean what they should: look at the lines marked NO before opening it")
         sys.exit(4)
+
+
+def _evaluated(known: Known, track: Track, device: str, jobs: int | None, runs: int) -> Evaluation:
+    """Run a method of which it is known what it does, or take its stored runs."""
+    source_kb = track.declaration.limits.source_kb
+    submission = read_submission(BASELINES / known.file, source_kb=source_kb, constants=known.constants)
+    conditions = conditions_here(
+        track,
+        home(),
+        device=device,
+        isolation=isolations.choose(device=device),
+        jobs=jobs,
+        time_limit=known.time_limit,
+        announce=click.echo,
+    )
+    with LiveRuns(console(), runs) as live:
+        return evaluate(submission, track, conditions, runs=runs, home=home(), on_run=live.add)
 
 
 # ---- shared by the commands ---------------------------------------------------------------------------------------

@@ -1,16 +1,19 @@
-"""Is the metric sound on this track? What an organizer asks before the opening; from stored models, nothing is run.
+"""Is the metric sound on this track? What an organizer asks before the opening.
 
 The second pool of retrained models stands for a perfect submission, the originals for one that does nothing, and games
-are played with the outputs of the former.
+are played with the outputs of the former: all of that is stored. Two methods of which it is known where they belong are
+run like any submission.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 from scipy.stats import binom
 
 from harness.errors import UsageError
+from harness.evaluate import Evaluation
 from harness.findings import Findings, find
 from harness.record import Records
 from harness.reference import MIN_ALARM_RUNS, Reference, outputs
@@ -25,14 +28,30 @@ from harness.scoring.score import (
     min_count_quality,
     score,
 )
-from harness.scoring.uncertainty import CONFIDENCE, difference, interval, standard_error
+from harness.scoring.uncertainty import CONFIDENCE, Difference, difference, interval, standard_error
 from harness.track import POOLS, Track
 
-__all__ = ["Check", "selfcheck"]
+__all__ = ["KNOWN", "Check", "Known", "check_enough", "selfcheck"]
 
 FEWEST_COMPARED = 16  # models a side for two equal submissions and what they are scored against
 DRAWS = 20  # of two equal submissions
 SURE = 0.99  # a rate is called too high if chance would give it less often than 1 in 100
+
+
+@dataclass(frozen=True)
+class Known:
+    """A method of which it is known what it does: a file of the baselines, and what it is run with."""
+
+    what: str
+    file: str
+    constants: dict[str, str] = field(default_factory=dict)
+    time_limit: float | None = None  # a share of a training; None for the track's
+
+
+KNOWN = (  # in the order of what they leave of the forget set, the most first
+    Known("fine-tuning", "finetune.py"),
+    Known("half a retraining", "retrain_within_budget.py", {"BUDGET": "0.5"}, time_limit=1.0),
+)
 
 
 @dataclass(frozen=True)
@@ -44,14 +63,12 @@ class Check:
     holds: bool | None
 
 
-def selfcheck(track: Track, reference: Reference) -> Iterator[Check]:
+def selfcheck(track: Track, reference: Reference, known: Mapping[str, Evaluation]) -> Iterator[Check]:
     """Yield the checks of a track at the number of models of its reference, as they are done.
 
-    Raises UsageError below MIN_ALARM_RUNS models: such scores are not ranked.
+    known: evaluations of methods by what they are, in the order of KNOWN; may be empty.
     """
     n = len(reference.scoring)
-    if reference.null is None:
-        raise UsageError(f"{n} runs are not ranked, so there is nothing to check; ask for --runs {MIN_ALARM_RUNS}")
     perfect = _found(track.retrained(POOLS[1])[:n], track, reference)
     originals = track.originals()
     turns = originals[np.arange(n) % len(originals)]
@@ -60,9 +77,16 @@ def selfcheck(track: Track, reference: Reference) -> Iterator[Check]:
     yield _no_alarm(perfect)
     yield _floor(idle, reference)
     yield _told_apart(perfect, idle)
+    yield from _in_order(idle, known, perfect)
     yield from _equal_ones(track, reference, idle)
     for name in GAMES:
         yield _game(name, reference, perfect)
+
+
+def check_enough(runs: int) -> None:
+    """Raise UsageError for a number of runs at which scores are not ranked."""
+    if runs < MIN_ALARM_RUNS:
+        raise UsageError(f"{runs} runs are not ranked, so there is nothing to check; ask for --runs {MIN_ALARM_RUNS}")
 
 
 def _found(models: Records, track: Track, reference: Reference) -> Findings:
@@ -95,13 +119,33 @@ def _floor(idle: Findings, reference: Reference) -> Check:
 
 
 def _told_apart(perfect: Findings, idle: Findings) -> Check:
-    ours, theirs = perfect.scored, idle.scored
+    gap, found = _gap(perfect, idle)
+    return Check("doing nothing is told from retraining", found, gap.is_significant and gap.value > 0)
+
+
+def _in_order(idle: Findings, known: Mapping[str, Evaluation], perfect: Findings) -> Iterator[Check]:
+    """Yield whether methods that do more of a retraining score no less, and raise no alarm."""
+    steps = {"doing nothing": idle}
+    for what, evaluation in known.items():
+        if evaluation.findings is None:
+            yield Check(f"{what} runs on this track", str(evaluation.outcome), False)
+            continue
+        raised = [alarm.name for alarm in evaluation.alarms or ()]
+        yield Check(f"{what} raises no alarm", ", ".join(raised) or "none", not raised)
+        steps[what] = evaluation.findings
+    for (less, lower), (more, higher) in pairwise({**steps, "retraining": perfect}.items() if known else ()):
+        gap, found = _gap(higher, lower)
+        yield Check(f"{more} gets no less than {less}", found, not (gap.is_significant and gap.value < 0))
+
+
+def _gap(first: Findings, second: Findings) -> tuple[Difference, str]:
+    """Return by how much the first is above the second in the calibrated score, and that in words."""
+    ours, theirs = first.scored, second.scored
     assert ours.halves is not None
     assert theirs.halves is not None
     gap = difference(ours.calibrated, theirs.calibrated, ours.halves.calibrated_score, theirs.halves.calibrated_score)
     evidence = f"p = {gap.p_value:.2g}" if gap.p_value >= 0.0001 else "p < 0.0001"
-    found = f"{ours.calibrated:.2f} against {theirs.calibrated:.2f}, {evidence}"
-    return Check("doing nothing is told from retraining", found, gap.is_significant and gap.value > 0)
+    return gap, f"{ours.calibrated:.2f} against {theirs.calibrated:.2f}, {evidence}"
 
 
 def _equal_ones(track: Track, reference: Reference, idle: Findings) -> Iterator[Check]:
