@@ -1,7 +1,8 @@
-"""The walk-through of docs/tracks.md, command by command as it is printed."""
+"""Pages whose commands follow one another, command by command as they are printed."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,18 +15,62 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.slow
 def test_the_walk_through_of_an_own_track_runs_as_printed(tmp_path: Path) -> None:
     (tmp_path / "submissions").symlink_to(ROOT / "submissions")
-    page = (ROOT / "docs" / "tracks.md").read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    blocks = commands_of("tracks.md")
     assert len(blocks) > 5
-    (tmp_path / "walk.sh").write_text("set -e\n" + "".join(blocks))
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
-    walk = subprocess.run(
-        ["bash", "walk.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert walk.returncode == 0, walk.stdout + walk.stderr
+    said = run("".join(blocks), tmp_path)
     for name in ("mine", "mine-listed", "mine-net", "mine-pictures", "mine-sets-0", "mine-sets-1"):
-        assert f"{name} is ready" in walk.stdout
-    assert "mine-sets-1 has the original models of mine-sets-0" in walk.stdout
-    assert "20 retrained models in each pool" in walk.stdout
+        assert f"{name} is ready" in said
+    assert "mine-sets-1 has the original models of mine-sets-0" in said
+    assert "20 retrained models in each pool" in said
     assert "Other forget sets</h2>" in (tmp_path / "report-sets.html").read_text()
+
+
+# What runs until it is stopped goes into the background, until what comes next has what it needs.
+ENDLESS = {
+    "dask scheduler": "sleep 8",
+    "dask worker": "sleep 8",
+    "harness leaderboard run submissions --runs 64 --watch": (
+        "until grep -q calibrated submissions/alpha/method.py.log; do sleep 1; done; kill -INT $!; wait $! || true"
+    ),
+}
+
+
+@pytest.mark.slow
+def test_an_organizer_gets_from_nothing_to_a_site_by_what_is_printed(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason='needs Dask: pip install "unlearning-harness[cluster]"')
+    (tmp_path / "baselines").symlink_to(ROOT / "baselines")
+    team = tmp_path / "submissions" / "alpha"
+    team.mkdir(parents=True)
+    shutil.copy(ROOT / "submissions" / "template.py", team / "method.py")
+    (team / "final.toml").write_text('choices = ["method.py"]')
+    blocks = commands_of("organizers.md")
+    assert "python3 -m venv .venv" in blocks[0]  # what made the environment that this runs in
+    lines = [endless(line) for line in "".join(["harness doctor\n", *blocks[1:]]).splitlines()]
+    said = run("\n".join(["set -m", "trap 'kill $(jobs -p)' EXIT", *lines]), tmp_path)
+    assert "isolation" in said
+    assert "GPU hours" in said or "hours" in said
+    assert said.count("worker tcp://127.0.0.1") == 1
+    assert said.count("worker tls://127.0.0.1") == 1
+    assert re.search(r"^ *1(-\d)? .*finetune.py", said, re.MULTILINE), said
+    site = (tmp_path / "leaderboard-digits" / "index.html").read_text()
+    assert "alpha/method.py" in site
+
+
+def commands_of(page: str) -> list[str]:
+    """Return the blocks of a page that are to be run."""
+    return re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def endless(line: str) -> str:
+    """Return a line so that the next one is reached."""
+    return next((f"{line} & {then}" for start, then in ENDLESS.items() if line.startswith(start)), line)
+
+
+def run(script: str, folder: Path) -> str:
+    """Run a script in a folder, which then holds all that it made, and return what it said."""
+    (folder / "page.sh").write_text(f"set -e\n{script}\n")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    done = subprocess.run(["bash", "page.sh"], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

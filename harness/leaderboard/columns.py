@@ -131,5 +131,5 @@ def _prize(boundary: Boundary, board: Leaderboard) -> str:
     if not boundary.tied:
         return f"prize boundary after place {boundary.place}: decided"
     names = ", ".join(escaped(one.entry.submission) for one in boundary.tied)
-    tested = "not tested exactly" if board.rounded is not None else "tied in the exact test too: fresh runs decide"
+    tested = "not tested exactly" if board.rounded is not None else "tied in the exact test too: more runs decide"
     return f"prize boundary after place {boundary.place}: {names} are tied across it, {tested}"

@@ -18,7 +18,7 @@ from harness.leaderboard.entries import board_folder
 from harness.leaderboard.ranking import stored_test
 from harness.leaderboard.reviews import open_reviews, read_reviews
 from harness.leaderboard.rows import BASELINES, Leaderboard, baseline_hashes, leaderboard
-from harness.leaderboard.selfcheck import KNOWN, Known, check_enough, selfcheck
+from harness.leaderboard.selfcheck import Known, check_enough, known_methods, selfcheck
 from harness.leaderboard.tables import UNBOUNDED, as_csv, as_json, as_markdown, as_table
 from harness.leaderboard.verification import (
     commit,
@@ -181,7 +181,8 @@ def selfcheck_command(track_name: str, runs: int | None, stored: bool, jobs: int
     check_runs(track, n_runs)
     check_enough(n_runs)
     kind = devices.resolve(device)
-    known = {} if stored else {each.what: _evaluated(each, track, kind, jobs, n_runs) for each in KNOWN}
+    methods = () if stored else known_methods(track.declaration.training)
+    known = {each.what: _evaluated(each, track, kind, jobs, n_runs) for each in methods}
     holds = True
     click.echo(f"{track.name}, {n_runs} runs")
     for check in selfcheck(track, load_reference(track, n_runs, Results.cache(home(), track)), known):
