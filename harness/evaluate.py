@@ -13,7 +13,7 @@ from harness.pending import Pending, make_runs
 from harness.record import Records
 from harness.reference import MIN_ALARM_RUNS, Reference, Scored, load_reference, reference_name
 from harness.results import Conditions, Limit, Results, Run
-from harness.runner.isolation import LEVELS, Isolation
+from harness.runner.isolation import Isolation, weakest
 from harness.runner.outcome import Outcome
 from harness.scoring.alarms import Alarm
 from harness.submission import Submission
@@ -74,7 +74,7 @@ class Evaluation:
     def isolation(self) -> str:
         """The weakest level any of the runs was made at; without runs the one they would be made at."""
         levels: list[str] = [run.info["isolation"] for run in self.runs] or [self.conditions.isolation.level]
-        return max(levels, key=LEVELS.index)
+        return weakest(levels)
 
     @property
     def share_of_limit(self) -> float:

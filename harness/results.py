@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from harness.record import Records
-from harness.runner.isolation import LEVELS, Isolation
+from harness.runner.isolation import Isolation, is_enough
 from harness.runner.outcome import Outcome
 from harness.storage import read_arrays, read_json, write_arrays, write_bytes, write_json
 from harness.submission import Submission
@@ -102,10 +102,7 @@ class Results:
         """Return the stored runs among the indices; those made below the required isolation do not count."""
         paths = {index: self._run_path(index, swap_forget_set) for index in indices}
         stored = {index: run for index, path in paths.items() if (run := self._run(index, path)) is not None}
-        if required_isolation is None:
-            return stored
-        enough = LEVELS[: LEVELS.index(required_isolation) + 1]
-        return {index: run for index, run in stored.items() if run.info["isolation"] in enough}
+        return {index: run for index, run in stored.items() if is_enough(run.info["isolation"], required_isolation)}
 
     def _run(self, index: int, path: Path) -> Run | None:
         """Return a stored run, or None. A file that cannot be read counts as none: the run is made again."""

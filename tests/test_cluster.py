@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,18 @@ RAISES = "def unlearn(net, retain_loader, forget_loader, val_loader): 1 / 0"
 
 @dataclass(frozen=True)
 class Running:
-    """A cluster of processes."""
+    """A cluster of processes, which end with the stack."""
 
+    stack: ExitStack
+    scratch: Path
     address: str
-    workers: dict[str, "subprocess.Popen[str]"]
+    workers: dict[str, "subprocess.Popen[str]"] = field(default_factory=dict)
+
+    def start_worker(self, name: str, home: Path) -> None:
+        """Start a worker and wait until it is there."""
+        options = ("--host", "127.0.0.1", "--no-dashboard", "--nthreads", "1", "--no-nanny")
+        command = ("worker", self.address, *options, "--local-directory", str(self.scratch))
+        self.workers[name], _ = dask(self.stack, *command, home=home, until="Registered to:")
 
 
 def dask(stack: ExitStack, *arguments: str, home: Path, until: str) -> "tuple[subprocess.Popen[str], str]":
@@ -67,28 +75,23 @@ def dask(stack: ExitStack, *arguments: str, home: Path, until: str) -> "tuple[su
     raise AssertionError("".join(said))
 
 
+def scheduler(stack: ExitStack, folder: Path) -> Running:
+    """Start a scheduler on loopback; it has no workers yet."""
+    options = ("--host", "127.0.0.1", "--no-dashboard", "--port", "0")
+    _, line = dask(stack, "scheduler", *options, home=folder, until="Scheduler at:")
+    return Running(stack, folder, line.split()[-1])
+
+
 @pytest.fixture
 def cluster(home: Path, tmp_path: Path) -> Iterator[Running]:
     """A scheduler with a worker that shares our HARNESS_HOME and one whose own is empty."""
+    own = tmp_path / "own"
+    own.mkdir()
     with ExitStack() as stack:
-        own = tmp_path / "own"
-        own.mkdir()
-        loopback = ("--host", "127.0.0.1", "--no-dashboard")
-        _, line = dask(stack, "scheduler", *loopback, "--port", "0", home=own, until="Scheduler at:")
-        address = line.split()[-1]
-        workers = {
-            name: start_worker(stack, address, home=folder, scratch=own)
-            for name, folder in {"shared": home, "own": own}.items()
-        }
-        yield Running(address, workers)
-
-
-def start_worker(stack: ExitStack, address: str, *, home: Path, scratch: Path) -> "subprocess.Popen[str]":
-    """Start a worker and wait until it is there."""
-    options = ("--host", "127.0.0.1", "--no-dashboard", "--nthreads", "1", "--no-nanny")
-    return dask(
-        stack, "worker", address, *options, "--local-directory", str(scratch), home=home, until="Registered to:"
-    )[0]
+        running = scheduler(stack, own)
+        running.start_worker("shared", home)
+        running.start_worker("own", own)
+        yield running
 
 
 def wait_for_runs(count: int, home: Path, batch: "subprocess.Popen[str]") -> None:
@@ -138,7 +141,7 @@ def test_a_cluster_ends_where_one_machine_does_whatever_happens_to_a_worker(
             line = batch.stdout.readline()
             assert line, output
             output += line
-        start_worker(stack, cluster.address, home=home, scratch=tmp_path)
+        cluster.start_worker("another", home)
         output += batch.communicate(timeout=90)[0]
     assert batch.returncode == 0, output
     assert output.count(": cpu, isolation") == 2
@@ -172,10 +175,9 @@ def test_a_call_that_dies_with_its_worker_is_an_error_and_not_waited_for(
 
     monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
     with ExitStack() as stack:
-        loopback = ("--host", "127.0.0.1", "--no-dashboard")
-        _, line = dask(stack, "scheduler", *loopback, "--port", "0", home=tmp_path, until="Scheduler at:")
-        start_worker(stack, line.split()[-1], home=tmp_path, scratch=tmp_path)
-        client = stack.enter_context(Client(line.split()[-1], set_as_default=False))
+        running = scheduler(stack, tmp_path)
+        running.start_worker("only", tmp_path)
+        client = stack.enter_context(Client(running.address, set_as_default=False))
         with pytest.raises(KilledWorker):
             list(run_each(os._exit, [1], client=client))
 
@@ -216,9 +218,7 @@ def test_without_a_scheduler_or_workers_the_way_to_some_is_named(
     assert nobody.exit_code == 2
     assert "no scheduler answers at tcp://127.0.0.1:1" in nobody.output
     with ExitStack() as stack:
-        options = ("--host", "127.0.0.1", "--no-dashboard", "--port", "0")
-        _, line = dask(stack, "scheduler", *options, home=home, until="Scheduler at:")
-        idle = harness(*command, line.split()[-1])
+        idle = harness(*command, scheduler(stack, home).address)
     assert idle.exit_code == 2
     assert "dask worker tcp://127.0.0.1:" in idle.output
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 
 from harness.leaderboard.board import ScoredEntry, StoredScore
-from harness.leaderboard.ranking import Contender, rank
+from harness.leaderboard.ranking import Ranked, rank
 from harness.storage import read_json, write_json
 from harness.track import Track
 from tests.boards import BoardWriter
@@ -31,16 +31,16 @@ def rows(harness: Callable[..., Result], tiny_file: Path) -> Rows:
     return call
 
 
-def contender(name: str, value: float, *, runs: int = 16) -> Contender:
+def contender(name: str, value: float, *, runs: int = 16) -> Ranked:
     """Return a contender whose half-samples have noise of their own."""
     generator = np.random.default_rng([*name.encode()])
     scored = StoredScore.model_construct(n_runs=runs)
     entry = ScoredEntry.model_construct(submission=name, code_hash="", scored=scored)
-    return Contender(entry, value, tuple(generator.normal(value, NOISE, 200)))
+    return Ranked(entry, value, tuple(generator.normal(value, NOISE, 200)))
 
 
 def held(ranking: Any) -> dict[str, str]:
-    return {one.entry.submission: str(held) for one, held in zip(ranking.contenders, ranking.places, strict=True)}
+    return {one.entry.submission: str(held) for one, held in zip(ranking.ranked, ranking.places, strict=True)}
 
 
 # ---- groups ---------------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def test_only_candidates_of_a_boundary_are_tested_and_only_across_it() -> None:
     values = {"a": 0.95, "b": 0.52, "c": 0.50, "d": 0.49, "e": 0.10}
     tested: list[tuple[str, str]] = []
 
-    def exact(first: Contender, second: Contender, n_permutations: int) -> float:
+    def exact(first: Ranked, second: Ranked, n_permutations: int) -> float:
         tested.append((first.entry.submission, second.entry.submission))
         assert n_permutations >= 999
         return 0.001 if second.entry.submission == "d" else 0.4
@@ -138,7 +138,7 @@ def test_only_candidates_of_a_boundary_are_tested_and_only_across_it() -> None:
 
 
 def test_a_boundary_that_half_samples_settle_needs_no_exact_test() -> None:
-    def exact(first: Contender, second: Contender, n_permutations: int) -> float:
+    def exact(first: Ranked, second: Ranked, n_permutations: int) -> float:
         raise AssertionError("not needed")
 
     ranking = rank([contender("a", 0.9), contender("b", 0.5), contender("c", 0.1)], [1, 2], exact)
@@ -148,7 +148,7 @@ def test_a_boundary_that_half_samples_settle_needs_no_exact_test() -> None:
 def test_more_pairs_get_more_permutations_since_fewer_could_reject_none() -> None:
     asked = set()
 
-    def exact(first: Contender, second: Contender, n_permutations: int) -> float:
+    def exact(first: Ranked, second: Ranked, n_permutations: int) -> float:
         asked.add(n_permutations)
         return 1 / (n_permutations + 1)
 

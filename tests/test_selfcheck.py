@@ -52,18 +52,23 @@ def test_a_sound_track_passes(selfcheck: Selfcheck) -> None:
     assert selfcheck("--runs", 16, "--stored").output == result.output
 
 
-def test_methods_that_do_more_of_a_retraining_get_no_less(
+def test_known_methods_lie_between_doing_nothing_and_retraining(
     selfcheck: Selfcheck, tiny: Track, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    methods = (*known_methods(tiny.declaration.training), Known("nothing at all", "identity.py"))
-    monkeypatch.setattr("harness.leaderboard.publishing.known_methods", lambda training: methods)
+    finetuning, half = known_methods(tiny.declaration.training)
+    assert half.constants["EPOCHS"] == "4"
+    nearly_all = replace(half, constants={**half.constants, "EPOCHS": "8"})
+    destroying = Known("destroying", "finetune.py", {"LEARNING_RATE": "100"})
+    monkeypatch.setattr(
+        "harness.leaderboard.publishing.known_methods", lambda training: (finetuning, nearly_all, destroying)
+    )
     result = selfcheck("--runs", 16)
     assert result.exit_code == 4
     found = lines(result)
-    assert found["fine-tuning gets no less than doing nothing"] == "yes"
-    assert found["half a retraining gets no less than fine-tuning"] == "yes"
-    assert found["nothing at all gets no less than half a retraining"] == "NO"
-    assert found["retraining gets no less than nothing at all"] == "yes"
+    for what in ("fine-tuning", "half a retraining"):
+        assert found[f"{what} gets no less than doing nothing"] == "yes"
+        assert found[f"{what} gets no more than retraining"] == "yes"
+    assert found["destroying gets no less than doing nothing"] == "NO"
     assert selfcheck("--runs", 16).output.endswith(result.output[result.output.index("tiny, 16 runs") :])  # is stored
 
 

@@ -20,7 +20,7 @@ from harness.leaderboard.teams import Candidate
 from harness.pending import Crew, Pending, make_runs
 from harness.reference import MIN_ALARM_RUNS, reference_name
 from harness.results import Conditions, Results, Run
-from harness.runner.isolation import LEVELS, Isolation
+from harness.runner.isolation import Isolation, is_enough
 from harness.runner.outcome import Outcome
 from harness.track import Track
 
@@ -203,8 +203,7 @@ class Batch:
         stored = contender.results.read(self._score_name(stage))
         if stored is None or stored["n_runs"] != stage:
             return False
-        required = self.terms.required_isolation
-        if required is not None and LEVELS.index(stored["isolation"]["level"]) > LEVELS.index(required):
+        if not is_enough(stored["isolation"]["level"], self.terms.required_isolation):
             return False
         contender.reaches[stage] = self._reach(stored)
         return True

@@ -20,7 +20,7 @@ from harness.errors import MachineError, UsageError
 from harness.parallel import run_each
 from harness.pending import Pending, Task
 from harness.results import RUNNER_VERSION, Run
-from harness.runner.isolation import LEVELS, Isolation
+from harness.runner.isolation import Isolation, weakest
 from harness.track import Track, export_track
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Cluster:
     @property
     def isolation(self) -> Isolation:
         """The weakest level of any worker."""
-        return Isolation(max((each.isolation for each in self.reports.values()), key=LEVELS.index), {})
+        return Isolation(weakest(each.isolation for each in self.reports.values()), {})
 
     def make(self, wanted: Iterable[tuple[Pending, Task]]) -> Iterator[tuple[Pending, Run]]:
         """Yield the runs as workers finish them. A worker's death costs the runs it had: others make them again."""
@@ -148,7 +148,7 @@ class Cluster:
             thread.join()
 
     def _posted(self, track: Track, asked: Asked) -> "Post":
-        from harness.leaderboard.worker import Post
+        from harness.leaderboard.worker import Post, host_of
 
         threads = self.client.nthreads()
         if not threads:
@@ -156,7 +156,7 @@ class Cluster:
             raise UsageError(f"the scheduler has no workers; start some: dask worker {address} --nthreads 1")
         loads: Counter[str] = Counter()
         for address, count in threads.items():
-            loads[address.rpartition("://")[2].rpartition(":")[0]] += count
+            loads[host_of(address)] += count
         assert track.manifest.reference_hash is not None
         return Post(
             track.name,

@@ -21,14 +21,14 @@ from harness.scoring.ranks import Places, better_than, places
 from harness.scoring.uncertainty import CONFIDENCE, holm
 from harness.storage import read_json, write_json
 
-__all__ = ["Boundary", "Contender", "ExactTest", "Ranking", "rank", "stored_test"]
+__all__ = ["Boundary", "ExactTest", "Ranked", "Ranking", "rank", "stored_test"]
 
 N_PERMUTATIONS = 999
-ExactTest = Callable[["Contender", "Contender", int], float]  # both sides and the number of permutations -> p-value
+ExactTest = Callable[["Ranked", "Ranked", int], float]  # both sides and the number of permutations -> p-value
 
 
 @dataclass(frozen=True)
-class Contender:
+class Ranked:
     """What is ranked: a score with its noise."""
 
     entry: ScoredEntry
@@ -47,21 +47,19 @@ class Boundary:
     """A place after which prizes differ, and who is tied across it."""
 
     place: int
-    tied: tuple[Contender, ...]  # in the order of their scores; empty if the boundary is decided
+    tied: tuple[Ranked, ...]  # in the order of their scores; empty if the boundary is decided
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Contenders in their order, the best first, with the places each may hold."""
+    """All that is ranked in its order, the best first, with the places each may hold."""
 
-    contenders: tuple[Contender, ...]
+    ranked: tuple[Ranked, ...]
     places: tuple[Places, ...]
     boundaries: tuple[Boundary, ...]
 
 
-def rank(
-    contenders: Iterable[Contender], boundaries: Sequence[int] = (), exact_test: ExactTest | None = None
-) -> Ranking:
+def rank(contenders: Iterable[Ranked], boundaries: Sequence[int] = (), exact_test: ExactTest | None = None) -> Ranking:
     """Rank contenders; at the boundaries with `exact_test`, and with half-samples alone where it is None.
 
     Candidates of a boundary are those whose range from half-samples spans it. Each above it is tested against each
@@ -83,7 +81,7 @@ def rank(
     )
 
 
-def _better(ordered: Sequence[Contender]) -> np.ndarray:
+def _better(ordered: Sequence[Ranked]) -> np.ndarray:
     """Return whether contender i is significantly better than j, (k, k): by half-samples, or by having more runs."""
     runs = np.array([contender.n_runs for contender in ordered], int)
     better: np.ndarray = runs[:, None] > runs
@@ -101,7 +99,7 @@ def _across(ranges: Sequence[Places], boundary: int) -> list[tuple[int, int]]:
     return list(product(above, below))
 
 
-def _boundary(place: int, undecided: Iterable[tuple[int, int]], ordered: Sequence[Contender]) -> Boundary:
+def _boundary(place: int, undecided: Iterable[tuple[int, int]], ordered: Sequence[Ranked]) -> Boundary:
     tied = {row for above, below in undecided if above < place <= below for row in (above, below)}
     return Boundary(place, tuple(ordered[row] for row in sorted(tied)))
 
@@ -121,8 +119,8 @@ def _stored_p_value(
     reference: Callable[[int], Reference],
     folder: Path,
     announce: Callable[[str], None],
-    first: Contender,
-    second: Contender,
+    first: Ranked,
+    second: Ranked,
     n_permutations: int,
 ) -> float:
     names = [f"{one.entry.key}/{one.entry.score}/{one.value!r}" for one in (first, second)]

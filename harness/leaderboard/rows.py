@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.leaderboard.board import Board, ScoredEntry, StoredScore
-from harness.leaderboard.ranking import Boundary, Contender, ExactTest, rank
+from harness.leaderboard.ranking import Boundary, ExactTest, Ranked, rank
 from harness.leaderboard.reviews import Review
 from harness.runner.outcome import Outcome
 from harness.scoring.ceiling import Ceiling
@@ -96,7 +96,7 @@ def leaderboard(
     ]
     exact = None if rounded is not None else exact_test
     ranking = rank(contenders, board.terms.boundaries, exact)
-    held = {one.entry.key: places for one, places in zip(ranking.contenders, ranking.places, strict=True)}
+    held = {one.entry.key: places for one, places in zip(ranking.ranked, ranking.places, strict=True)}
     rows = [
         _row(entry, kinds[entry.key], reasons[entry.key], held.get(entry.key), reviews.get(entry.key), hidden=hidden)
         for entry in entries
@@ -138,10 +138,10 @@ def _unranked_because(entry: ScoredEntry, board: Board, scorer: str | None, revi
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def _contender(entry: ScoredEntry, board: Board) -> Contender:
+def _contender(entry: ScoredEntry, board: Board) -> Ranked:
     value = _value(entry.scored, board)
     assert value is not None
-    return Contender(entry, value, _halves(entry.scored, board))
+    return Ranked(entry, value, _halves(entry.scored, board))
 
 
 def _value(score: StoredScore | Row | None, board: Board) -> float | None:

@@ -1,13 +1,12 @@
 """Is the metric sound on this track? What an organizer asks before the opening.
 
 The second pool of retrained models stands for a perfect submission, the originals for one that does nothing, and games
-are played with the outputs of the former: all of that is stored. Two methods of which it is known where they belong are
-run like any submission.
+are played with the outputs of the former: all of that is stored. Two methods that belong between them are run like any
+submission.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 import numpy as np
 from scipy.stats import binom
@@ -50,7 +49,7 @@ class Known:
 
 
 def known_methods(training: Training) -> tuple[Known, ...]:
-    """Return methods in the order of what they leave of the forget set, the most first."""
+    """Return methods that do some of what retraining does."""
     half = {"EPOCHS": str(max(1, training.epochs // 2)), "BUDGET": "1.0"}
     if training.optimizer == "sgd":  # as the file has it: then all of the track's own recipe
         half |= {name.upper(): str(getattr(training, name)) for name in ("learning_rate", "momentum", "weight_decay")}
@@ -72,7 +71,7 @@ class Check:
 def selfcheck(track: Track, reference: Reference, known: Mapping[str, Evaluation]) -> Iterator[Check]:
     """Yield the checks of a track at the number of models of its reference, as they are done.
 
-    known: evaluations of methods by what they are, in the order of `known_methods`; may be empty.
+    known: evaluations of methods by what they are, such as those of `known_methods`.
     """
     n = len(reference.scoring)
     perfect = _found(track.retrained(POOLS[1])[:n], track, reference)
@@ -83,7 +82,7 @@ def selfcheck(track: Track, reference: Reference, known: Mapping[str, Evaluation
     yield _no_alarm(perfect)
     yield _floor(idle, reference)
     yield _told_apart(perfect, idle)
-    yield from _in_order(idle, known, perfect)
+    yield from _between(idle, known, perfect)
     yield from _equal_ones(track, reference, idle)
     for name in GAMES:
         yield _game(name, reference, perfect)
@@ -129,17 +128,17 @@ def _told_apart(perfect: Findings, idle: Findings) -> Check:
     return Check("doing nothing is told from retraining", found, gap.is_significant and gap.value > 0)
 
 
-def _in_order(idle: Findings, known: Mapping[str, Evaluation], perfect: Findings) -> Iterator[Check]:
-    """Yield whether methods that do more of a retraining score no less."""
-    steps = {"doing nothing": idle}
+def _between(idle: Findings, known: Mapping[str, Evaluation], perfect: Findings) -> Iterator[Check]:
+    """Yield whether methods that do some of a retraining get no less than nothing of it, and no more than all of it."""
     for what, evaluation in known.items():
         if evaluation.findings is None:
             yield Check(f"{what} runs on this track", str(evaluation.outcome), False)
-        else:
-            steps[what] = evaluation.findings
-    for (less, lower), (more, higher) in pairwise({**steps, "retraining": perfect}.items() if known else ()):
-        gap, found = _gap(higher, lower)
-        yield Check(f"{more} gets no less than {less}", found, not (gap.is_significant and gap.value < 0))
+            continue
+        for name, (gap, found) in {
+            f"{what} gets no less than doing nothing": _gap(evaluation.findings, idle),
+            f"{what} gets no more than retraining": _gap(perfect, evaluation.findings),
+        }.items():
+            yield Check(name, found, not (gap.is_significant and gap.value < 0))
 
 
 def _gap(first: Findings, second: Findings) -> tuple[Difference, str]:

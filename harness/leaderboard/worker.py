@@ -25,7 +25,7 @@ from harness.runner import isolation as isolations
 from harness.runs import Runner
 from harness.track import Track, import_track, load_track
 
-__all__ = ["Post", "Report", "make_run", "report"]
+__all__ = ["Post", "Report", "host_of", "make_run", "report"]
 
 
 @dataclass(frozen=True)
@@ -102,15 +102,15 @@ def _prepared(post: Post) -> Runner:
     own_threads = get_worker().state.nthreads
     if kind == "cuda" and own_threads > 1:
         raise MachineError("a worker on a GPU makes one run at a time: start one with --nthreads 1 for each GPU")
-    load = own_threads if kind == "cuda" else dict(post.loads).get(_host(), own_threads)
+    load = own_threads if kind == "cuda" else dict(post.loads).get(host_of(get_worker().address), own_threads)
     with FileLock(_folder() / "calibration.lock"):  # one training after another, each under the load it is to have
         conditions = conditions_here(track, home(), device=kind, isolation=found, jobs=load)
     return Runner(track, conditions)
 
 
-def _host() -> str:
-    host: str = get_worker().address.rpartition("://")[2].rpartition(":")[0]
-    return host
+def host_of(address: str) -> str:
+    """Return the host of a worker's address, such as tcp://10.0.0.5:8786."""
+    return address.rpartition("://")[2].rpartition(":")[0]
 
 
 def _track(post: Post) -> Track:

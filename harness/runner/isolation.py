@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 
 from harness.errors import MachineError
 from harness.runner.process import ROOT, command, environment
 
-__all__ = ["LEVELS", "Findings", "Isolation", "choose", "look"]
+__all__ = ["LEVELS", "Findings", "Isolation", "choose", "is_enough", "look", "weakest"]
 
 LEVELS = ("full", "userns", "syscall", "none")  # strongest first
 PROBE_SECONDS = 60.0
@@ -35,6 +36,16 @@ class Findings:
     def strongest(self) -> str:
         """The strongest level there is."""
         return next(level for level in LEVELS if self.levels.get(level) is None)
+
+
+def weakest(levels: Iterable[str]) -> str:
+    """Return the level that all of some runs had at least."""
+    return max(levels, key=LEVELS.index)
+
+
+def is_enough(level: str, required: str | None) -> bool:
+    """Whether a level is as strong as is required; None requires nothing."""
+    return required is None or LEVELS.index(level) <= LEVELS.index(required)
 
 
 @cache
@@ -64,7 +75,7 @@ def choose(requested: str = "auto", required: str | None = None, *, device: str 
         return Isolation("none", {})
     found = look(device, only_strongest=requested == "auto")
     level = found.strongest if requested == "auto" else requested
-    too_weak = required is not None and LEVELS.index(level) > LEVELS.index(required)
+    too_weak = not is_enough(level, required)
     if too_weak and requested != "auto":
         raise MachineError(f"--isolation {level} is less than --require-isolation {required}; leave out one of them")
     wanted = required if too_weak and required is not None else level
