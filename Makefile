@@ -8,7 +8,7 @@ demo: $(VENV)/installed
 	$(BIN)/harness evaluate submissions/template.py
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow

@@ -33,7 +33,8 @@ def run_each(
     parallel = joblib.Parallel(**where, return_as="generator_unordered", batch_size=1)
     results = parallel(joblib.delayed(function)(item) for item in items)
     try:
-        yield from results
+        for result in results:  # noqa: UP028 - `yield from` would close them before the warning below is silenced
+            yield result
     finally:
         with warnings.catch_warnings(action="ignore"):  # joblib's: that results are made which nobody asks for
             results.close()

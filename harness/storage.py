@@ -71,5 +71,5 @@ def _replacing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:
-        os.unlink(name)
+        Path(name).unlink(missing_ok=True)  # a Ctrl-C may come once it has its place
         raise

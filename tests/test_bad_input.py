@@ -280,7 +280,7 @@ def test_check_runs_once_and_shows_what_was_used(harness: Harness, submission: W
 
 
 def test_check_debug_runs_in_the_foreground_with_a_whole_traceback(
-    submission: Write, tiny_file: Path, home: Path
+    harness: Harness, submission: Write, tiny_file: Path
 ) -> None:
     file = submission(f"{SIGNATURE}\n    breakpoint()\n    helper()\ndef helper():\n    1 / 0")
     command = [sys.executable, "-m", "harness", "check", str(file), "--track", str(tiny_file), "--debug"]
@@ -288,5 +288,4 @@ def test_check_debug_runs_in_the_foreground_with_a_whole_traceback(
     assert done.returncode == 3
     assert "'SmallResNet'" in done.stdout
     assert f'File "{file}", line 5, in helper' in done.stderr
-    fine = [*command[:4], str(submission(IDENTITY)), *command[5:]]
-    assert subprocess.run(fine, capture_output=True, check=False).returncode == 0
+    assert harness("check", submission(IDENTITY), "--track", tiny_file, "--debug").exit_code == 0

@@ -306,7 +306,7 @@ def test_ctrl_c_ends_a_batch_at_once_and_says_how_to_go_on(folder: Path, home: P
     finally:
         batch.kill()
         batch.wait()
-    assert batch.returncode == 130
+    assert batch.returncode == 130, output
     assert "the same command goes on from there" in output
     assert "Traceback" not in output
 
