@@ -134,7 +134,10 @@ class Cluster:
         def watch() -> None:
             were_some = True
             while not is_over.wait(WATCH_SECONDS):
-                are_some = bool(self.client.nthreads())
+                try:
+                    are_some = bool(self.client.nthreads())
+                except OSError:
+                    return  # the scheduler is gone, which the batch hears of by itself
                 if were_some and not are_some:
                     self._say(f"no worker is left; the batch goes on once there is one: {command}")
                 were_some = are_some
@@ -145,7 +148,7 @@ class Cluster:
             yield
         finally:
             is_over.set()
-            thread.join()
+            thread.join(WATCH_SECONDS)
 
     def _posted(self, track: Track, asked: Asked) -> "Post":
         from harness.leaderboard.worker import Post, host_of
