@@ -3,12 +3,10 @@
 Each finished stack leaves one file of records, its part, so that an interrupted preparation goes on where it stopped.
 """
 
-import contextlib
 import hashlib
 import hmac
 import shutil
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +20,7 @@ from torch import Tensor
 from data_prep.pruning import mask_of, n_trainings, train_pruned
 from data_prep.training import Weights, train_stack, training_set
 from harness.measure import Meter, build_model
+from harness.parallel import repeated
 from harness.record import Records
 from harness.storage import read_arrays, write_arrays
 from harness.track import ORIGINALS, POOLS, Track
@@ -41,6 +40,7 @@ __all__ = [
 
 STACK_SIZE = 32  # more models at once gain nothing further and take more memory
 STACK_PARAMETERS = 4_000_000  # of all models of a stack: larger ones are not bound by the overhead of calls
+REPORT_SECONDS = 0.5  # between two looks at how far it is
 Progress = Callable[[int, int], None]  # epochs trained so far, over all models, of how many
 
 
@@ -99,10 +99,15 @@ def train_missing(track: Track, stacks: list[Stack], jobs: int, device: str, on_
     total, left = (sum(_n_epochs(track, stack) for stack in some) for some in (stacks, missing))
     tally = track.folder / "tally"  # one byte per model and epoch: appended to by all processes
     tally.write_bytes(b"")
-    with _watching(lambda: on_progress(min(total, total - left + tally.stat().st_size), total)):
+
+    def report() -> None:
+        on_progress(min(total, total - left + tally.stat().st_size), total)
+
+    with repeated(report, REPORT_SECONDS):
         for originals in (True, False):  # whose masks the retrained models of a pruned track take
             stage = [stack for stack in missing if (stack.kind == ORIGINALS) == originals]
             joblib.Parallel(n_jobs=jobs)(joblib.delayed(_train)(track, stack, device, tally) for stack in stage)
+    report()
     tally.unlink()
 
 
@@ -110,25 +115,6 @@ def _n_epochs(track: Track, stack: Stack) -> int:
     """Return how many epochs the models of a stack are trained for, rewinding aside."""
     trainings = n_trainings(track.declaration.pruning) if stack.kind == ORIGINALS else 1
     return trainings * track.declaration.training.epochs * len(stack.seeds)
-
-
-@contextlib.contextmanager
-def _watching(report: Callable[[], None]) -> Iterator[None]:
-    """Call `report` twice a second while the block runs, and once at its end."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.5):
-            report()
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-    report()
 
 
 def _train(track: Track, stack: Stack, device: str, tally: Path) -> None:

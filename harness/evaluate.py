@@ -1,7 +1,7 @@
 """The whole story of an evaluation: missing runs are made, every run is stored, stored runs are scored."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ __all__ = [
     "missing_runs",
     "recall",
     "recall_siblings",
+    "share_of_limit",
     "unranked_because",
 ]
 
@@ -79,7 +80,7 @@ class Evaluation:
     @property
     def share_of_limit(self) -> float:
         """Mean of seconds / limit over the runs; above 1 the submission is over the limit. NaN without runs."""
-        return float(np.mean([run.seconds / run.info["limit_seconds"] for run in self.runs])) if self.runs else np.nan
+        return share_of_limit(self.runs) if self.runs else np.nan
 
     @property
     def unranked_because(self) -> str | None:
@@ -143,6 +144,11 @@ def evaluate(
         findings=findings,
         reference=reference,
     )
+
+
+def share_of_limit(runs: Sequence[Run]) -> float:
+    """Return the mean of seconds / limit over some runs."""
+    return float(np.mean([run.seconds / run.info["limit_seconds"] for run in runs]))
 
 
 def unranked_because(n_runs: int, share_of_limit: float) -> str | None:

@@ -1,8 +1,10 @@
-"""Many independent calls side by side, with joblib: in threads here, or on the workers of a Dask cluster.
+"""Calls beside one another: many with joblib, in threads here or on the workers of a Dask cluster; one again and again.
 
 One job here means in this process, in order.
 """
 
+import contextlib
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -13,7 +15,7 @@ import joblib
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["run_each"]
+__all__ = ["repeated", "run_each"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,6 +40,24 @@ def run_each(
     finally:
         with warnings.catch_warnings(action="ignore"):  # joblib's: that results are made which nobody asks for
             results.close()
+
+
+@contextlib.contextmanager
+def repeated(call: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Make a call in a thread of its own, so many seconds apart, while the block runs; none is in flight after it."""
+    is_over = threading.Event()
+
+    def repeat() -> None:
+        while not is_over.wait(seconds):
+            call()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def _cluster(client: "Client") -> Any:

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from harness.errors import MachineError, UsageError
 from harness.leaderboard.entries import BoardFile, Entry, Stored, board_folder, current
 from harness.record import Records
-from harness.results import Results
+from harness.results import Results, Run
 from harness.storage import read_json
 from harness.track import Track
 
@@ -103,16 +103,20 @@ class Board:
             return None
         return stored
 
-    def records(self, entry: ScoredEntry, n_runs: int) -> Records:
-        """Return the records of an entry's first runs. Raises MachineError if some are not stored."""
-        runs = Results.at(self.results / entry.results).runs(range(n_runs))
-        records = [run.record for _, run in sorted(runs.items()) if run.record is not None]
-        if len(records) < n_runs:
+    def runs(self, entry: ScoredEntry, n_runs: int) -> list[Run]:
+        """Return an entry's first runs, which all have records. Raises MachineError if some are not stored."""
+        stored = Results.at(self.results / entry.results).runs(range(n_runs))
+        runs = [run for run in stored.values() if run.record is not None]
+        if len(runs) < n_runs:
             raise MachineError(
-                f"{n_runs - len(records)} of {n_runs} runs of {entry.submission} are not in "
+                f"{n_runs - len(runs)} of {n_runs} runs of {entry.submission} are not in "
                 f"{self.results / entry.results}; make them again: harness leaderboard run"
             )
-        return Records.concatenate(records)
+        return runs
+
+    def records(self, entry: ScoredEntry, n_runs: int) -> Records:
+        """Return the records of an entry's first runs. Raises MachineError if some are not stored."""
+        return Records.concatenate(run.record for run in self.runs(entry, n_runs) if run.record is not None)
 
 
 def read_board(home: Path, track: Track) -> Board:

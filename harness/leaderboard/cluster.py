@@ -7,7 +7,6 @@ or on this machine, unless somebody insists.
 import contextlib
 import ipaddress
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import harness
 from harness.errors import MachineError, UsageError
-from harness.parallel import run_each
+from harness.parallel import repeated, run_each
 from harness.pending import Pending, Task
 from harness.results import RUNNER_VERSION, Run
 from harness.runner.isolation import Isolation, weakest
@@ -119,36 +118,28 @@ class Cluster:
                 yield number, task
 
         try:
-            with self._watched():
+            with repeated(self._watch(), WATCH_SECONDS):
                 for number, run in run_each(partial(make_run, self._post), numbered(), client=self.client):
                     yield sent.pop(number), run
         except KilledWorker as error:
             raise MachineError(f"workers died again and again: {error}; look at their logs") from None
 
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Say when the last worker has died: its runs wait, for as long as it takes, until there is another."""
-        is_over = threading.Event()
+    def _watch(self) -> Callable[[], None]:
+        """Return a look at the workers that says when the last one has died: its runs wait until there is another."""
         command = f"dask worker {self.client.scheduler_info(0)['address']} --nthreads 1"
+        were_some = True
 
-        def watch() -> None:
-            were_some = True
-            while not is_over.wait(WATCH_SECONDS):
-                try:
-                    are_some = bool(self.client.nthreads())
-                except OSError:
-                    return  # the scheduler is gone, which the batch hears of by itself
+        def look() -> None:
+            nonlocal were_some
+            if self.client.status != "running":
+                return  # of a scheduler that is gone the batch hears by itself
+            with contextlib.suppress(OSError):
+                are_some = bool(self.client.nthreads())
                 if were_some and not are_some:
                     self._say(f"no worker is left; the batch goes on once there is one: {command}")
                 were_some = are_some
 
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            is_over.set()
-            thread.join(WATCH_SECONDS)
+        return look
 
     def _posted(self, track: Track, asked: Asked) -> "Post":
         from harness.leaderboard.worker import Post, host_of

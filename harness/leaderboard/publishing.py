@@ -73,8 +73,8 @@ def show_command(track_name: str, form: str, rounded: int | None, hidden: bool, 
     """
     shown = _leaderboard(_open(track_name), rounded=rounded, hidden=hidden, baselines=baselines)
     if form == "table":
-        console = Console(highlight=False, width=None if sys.stdout.isatty() else UNBOUNDED)
-        console.print(as_table(shown, console))
+        wide = Console(highlight=False, width=None if sys.stdout.isatty() else UNBOUNDED)
+        wide.print(as_table(shown, wide))
     else:
         formats = {"csv": as_csv, "json": as_json, "markdown": as_markdown}
         click.echo(formats[form](shown), nl=False)

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import joblib
-import numpy as np
 from pydantic import ValidationError
 
 import harness
 from harness.declaration import Section
 from harness.errors import MachineError, UsageError
-from harness.evaluate import unranked_because
+from harness.evaluate import share_of_limit, unranked_because
 from harness.leaderboard.board import Board, ScoredEntry, StoredScore
 from harness.leaderboard.rows import SOURCE_KB, Leaderboard
 from harness.record import Records
@@ -154,9 +153,7 @@ def _recomputed(board: Board, entry: ScoredEntry, reference: Reference | None) -
     try:
         if reference is None or entry.scored is None:
             return entry, [f"{entry.submission}: {line}" for line in _differences_of_outcome(entry, results)]
-        board.records(entry, entry.scored.n_runs)
-        runs = list(results.runs(range(entry.scored.n_runs)).values())
-        score = _score_of(entry.scored, runs, reference)
+        score = _score_of(entry.scored, board.runs(entry, entry.scored.n_runs), reference)
         found = [*_differences_of_code(entry, results), *_differences_of_scores(entry.scored, score)]
     except MachineError as error:
         return entry.model_copy(update={"scored": None, "state": "failed"}), [str(error)]
@@ -167,7 +164,7 @@ def _score_of(stored: StoredScore, runs: list[Run], reference: Reference) -> Sto
     """Return what scoring finds of some runs; what scoring says nothing of stays as it is stored."""
     records = Records.concatenate(run.record for run in runs if run.record is not None)
     scored = reference.score(outputs(records, reference.forget_labels))
-    share = float(np.mean([run.seconds / run.info["limit_seconds"] for run in runs]))
+    share = share_of_limit(runs)
     fraction = stored.seconds["limit_fraction"]
     values = {
         "score": scored.score.score,
