@@ -16,13 +16,13 @@ import numpy as np
 
 from benchmarks.pages import METRICS, write_between
 from data_prep import catalogue
+from harness.accelerator import resolve
 from harness.conditions import conditions_here
 from harness.environment import environment, home
 from harness.evaluate import Evaluation, evaluate
 from harness.reference import load_reference, outputs
 from harness.report.summary import summary
 from harness.results import Conditions, Results
-from harness.runner.device import resolve
 from harness.runner.isolation import choose
 from harness.storage import write_json
 from harness.submission import read_submission

@@ -24,12 +24,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.scoring import dense
 from data_prep import catalogue
+from harness.accelerator import of, resolve
 from harness.environment import environment, home
 from harness.evaluate import evaluate
 from harness.loaders import to_inputs
 from harness.measure import build_model
 from harness.results import Conditions, Limit
-from harness.runner.device import default_jobs, resolve
 from harness.runner.isolation import choose
 from harness.scoring.official import final_score, forgetting_quality, logit_scaled_confidence
 from harness.scoring.score import Outputs, official_score
@@ -64,7 +64,7 @@ def main(track_name: str, runs: int, rounds: int, device: str) -> None:
             "track": track.name,
             "submission": FINE_TUNING.name,
             "runs": runs,
-            "jobs": default_jobs(kind, track.declaration.limits.threads),
+            "jobs": of(kind).default_jobs(track.declaration.limits.threads),
             "threads": track.declaration.limits.threads,
             "ratio": float(np.median([pair["ratio"] for pair in pairs])),
             "rounds": pairs,
@@ -85,7 +85,7 @@ def harness_way(track: Track, runs: int, device: str) -> dict[str, Any]:
         choose(device=device),
         device=device,
         threads=limits.threads,
-        jobs=default_jobs(device, limits.threads),
+        jobs=of(device).default_jobs(limits.threads),
     )
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:

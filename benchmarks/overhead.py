@@ -14,10 +14,10 @@ from pathlib import Path
 import click
 
 from data_prep import catalogue
+from harness.accelerator import of
 from harness.environment import environment, home
 from harness.evaluate import evaluate
 from harness.results import Conditions, Limit
-from harness.runner.device import default_jobs
 from harness.runner.isolation import choose
 from harness.storage import write_json
 from harness.submission import read_submission
@@ -42,7 +42,7 @@ def main(track_name: str, runs: int, jobs: int | None) -> None:
     """Measure the overhead per run."""
     track = catalogue.open_track(track_name, home() / "tracks")
     threads = track.declaration.limits.threads
-    jobs = jobs or default_jobs("cpu", threads)
+    jobs = jobs or of("cpu").default_jobs(threads)
     conditions = Conditions(Limit(60.0, 0.1), choose(), threads=threads, jobs=jobs)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "work.py"

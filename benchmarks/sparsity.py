@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from benchmarks.pages import METRICS, write_between
 from data_prep import catalogue
 from data_prep.prepare import prepare
+from harness.accelerator import of
 from harness.declaration import read_declaration
 from harness.environment import environment, home
 from harness.errors import UsageError
@@ -30,7 +31,6 @@ from harness.evaluate import evaluate
 from harness.report.look import RETRAINED, STYLE, WIDTH, svg
 from harness.report.summary import summary
 from harness.results import Conditions, Limit
-from harness.runner.device import default_jobs
 from harness.runner.isolation import choose
 from harness.storage import write_bytes, write_json
 from harness.submission import read_submission
@@ -119,7 +119,7 @@ def measured(file: str, constants: dict[str, str], track: Track, runs: int) -> d
     """Return the metrics of a baseline under some constants, beside those of models retrained under the same masks."""
     submission = read_submission(ROOT / "baselines" / f"{file}.py", source_kb=256, constants=constants)
     limit = Limit(LIMIT_SECONDS, LIMIT_SECONDS, is_overridden=True)
-    conditions = Conditions(limit, choose(), jobs=default_jobs("cpu", 1))
+    conditions = Conditions(limit, choose(), jobs=of("cpu").default_jobs(1))
     result = summary(evaluate(submission, track, conditions, runs=runs, home=home()))
     assert result["outcome"] == "OK", result["failure"]
     metrics = {name: {**result["full_stack"][name], "n": runs} for name in METRICS}

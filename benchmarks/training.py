@@ -26,9 +26,9 @@ from benchmarks.evaluate import Items, accuracy, train_for_an_epoch
 from data_prep import catalogue
 from data_prep.reference import Stack, plan, prepare_process, train_models
 from data_prep.training import Weights, training_set
+from harness.accelerator import of, resolve
 from harness.environment import environment, home
 from harness.measure import build_model
-from harness.runner.device import default_trainings, resolve
 from harness.storage import write_json
 from harness.track import POOLS, Track
 
@@ -54,7 +54,7 @@ def main(
     track = shortened(catalogue.open_track(track_name, home() / "tracks"), epochs, models)
     peak, flops = peak_flops(kind), epochs * flops_per_epoch(track)  # before anything sets a number of threads
     theirs = official_way(track, official_models, kind)
-    ours = [harness_way(track, jobs, kind) for jobs in all_jobs or (default_trainings(kind),)]
+    ours = [harness_way(track, jobs, kind) for jobs in all_jobs or (of(kind).default_trainings(),)]
     result = {
         "track": track.name,
         "model": track.declaration.model.name,

@@ -15,6 +15,7 @@ import numpy as np
 
 from data_prep import catalogue
 from harness import __version__
+from harness.accelerator import of
 from harness.conditions import conditions_here
 from harness.environment import home
 from harness.errors import MachineError, UsageError
@@ -22,6 +23,8 @@ from harness.evaluate import Evaluation, evaluate, recall, recall_siblings
 from harness.history import comparisons, remember
 from harness.leaderboard.commands import leaderboard
 from harness.options import (
+    Device,
+    chosen_device,
     console,
     device_option,
     isolation_option,
@@ -37,7 +40,6 @@ from harness.report.hidden import redacted
 from harness.report.summary import comparison_summary, summary
 from harness.report.terminal import LiveRuns, ProgressBar, show, show_check
 from harness.results import Conditions, Results
-from harness.runner import device as devices
 from harness.runner import isolation as isolations
 from harness.runner.outcome import Outcome
 from harness.storage import read_arrays, write_bytes, write_json
@@ -130,7 +132,7 @@ def evaluate_command(
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=_constants(settings))
     default_runs = track.declaration.evaluation.runs
     n_runs = runs or (min(QUICK_RUNS, default_runs) if quick else default_runs)
-    kind = devices.resolve(device)
+    kind = chosen_device(device)
     found = isolations.choose(isolation, require_isolation, device=kind)
     conditions = _conditions(submission, track, kind, jobs, found, time_limit)
     evaluation = _evaluated(submission, track, conditions, n_runs, require_isolation, rescore=rescore)
@@ -156,7 +158,7 @@ def check_command(file: Path, track_name: str, settings: tuple[str, ...], device
     """Check a submission: first its text, then one run."""
     track = catalogue.open_track(track_name, home() / "tracks")
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=_constants(settings))
-    kind = devices.resolve(device)
+    kind = chosen_device(device)
     conditions = _conditions(submission, track, kind, 1, isolations.choose(device=kind), None)
     if debug and not submission.problems:
         from harness.runs import run_in_foreground  # imports torch
@@ -195,7 +197,7 @@ def compare_command(
     track = catalogue.open_track(track_name, home() / "tracks")
     n_runs = runs or track.declaration.evaluation.runs
     reference = load_reference(track, n_runs, Results.cache(home(), track))
-    kind = devices.resolve(device)
+    kind = chosen_device(device)
     sides = []
     for name in (first, second):
         if name == RETRAINED:
@@ -231,7 +233,7 @@ def report_command(
     track = catalogue.open_track(track_name, home() / "tracks")
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=_constants(settings))
     n_runs = runs or track.declaration.evaluation.runs
-    evaluation = recall(submission, track, devices.resolve(device), runs=n_runs, home=home())
+    evaluation = recall(submission, track, chosen_device(device), runs=n_runs, home=home())
     if evaluation.outcome != Outcome.OK:
         console().print(show(evaluation, []))
         _exit_with(evaluation)
@@ -254,9 +256,7 @@ def report_command(
 @click.option(
     "--jobs", type=click.IntRange(min=1), help="How many trainings at once.  [default: the cores; 4 on a GPU]"
 )
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What trains."
-)
+@click.option("--device", type=Device(), default="auto", show_default=True, help="What trains.")
 def prepare_command(
     track_name: str,
     force: bool,
@@ -279,8 +279,8 @@ def prepare_command(
         console().print(f"unpacked {track.name} to {track.folder}")
         return
     found = catalogue.find(track_name, tracks)
-    kind = devices.resolve(device)
-    trainer = _Trainer(tracks, jobs or devices.default_trainings(kind), kind, data)
+    kind = chosen_device(device)
+    trainer = _Trainer(tracks, jobs or of(kind).default_trainings(), kind, data)
     if estimate:
         trainer.estimate(found)
         return

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_prep.calibration import calibrate
+from harness.accelerator import of
 from harness.errors import UsageError
 from harness.results import Conditions, Limit
-from harness.runner.device import default_jobs
 from harness.runner.isolation import Isolation
 from harness.track import Track
 
@@ -32,7 +32,7 @@ def conditions_here(
     measured. Raises UsageError.
     """
     threads = track.declaration.limits.threads
-    jobs = jobs or default_jobs(device, threads)
+    jobs = jobs or of(device).default_jobs(threads)
     limit = _limit(track, home, device, jobs, time_limit, announce) if may_run else None
     return Conditions(limit=limit, isolation=isolation, device=device, threads=threads, jobs=jobs)
 

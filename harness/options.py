@@ -1,13 +1,18 @@
 """Options that several commands take, and the console they print to."""
 
+import os
 import sys
+from typing import Any
 
 import click
 from rich.console import Console
 
+from harness.accelerator import FAKE_VARIABLE, resolve
 from harness.runner import isolation as isolations
 
 __all__ = [
+    "Device",
+    "chosen_device",
     "console",
     "device_option",
     "isolation_option",
@@ -18,6 +23,20 @@ __all__ = [
     "track_option",
 ]
 
+
+class Device(click.Choice[str]):
+    """What there is to compute on. The tests' fake is no choice, but it is taken where it is set up."""
+
+    def __init__(self) -> None:
+        super().__init__(["auto", "cpu", "cuda"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value if it is one of the choices."""
+        if value == "fake" and FAKE_VARIABLE in os.environ:
+            return value
+        return super().convert(value, param, ctx)
+
+
 track_option = click.option(
     "--track",
     "track_name",
@@ -25,9 +44,7 @@ track_option = click.option(
     show_default=True,
     help="A track's name, or a TOML file.",
 )
-device_option = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What runs use."
-)
+device_option = click.option("--device", type=Device(), default="auto", show_default=True, help="What runs use.")
 set_option = click.option(
     "--set",
     "settings",
@@ -51,6 +68,11 @@ isolation_option = click.option(
 require_isolation_option = click.option(
     "--require-isolation", type=click.Choice(isolations.LEVELS), help="Refuse to run below this level."
 )
+
+
+def chosen_device(requested: str) -> str:
+    """Return the kind of device for what --device asks for; say why `auto` leaves a GPU unused."""
+    return resolve(requested, lambda sentence: click.echo(sentence, err=True))
 
 
 def console() -> Console:

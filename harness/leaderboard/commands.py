@@ -22,6 +22,7 @@ from harness.leaderboard.publishing import html_command, selfcheck_command, show
 from harness.leaderboard.session import Session, Workplace
 from harness.leaderboard.teams import chosen, find, part_of
 from harness.options import (
+    chosen_device,
     console,
     device_option,
     isolation_option,
@@ -29,7 +30,6 @@ from harness.options import (
     require_isolation_option,
     track_option,
 )
-from harness.runner import device as devices
 from harness.runner import isolation as isolations
 from harness.runner.outcome import Outcome
 from harness.storage import write_json
@@ -138,7 +138,7 @@ def run_command(
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress(console()))
         if scheduler is None:
-            kind = devices.resolve(device)
+            kind = chosen_device(device)
             chosen_level = isolations.choose(isolation, require_isolation, device=kind)
             place = Workplace.here(track, home(), device=kind, jobs=jobs, isolation=chosen_level, announce=progress.say)
         else:
@@ -179,7 +179,7 @@ def plan_command(
     from harness.leaderboard.plan import Request, plan, stored_runs
 
     track = catalogue.open_track(track_name, home() / "tracks")
-    kind = devices.resolve(device)
+    kind = chosen_device(device)
     conditions = conditions_here(
         track, home(), device=kind, isolation=isolations.choose(device=kind), announce=console().print
     )

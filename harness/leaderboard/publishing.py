@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from data_prep import catalogue
+from harness.accelerator import of
 from harness.conditions import conditions_here
 from harness.environment import home
 from harness.errors import UsageError
@@ -27,11 +28,10 @@ from harness.leaderboard.verification import (
     read_commitment,
     recomputed,
 )
-from harness.options import console, device_option, jobs_option, track_option
+from harness.options import chosen_device, console, device_option, jobs_option, track_option
 from harness.reference import Reference, load_reference
 from harness.report.terminal import LiveRuns, ProgressBar, escaped
 from harness.results import Results
-from harness.runner import device as devices
 from harness.runner import isolation as isolations
 from harness.storage import write_json
 from harness.submission import read_submission
@@ -135,7 +135,7 @@ def verify_command(
     differences = differences_of_track(published, track, board)
     _report("the track and its terms", "are those published", differences)
     with ProgressBar(Console(stderr=True), "scores") as bar:
-        again = recomputed(board, track, jobs=jobs or devices.default_jobs("cpu", 1), on_score=bar)
+        again = recomputed(board, track, jobs=jobs or of("cpu").default_jobs(1), on_score=bar)
     scored = sum(entry.scored is not None for entry in board.current)
     _report(f"{scored} scores", "come out of the runs again", again.differences)
     differences += again.differences
@@ -180,7 +180,7 @@ def selfcheck_command(track_name: str, runs: int | None, stored: bool, jobs: int
     n_runs = runs or track.declaration.evaluation.runs
     check_runs(track, n_runs)
     check_enough(n_runs)
-    kind = devices.resolve(device)
+    kind = chosen_device(device)
     methods = () if stored else known_methods(track.declaration.training)
     known = {each.what: _evaluated(each, track, kind, jobs, n_runs) for each in methods}
     holds = True

@@ -15,12 +15,12 @@ from distributed import get_client, get_worker
 from filelock import FileLock
 
 import harness
+from harness.accelerator import resolve
 from harness.conditions import conditions_here
 from harness.environment import home
 from harness.errors import MachineError
 from harness.pending import Task
 from harness.results import RUNNER_VERSION, Run
-from harness.runner import device as devices
 from harness.runner import isolation as isolations
 from harness.runs import Runner
 from harness.track import Track, import_track, load_track
@@ -97,7 +97,7 @@ def _runner(post: Post) -> Runner:
 
 def _prepared(post: Post) -> Runner:
     track = _track(post)
-    kind = devices.resolve(post.device)
+    kind = resolve(post.device)
     found = isolations.choose(post.isolation, post.required_isolation, device=kind)
     own_threads = get_worker().state.nthreads
     if kind == "cuda" and own_threads > 1:
