@@ -111,7 +111,7 @@ def harness_way(track: Track, jobs: int, device: str) -> dict[str, Any]:
 
 def warm(track: Track, device: str) -> None:
     """Import what a training needs, and train for an epoch, in a process that the next training finds again."""
-    prepare_process()
+    prepare_process(device)
     train_models(shortened(track, 1, 1), Stack(POOLS[0], 0, (0,)), device)
 
 

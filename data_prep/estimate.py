@@ -19,6 +19,7 @@ from data_prep.draft import lay_out
 from data_prep.pruning import n_trainings
 from data_prep.reference import Stack, prepare_process
 from data_prep.training import Build, train, train_stack, training_set
+from harness.accelerator import of
 from harness.declaration import Declaration, Training
 from harness.loaders import Images, loader
 from harness.measure import build_model
@@ -80,7 +81,7 @@ def estimate(
 ) -> Estimate:
     """Time a few steps of every kind of training and of a run, and return what all of them would take.
 
-    jobs: trainings at once. device: cpu or cuda. data: a folder that has the source's data already.
+    jobs: trainings at once. data: a folder that has the source's data already.
     Nothing is kept but data that had to be downloaded. Raises UsageError if the declaration does not fit its data.
     """
     tracks.mkdir(parents=True, exist_ok=True)
@@ -132,8 +133,8 @@ def _step_of_stack(track: Track, stack: Stack, jobs: int, device: str) -> float:
 
 
 def _step_in_process(track: Track, stack: Stack, device: str) -> float:
-    prepare_process()
-    together = partial(train_stack, seeds=stack.seeds, mixed=device == "cuda")
+    prepare_process(device)
+    together = partial(train_stack, seeds=stack.seeds, mixed=of(device).is_mixed, device=device)
     return _timed(lambda some, tick: together(*some, epochs=1 + EPOCHS, on_epoch=tick), track, device)
 
 
@@ -146,11 +147,10 @@ def _step_of_fine_tuning(track: Track, device: str) -> float:
     """Return the seconds of a step as a participant writes it."""
 
     def fine_tune(some: _Some, tick: Callable[[], None]) -> None:
-        net = some.build().to(device).train()
+        place = of(device).device()
+        net = some.build().to(place).train()
         optimizer = torch.optim.SGD(net.parameters(), lr=0.001, momentum=0.9, weight_decay=5e-4)
-        batches = loader(
-            Images(some.images.cpu(), some.labels.cpu()), batch_size=some.recipe.batch_size, device=torch.device(device)
-        )
+        batches = loader(Images(some.images.cpu(), some.labels.cpu()), batch_size=some.recipe.batch_size, device=place)
         for _ in range(1 + EPOCHS):
             for images, labels in batches:
                 optimizer.zero_grad()
@@ -176,12 +176,12 @@ def _timed(training: Callable[[_Some, Callable[[], None]], object], track: Track
     The training calls back after every epoch.
     """
     recipe = track.declaration.training
-    images, labels = (values[: STEPS * recipe.batch_size].to(device) for values in training_set(track, ("retain",)))
+    card, some = of(device), STEPS * recipe.batch_size
+    images, labels = (values[:some].to(card.device()) for values in training_set(track, ("retain",)))
     ticks = []
 
     def tick() -> None:
-        if device == "cuda":
-            torch.cuda.synchronize()
+        card.synchronize()
         ticks.append(time.perf_counter())
 
     training(_Some(partial(build_model, track), images, labels, recipe), tick)
@@ -190,8 +190,9 @@ def _timed(training: Callable[[_Some, Callable[[], None]], object], track: Track
 
 def _measuring(track: Track, device: str) -> float:
     """Return the seconds that the record of a model takes: its outputs on all four data sets."""
-    net = build_model(track).to(device).eval()
-    inputs = training_set(track, ("retain",))[0][:MEASURED].to(device)
+    place = of(device).device()
+    net = build_model(track).to(place).eval()
+    inputs = training_set(track, ("retain",))[0][:MEASURED].to(place)
     with torch.inference_mode():
         net(inputs).cpu()
         started = time.perf_counter()

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from data_prep.training import Build, Weights, initial_net, train_stack
-from harness.declaration import Pruning, Training
+from data_prep.training import Build, Trainer, Weights, initial_net
+from harness.declaration import Pruning
 
 __all__ = ["convolutions", "magnitude_mask", "mask_of", "n_trainings", "synflow_mask", "train_pruned"]
 
@@ -22,27 +22,17 @@ IMP_SHARE = 0.2  # of what is left, pruned in each round at most
 
 
 def train_pruned(
-    build: Build,
-    images: Tensor,
-    labels: Tensor,
-    recipe: Training,
-    pruning: Pruning,
-    *,
-    seeds: Sequence[int],
-    mixed: bool = False,
-    on_epoch: Callable[[], None] = lambda: None,
+    trainer: Trainer, pruning: Pruning, *, seeds: Sequence[int], on_epoch: Callable[[], None] = lambda: None
 ) -> list[Weights]:
-    """Prune and train one model per seed, and return their weights, pruned ones at 0, in the order of the seeds.
-
-    mixed: as in `train_stack`.
-    """
-    trained = partial(train_stack, build, images, labels, recipe, seeds=seeds, mixed=mixed, on_epoch=on_epoch)
+    """Prune and train one model per seed, and return their weights, pruned ones at 0, in the order of the seeds."""
+    trained = partial(trainer.train, seeds, on_epoch=on_epoch)
 
     if pruning.method == "synflow":
-        nets = [initial_net(build, seed).to(images.device) for seed in seeds]
-        return trained(masks=[synflow_mask(net, images.shape[1:], pruning.sparsity) for net in nets])
+        shape, place = trainer.images.shape[1:], trainer.images.device
+        nets = [initial_net(trainer.build, seed).to(place) for seed in seeds]
+        return trained(masks=[synflow_mask(net, shape, pruning.sparsity) for net in nets])
     rewound = trained(epochs=pruning.rewind_epoch)
-    names = convolutions(build())
+    names = convolutions(trainer.build())
     masks: list[Weights] | None = None
     rounds = n_rounds(pruning)
     for done in range(1, rounds + 1):

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data_prep.pruning import mask_of, n_trainings, train_pruned
-from data_prep.training import Weights, train_stack, training_set
+from data_prep.training import Trainer, Weights, training_set
+from harness.accelerator import of
 from harness.measure import Meter, build_model
 from harness.parallel import repeated
 from harness.record import Records
@@ -39,7 +40,9 @@ __all__ = [
 ]
 
 STACK_SIZE = 32  # more models at once gain nothing further and take more memory
-STACK_PARAMETERS = 4_000_000  # of all models of a stack: larger ones are not bound by the overhead of calls
+# Of all models of a stack. Larger ones are not bound by the overhead of calls.
+STACK_PARAMETERS = 4_000_000
+STACK_INPUTS = 8_000_000  # values of a batch of all models: their activations take many times that
 REPORT_SECONDS = 0.5  # between two looks at how far it is
 Progress = Callable[[int, int], None]  # epochs trained so far, over all models, of how many
 
@@ -64,7 +67,8 @@ def plan(track: Track, jobs: int, *, present: Mapping[str, int]) -> list[Stack]:
     """
     stacks = []
     n_parameters = sum(value.numel() for value in build_model(track).parameters())
-    most = min(STACK_SIZE, max(1, STACK_PARAMETERS // n_parameters))
+    n_inputs = track.declaration.training.batch_size * track.examples("forget").images[0].size
+    most = max(1, min(STACK_SIZE, STACK_PARAMETERS // n_parameters, STACK_INPUTS // n_inputs))
     for kind, size in _sizes(track).items():
         there = present.get(kind, 0)
         new = np.arange(there, size)
@@ -93,7 +97,8 @@ def _seed(track: Track, kind: str, index: int) -> int:
 def train_missing(track: Track, stacks: list[Stack], jobs: int, device: str, on_progress: Progress) -> None:
     """Train the stacks that have no file yet, `jobs` at a time in processes of their own; originals first.
 
-    device: cpu or cuda; several processes share one GPU, which a single small network leaves idle most of the time.
+    On GPUs the processes share the cards out; several are on one, which a single small network leaves idle for most of
+    the time.
     """
     missing = [stack for stack in stacks if not part(track, stack).is_file()]
     total, left = (sum(_n_epochs(track, stack) for stack in some) for some in (stacks, missing))
@@ -106,9 +111,13 @@ def train_missing(track: Track, stacks: list[Stack], jobs: int, device: str, on_
     with repeated(report, REPORT_SECONDS):
         for originals in (True, False):  # whose masks the retrained models of a pruned track take
             stage = [stack for stack in missing if (stack.kind == ORIGINALS) == originals]
-            joblib.Parallel(n_jobs=jobs)(joblib.delayed(_train)(track, stack, device, tally) for stack in stage)
+            joblib.Parallel(n_jobs=jobs)(
+                joblib.delayed(_train)(track, stack, device, place, tally) for place, stack in enumerate(stage)
+            )
     report()
     tally.unlink()
+    _trainers.clear()  # of this process, where one job means in this process
+    _meters.clear()
 
 
 def _n_epochs(track: Track, stack: Stack) -> int:
@@ -117,9 +126,9 @@ def _n_epochs(track: Track, stack: Stack) -> int:
     return trainings * track.declaration.training.epochs * len(stack.seeds)
 
 
-def _train(track: Track, stack: Stack, device: str, tally: Path) -> None:
-    """Train one stack and write its part: the records, and for originals the weights."""
-    prepare_process()
+def _train(track: Track, stack: Stack, device: str, place: int, tally: Path) -> None:
+    """Train one stack and write its part: the records, and for originals the weights; place: its number among all."""
+    prepare_process(device, place)
 
     def on_epoch() -> None:
         with tally.open("ab") as file:
@@ -128,10 +137,15 @@ def _train(track: Track, stack: Stack, device: str, tally: Path) -> None:
     _keep(track, stack, train_models(track, stack, device, on_epoch), device)
 
 
-def prepare_process() -> None:
-    """Set up a process that trains, beside others: one thread; on a GPU the convolutions that are fastest."""
+def prepare_process(device: str = "cpu", place: int = 0) -> None:
+    """Set up a process that trains, beside others: one thread; on GPUs a card and how it computes.
+
+    place: the number of what is trained first; the cards take turns.
+    """
     torch.set_num_threads(1)
-    torch.backends.cudnn.benchmark = True  # all batches but the last of an epoch have one shape
+    card = of(device)
+    card.choose_card(place % card.cards())
+    card.prepare_training()
 
 
 def adopt_originals(track: Track, stacks: list[Stack], sibling: Track, device: str) -> None:
@@ -144,7 +158,7 @@ def adopt_originals(track: Track, stacks: list[Stack], sibling: Track, device: s
 
 def _keep(track: Track, stack: Stack, models: list[Weights], device: str) -> None:
     """Write the part of a stack: its models' records, and for originals the weights."""
-    meter = Meter(track, device)
+    meter = _meter(track, device)
     records = [meter.record({name: value.numpy() for name, value in weights.items()}) for weights in models]
     if stack.kind == ORIGINALS:
         for index, weights in enumerate(models, start=stack.first):
@@ -163,21 +177,52 @@ def train_models(
 
     Trained on a GPU they are not the same, value for value, as on a CPU: it rounds differently, and to bfloat16.
     """
-    declaration = track.declaration
-    images, labels = (values.to(device) for values in _examples(track, stack.kind))
-    recipe, pruning = declaration.training, declaration.pruning
-    build = partial(build_model, track)
-    trained = partial(train_stack, build, images, labels, recipe, seeds=stack.seeds, on_epoch=on_epoch)
-    mixed = device == "cuda"
-    if pruning is None:
-        models = trained(mixed=mixed)
+    declaration, trainer = track.declaration, _trainer(track, stack, device)
+    if declaration.pruning is None:
+        models = trainer.train(stack.seeds, on_epoch=on_epoch)
     elif stack.kind == ORIGINALS:
-        models = train_pruned(build, images, labels, recipe, pruning, seeds=stack.seeds, mixed=mixed, on_epoch=on_epoch)
+        models = train_pruned(trainer, declaration.pruning, seeds=stack.seeds, on_epoch=on_epoch)
     else:  # as runs do, retrained models take turns with the originals
         turns = (stack.first + np.arange(len(stack.seeds))) % declaration.reference.originals
-        masks = [mask_of(load_file(_original_file(track, int(turn))), build) for turn in turns]
-        models = trained(masks=masks, mixed=mixed)
+        masks = [mask_of(load_file(_original_file(track, int(turn))), trainer.build) for turn in turns]
+        models = trainer.train(stack.seeds, masks=masks, on_epoch=on_epoch)
     return [{name: value.cpu() for name, value in weights.items()} for weights in models]
+
+
+# Of this process, the last one of each: what the next stack needs as well is read, moved and captured once.
+_trainers: dict[tuple[object, ...], Trainer] = {}
+_meters: dict[tuple[object, ...], Meter] = {}
+
+
+def _trainer(track: Track, stack: Stack, device: str) -> Trainer:
+    """Return what trains a stack: that of the stack before if it was of the same examples and size."""
+    key = (*_named(track, device), stack.kind == ORIGINALS, len(stack.seeds))
+    if key not in _trainers:
+        _trainers.clear()  # and its memory with it, before the next one takes its own
+        card = of(device)
+        images, labels = (values.to(card.device()) for values in _examples(track, stack.kind))
+        _trainers[key] = Trainer(
+            partial(build_model, track),
+            images,
+            labels,
+            track.declaration.training,
+            n_models=len(stack.seeds),
+            mixed=card.is_mixed,
+            device=device,
+        )
+    return _trainers[key]
+
+
+def _meter(track: Track, device: str) -> Meter:
+    key = _named(track, device)
+    if key not in _meters:
+        _meters.clear()
+        _meters[key] = Meter(track, device)
+    return _meters[key]
+
+
+def _named(track: Track, device: str) -> tuple[object, ...]:
+    return track.folder, track.manifest.fingerprint, track.declaration.model_dump_json(), device
 
 
 def _examples(track: Track, kind: str) -> tuple[Tensor, Tensor]:

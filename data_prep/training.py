@@ -1,13 +1,14 @@
 """Trains originals and retrained models: one alone, or many small ones stacked into a single network.
 
-Small networks are bound by the overhead of each call, not by arithmetic: 32 of them stacked (`torch.func.vmap` over
-stacked parameters) take about a third of the time per model and step. Every model of a stack has its own initial
-weights and its own order of examples, both drawn from its own seed, the same as if it were trained alone.
+Small networks are bound by the overhead of each call, not by arithmetic. On a CPU 32 of them stacked (`torch.func.vmap`
+over stacked parameters) take about a third of the time per model and step. On a GPU a whole step, from the choice of
+examples to the optimizer, is captured once as a CUDA graph and then repeated with one call, by every model that a
+process trains. Every model has its own initial weights and its own order of examples, both drawn from its own seed,
+the same whatever it is trained with.
 """
 
 import contextlib
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,17 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
+from data_prep.batches import Batch, epochs_of
+from harness.accelerator import Accelerator, of
 from harness.declaration import Training
 from harness.loaders import to_inputs
 from harness.track import Track
 
-__all__ = ["Build", "Weights", "initial_net", "train", "train_stack", "training_set"]
+__all__ = ["Build", "Trainer", "Weights", "initial_net", "train", "train_stack", "training_set"]
 
 Build = Callable[[], nn.Module]
 Weights = dict[str, Tensor]
-
-CROP_PADDING = 4  # pixels, of the usual augmentation of small images: random crop and horizontal flip
-STEP_FACTOR = 0.1  # of the learning rate at every milestone
 
 
 def training_set(track: Track, names: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -43,43 +43,19 @@ def train(
     recipe: Training,
     *,
     seed: int,
-    initial: Weights | None = None,
-    mask: Weights | None = None,
-    first_epoch: int = 0,
     epochs: int | None = None,
     mixed: bool = False,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> nn.Module:
-    """Train one model alone and return it in eval mode; its device is that of the images.
+    """Train one model step by step, as a participant would, and return it in eval mode on the device of the images.
 
-    images: (n, channels, height, width) float32. labels: (n,) int64. initial, mask, first_epoch, epochs: as in
-    `train_stack`, of one model. mixed: in bfloat16 where that keeps accuracy (weights stay float32), channels last:
-    faster on a GPU.
+    images: (n, channels, height, width) float32. labels: (n,) int64. epochs, mixed: as in `Trainer`.
     """
-    net = initial_net(build, seed).to(images.device).train()
-    if initial is not None:
-        net.load_state_dict(initial)
-    if mixed:
-        net = net.to(memory_format=torch.channels_last)
-    optimizer = _optimizer(list(net.parameters()), recipe)
-    class_weights = _class_weights(labels, recipe)
-    masked = [(net.get_parameter(name), values.to(images.device)) for name, values in (mask or {}).items()]
-    _apply(masked)
-    with _seeded(seed):
-        for epoch in _epochs(recipe, len(images), [seed], first_epoch, epochs, images.device):
-            optimizer.param_groups[0]["lr"] = epoch.learning_rate
-            for step in epoch.steps:
-                inputs = step.inputs(images)[0]
-                if mixed:
-                    inputs = inputs.contiguous(memory_format=torch.channels_last)
-                with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed):
-                    logits = net(inputs)
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(logits.float(), labels[step.rows[0]], class_weights).backward()
-                optimizer.step()
-                _apply(masked)
-            on_epoch()
-    return net.eval()
+    device = "cuda" if images.is_cuda else "cpu"
+    trainer = Trainer(build, images, labels, recipe, mixed=mixed, device=device, is_captured=False)
+    trainer.train([seed], epochs=epochs, on_epoch=on_epoch)
+    assert isinstance(trainer.models, _Alone)
+    return trainer.models.net.eval()
 
 
 def train_stack(
@@ -94,90 +70,245 @@ def train_stack(
     first_epoch: int = 0,
     epochs: int | None = None,
     mixed: bool = False,
+    device: str = "cpu",
     on_epoch: Callable[[], None] = lambda: None,
 ) -> list[Weights]:
-    """Train one model per seed, all at once, and return their weights in the order of the seeds.
+    """Train one model per seed, all at once, and return their weights in the order of the seeds: as `Trainer` does.
 
-    Equal to `train` with each seed up to the rounding of the machine's arithmetic; a single one is trained by it.
-    initial: weights to start from instead of the seeds' own. masks: 0 or 1 for every value of some parameters, which
-    the training keeps at 0 where the mask is. first_epoch, epochs: train from the one epoch of the recipe up to the
-    other, by default from the first to the last. mixed: as in `train`; models stacked stay float32, since it is not
-    their arithmetic that takes the time.
+    Equal to `train` with each seed up to the rounding of the machine's arithmetic.
     """
-    if len(seeds) == 1:
-        net = train(
-            build,
-            images,
-            labels,
-            recipe,
-            seed=seeds[0],
-            initial=initial[0] if initial else None,
-            mask=masks[0] if masks else None,
-            first_epoch=first_epoch,
-            epochs=epochs,
-            mixed=mixed,
-            on_epoch=on_epoch,
-        )
-        return [{name: value.detach().contiguous() for name, value in net.state_dict().items()}]
-    nets = [initial_net(build, seed).to(images.device) for seed in seeds]
-    for net, weights in zip(nets, initial or [], strict=initial is not None):
-        net.load_state_dict(weights)
-    trained, buffers = stack_module_state(nets)
-    masked = [
-        (trained[name], torch.stack([mask[name] for mask in masks or ()]).to(images.device))
-        for name in (masks[0] if masks else ())
-    ]
-    skeleton = initial_net(build, seeds[0]).to("meta").train()
-    class_weights = _class_weights(labels, recipe)
+    trainer = Trainer(build, images, labels, recipe, n_models=len(seeds), mixed=mixed, device=device)
+    return trainer.train(seeds, initial=initial, masks=masks, first_epoch=first_epoch, epochs=epochs, on_epoch=on_epoch)
 
-    def loss(weights: Weights, running: Weights, inputs: Tensor, targets: Tensor) -> Tensor:
-        logits = functional_call(skeleton, (weights, running), (inputs,))
-        return nn.functional.cross_entropy(logits, targets, class_weights)
 
-    gradients = vmap(grad(loss), randomness="different")  # of dropout
-    optimizer = _optimizer(list(trained.values()), recipe)
-    _apply(masked)
-    with _seeded(seeds[0]):
-        for epoch in _epochs(recipe, len(images), seeds, first_epoch, epochs, images.device):
-            optimizer.param_groups[0]["lr"] = epoch.learning_rate
-            for step in epoch.steps:
-                parameters = {name: value.detach() for name, value in trained.items()}
-                for name, gradient in gradients(parameters, buffers, step.inputs(images), labels[step.rows]).items():
-                    trained[name].grad = gradient
-                optimizer.step()
-                _apply(masked)
-            on_epoch()
-    everything = {name: value.detach() for name, value in (trained | buffers).items()}
-    return [{name: stacked[row].clone() for name, stacked in everything.items()} for row in range(len(seeds))]
+class Trainer:
+    """Trains models of one architecture by one recipe on the same examples, so many at a time, again and again."""
+
+    def __init__(
+        self,
+        build: Build,
+        images: Tensor,
+        labels: Tensor,
+        recipe: Training,
+        *,
+        n_models: int = 1,
+        mixed: bool = False,
+        device: str = "cpu",
+        is_captured: bool = True,
+    ) -> None:
+        """images: (n, channels, height, width) float32, labels: (n,) int64, on the device.
+
+        mixed: one model alone computes in bfloat16 where that keeps accuracy (weights stay float32), channels last:
+        faster on a GPU. Several stay float32, since it is not their arithmetic that takes the time.
+        is_captured: whether steps are captured where the device can.
+        """
+        self.build, self.images, self.labels, self.recipe = build, images, labels, recipe
+        self.device: Accelerator = of(device)
+        self.is_captured = is_captured and self.device.is_gpu
+        class_weights = _class_weights(labels, recipe)
+        self.models: _Alone | _Stacked
+        if n_models == 1:
+            self.models = _Alone(build, images.device, class_weights, mixed=mixed)
+        else:
+            self.models = _Stacked(build, images.device, class_weights, n_models)
+        self.optimizer = _optimizer(self.models.parameters, recipe, has_tensor_rate=self.is_captured)
+        self._masks: dict[str, Tensor] = {}  # by parameter; empty: nothing is pruned
+        self._repeats: dict[torch.Size, _Repeat | None] = {}
+
+    def train(
+        self,
+        seeds: Sequence[int],
+        *,
+        initial: Sequence[Weights] | None = None,
+        masks: Sequence[Weights] | None = None,
+        first_epoch: int = 0,
+        epochs: int | None = None,
+        on_epoch: Callable[[], None] = lambda: None,
+    ) -> list[Weights]:
+        """Train one model per seed, and return their weights on the device, in the order of the seeds.
+
+        initial: weights to start from instead of the seeds' own. masks: 0 or 1 for every value of some parameters,
+        which the training keeps at 0 where the mask is. first_epoch, epochs: train from the one epoch of the recipe up
+        to the other, by default from the first to the last.
+        """
+        self.models.load(initial or [initial_net(self.build, seed).state_dict() for seed in seeds])
+        _forget_steps(self.optimizer)
+        self._set_masks(masks)
+        with self.device.seeded(seeds[0]):
+            for epoch in epochs_of(self.recipe, len(self.images), seeds, first_epoch, epochs, self.images.device):
+                _set_rate(self.optimizer, epoch.learning_rate)
+                for batch in epoch.batches:
+                    self._step(batch)
+                on_epoch()
+        return self.models.weights()
+
+    def _step(self, batch: Batch) -> None:
+        """Make a step, by repeating a captured one if there is one of its size."""
+        repeat = self._repeat_for(batch) if self.is_captured else None
+        if repeat is None:
+            self._make_step(batch)
+        else:
+            repeat.batch.take(batch)
+            repeat.again()
+
+    def _make_step(self, batch: Batch) -> None:
+        self.models.set_gradients(batch.inputs(self.images), self.labels[batch.rows])
+        self.optimizer.step()
+        self._apply_masks()
+
+    # ---- captured steps -------------------------------------------------------------------------------------------
+
+    def _repeat_for(self, batch: Batch) -> "_Repeat | None":
+        """Return the captured step of a batch of this size; None if it cannot be captured."""
+        key = batch.rows.shape
+        if key not in self._repeats:
+            self._repeats[key] = self._captured(batch.copy())
+        return self._repeats[key]
+
+    def _captured(self, batch: Batch) -> "_Repeat | None":
+        with self._undone(), self.device.seeded(0):
+            self._make_step(batch)  # the optimizer's memory has to be there before anything is captured
+            try:
+                again = self.device.capture(lambda: self._make_step(batch))
+            except RuntimeError:  # an architecture that looks at values on the way: it is trained step by step
+                return None
+        return None if again is None else _Repeat(batch, again)
+
+    @contextlib.contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Let what steps within the block change be as it was before."""
+        tensors = [*self.models.tensors.values(), *_memory_of(self.optimizer)]
+        before = [tensor.detach().clone() for tensor in tensors]
+        yield
+        with torch.no_grad():
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)
+            for tensor in _memory_of(self.optimizer)[len(before) - len(self.models.tensors) :]:
+                tensor.zero_()  # it was made within the block
+
+    # ---- masks ----------------------------------------------------------------------------------------------------
+
+    def _set_masks(self, masks: Sequence[Weights] | None) -> None:
+        """Take the masks of the models to be trained, in the memory of those before where there are some."""
+        stacked = self.models.stacked(masks or [])
+        if stacked.keys() != self._masks.keys():
+            self._masks = {name: torch.empty_like(self.models.tensors[name]) for name in stacked}
+            self._repeats.clear()
+        for name, values in stacked.items():
+            self._masks[name].copy_(values)
+        self._apply_masks()
+
+    def _apply_masks(self) -> None:
+        """Set to 0 what is pruned."""
+        for name, mask in self._masks.items():
+            self.models.tensors[name].detach().mul_(mask)
+
+
+@dataclass(frozen=True)
+class _Repeat:
+    """A captured step: what it reads, and what makes it again."""
+
+    batch: Batch
+    again: Callable[[], None]
+
+
+class _Alone:
+    """One model."""
+
+    def __init__(self, build: Build, device: torch.device, class_weights: Tensor | None, *, mixed: bool) -> None:
+        self.net = initial_net(build, 0).to(device).train()
+        if mixed:
+            self.net = self.net.to(memory_format=torch.channels_last)
+        self.class_weights, self.mixed = class_weights, mixed
+        self.tensors: Weights = self.net.state_dict(keep_vars=True)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The parameters that are trained."""
+        return list(self.net.parameters())
+
+    def load(self, models: Sequence[Mapping[str, Tensor]]) -> None:
+        """Take the weights of a model."""
+        self.net.train().load_state_dict(models[0])
+
+    def stacked(self, models: Sequence[Weights]) -> Weights:
+        """Return values of the model's parameters in the form in which it has them."""
+        return models[0] if models else {}
+
+    def set_gradients(self, inputs: Tensor, targets: Tensor) -> None:
+        """Set the gradients of the loss; inputs: (1, batch_size, channels, height, width), targets: (1, batch_size)."""
+        images = inputs[0]
+        if self.mixed:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with _mixed_precision(images.device) if self.mixed else contextlib.nullcontext():
+            logits = self.net(images)
+        self.net.zero_grad()
+        nn.functional.cross_entropy(logits.float(), targets[0], self.class_weights).backward()
+
+    def weights(self) -> list[Weights]:
+        """Return a copy of the weights as they are, laid out as usual."""
+        return [
+            {
+                name: value.detach().clone(memory_format=torch.contiguous_format)
+                for name, value in self.net.state_dict().items()
+            }
+        ]
+
+
+class _Stacked:
+    """Several models as one, each tensor with the models along its first axis."""
+
+    def __init__(self, build: Build, device: torch.device, class_weights: Tensor | None, n_models: int) -> None:
+        nets = [initial_net(build, 0).to(device) for _ in range(n_models)]
+        self.trained, self.buffers = stack_module_state(nets)
+        self.tensors: Weights = self.trained | self.buffers
+        skeleton = initial_net(build, 0).to("meta").train()
+
+        def loss(weights: Weights, running: Weights, inputs: Tensor, targets: Tensor) -> Tensor:
+            logits = functional_call(skeleton, (weights, running), (inputs,))
+            return nn.functional.cross_entropy(logits, targets, class_weights)
+
+        self._gradients = vmap(grad(loss), randomness="different")  # of dropout
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The parameters that are trained."""
+        return list(self.trained.values())
+
+    def load(self, models: Sequence[Mapping[str, Tensor]]) -> None:
+        """Take the weights of as many models."""
+        with torch.no_grad():
+            for name, tensor in self.tensors.items():
+                tensor.copy_(torch.stack([model[name] for model in models]))
+
+    def stacked(self, models: Sequence[Weights]) -> Weights:
+        """Return values of the models' parameters in the form in which they are here."""
+        return {name: torch.stack([model[name] for model in models]) for name in (models[0] if models else ())}
+
+    def set_gradients(self, inputs: Tensor, targets: Tensor) -> None:
+        """Set the gradients of every model's loss.
+
+        inputs: (n_models, batch_size, channels, height, width). targets: (n_models, batch_size).
+        """
+        parameters = {name: value.detach() for name, value in self.trained.items()}
+        for name, gradient in self._gradients(parameters, self.buffers, inputs, targets).items():
+            self.trained[name].grad = gradient
+
+    def weights(self) -> list[Weights]:
+        """Return copies of every model's weights."""
+        n_models = len(self.parameters[0])
+        return [{name: value.detach()[row].clone() for name, value in self.tensors.items()} for row in range(n_models)]
 
 
 def initial_net(build: Build, seed: int) -> nn.Module:
     """Return a network whose initial weights depend on the seed alone, leaving the global random state as it was."""
-    with _seeded(seed):
+    with of("cpu").seeded(seed):
         return build()
 
 
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Let what draws from the global random state, initial weights and dropout, depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
-def _optimizer(parameters: list[Tensor], recipe: Training) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer; it treats every value alike, so that stacked parameters are as good as single."""
-    fused = True if parameters[0].is_cuda else None  # one kernel for all parameters
-    decay, momentum = recipe.weight_decay, recipe.momentum
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=recipe.learning_rate, weight_decay=decay, fused=fused)
-    return torch.optim.SGD(parameters, lr=recipe.learning_rate, momentum=momentum, weight_decay=decay, fused=fused)
-
-
-def _apply(masked: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """Set to 0 what a mask prunes of each parameter."""
-    for parameter, mask in masked:
-        parameter.detach().mul_(mask)
+def _mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    # Without its cache of rounded weights, which a captured step would fill once and for all.
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
 def _class_weights(labels: Tensor, recipe: Training) -> Tensor | None:
@@ -188,70 +319,38 @@ def _class_weights(labels: Tensor, recipe: Training) -> Tensor | None:
     return torch.where(counts > 0, 1.0 / counts.clamp(min=1), 1.0)
 
 
-# ---- what every step is trained on --------------------------------------------------------------------------------
+# ---- the optimizer ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Step:
-    """One step of all models: drawn on the CPU an epoch at a time, so that no step waits for the device."""
+def _optimizer(parameters: list[Tensor], recipe: Training, *, has_tensor_rate: bool) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer; it treats every value alike, so that stacked parameters are as good as single.
 
-    rows: Tensor  # (n_models, batch_size) indices of examples
-    shifts: Tensor | None  # (n_models, batch_size, 3) how each is augmented, if at all: as `_augmented` takes it
-
-    def inputs(self, images: Tensor) -> Tensor:
-        """Return the inputs (n_models, batch_size, channels, height, width)."""
-        chosen = images[self.rows]
-        if self.shifts is None:
-            return chosen
-        return _augmented(chosen.flatten(0, 1), self.shifts.flatten(0, 1)).view_as(chosen)
-
-
-@dataclass(frozen=True)
-class _Epoch:
-    learning_rate: float
-    steps: list[_Step]
+    has_tensor_rate: its learning rate is a tensor, which a captured step reads anew each time.
+    """
+    device = parameters[0].device
+    fused = True if device.type == "cuda" else None  # one kernel for all parameters
+    decay, momentum = recipe.weight_decay, recipe.momentum
+    rate = torch.tensor(recipe.learning_rate, device=device) if has_tensor_rate else recipe.learning_rate
+    if recipe.optimizer == "adam":
+        capturable = has_tensor_rate and device.type == "cuda"
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=fused, capturable=capturable)
+    return torch.optim.SGD(parameters, lr=rate, momentum=momentum, weight_decay=decay, fused=fused)
 
 
-def _epochs(
-    recipe: Training, n: int, seeds: Sequence[int], first: int, last: int | None, device: torch.device
-) -> Iterator[_Epoch]:
-    """Yield the epochs of n examples, from the one up to the other; each model draws from its own seed alone."""
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    for epoch in range(recipe.epochs if last is None else last):
-        orders = torch.stack([torch.randperm(n, generator=generator) for generator in generators])
-        shifts = torch.stack([_shifts(n, generator) for generator in generators]) if recipe.augment else None
-        if epoch < first:
-            continue
-        rows = orders.to(device, non_blocking=True).split(recipe.batch_size, dim=1)
-        moves = (
-            [None] * len(rows)
-            if shifts is None
-            else shifts.to(device, non_blocking=True).split(recipe.batch_size, dim=1)
-        )
-        steps = [_Step(*step) for step in zip(rows, moves, strict=True) if step[0].shape[1] > 1]  # BatchNorm needs 2
-        yield _Epoch(_learning_rate(recipe, epoch), steps)
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
-def _shifts(n: int, generator: torch.Generator) -> Tensor:
-    """Return random (n, 3) integers: how far down and to the right an image is cropped, and whether it is flipped."""
-    moves = torch.randint(2 * CROP_PADDING + 1, (n, 2), generator=generator)
-    return torch.cat([moves, torch.randint(2, (n, 1), generator=generator)], dim=1)
+def _memory_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return what an optimizer remembers of the steps before: momentum, moments, their number."""
+    return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
 
 
-def _augmented(images: Tensor, shifts: Tensor) -> Tensor:
-    """Return images (n, channels, height, width) each cropped from its padded self, some of them flipped."""
-    n, channels, height, width = images.shape
-    device = images.device
-    down, right, flipped = shifts.split(1, dim=1)
-    rows = (down + torch.arange(height, device=device))[:, None, :, None]
-    columns = right + torch.arange(width, device=device)
-    columns = torch.where(flipped == 1, columns.flip(1), columns)[:, None, None, :]
-    padded = nn.functional.pad(images, (CROP_PADDING,) * 4)
-    which = torch.arange(n, device=device)[:, None, None, None]
-    return padded[which, torch.arange(channels, device=device)[None, :, None, None], rows, columns]
-
-
-def _learning_rate(recipe: Training, epoch: int) -> float:
-    if recipe.schedule == "step":
-        return recipe.learning_rate * STEP_FACTOR ** sum(epoch >= milestone for milestone in recipe.milestones)
-    return recipe.learning_rate * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
+def _forget_steps(optimizer: torch.optim.Optimizer) -> None:
+    """Let an optimizer be as if it had made no step, in the same memory."""
+    for value in _memory_of(optimizer):
+        value.zero_()

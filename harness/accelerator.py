@@ -352,11 +352,12 @@ def has_code_for(architectures: Iterable[str], capability: tuple[int, int]) -> b
     return False
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was short, the processor's or a GPU's."""
+def is_out_of_memory(error: BaseException, text: str | None = None) -> bool:
+    """Whether an error says that memory was short, the processor's or a GPU's; text: what it says, if known."""
     import torch
 
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
+    said = str(error) if text is None else text
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in said for words in OUT_OF_MEMORY)
 
 
 def to_device(tensor: "Tensor", device: "torch.device") -> "Tensor":

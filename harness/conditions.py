@@ -1,11 +1,13 @@
 """What runs are made under on this machine: limits of the track, the time limit as it is here, isolation, jobs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from data_prep.calibration import calibrate
 from harness.accelerator import of
 from harness.errors import UsageError
+from harness.floor import floor_seconds
 from harness.results import Conditions, Limit
 from harness.runner.isolation import Isolation
 from harness.track import Track
@@ -33,8 +35,13 @@ def conditions_here(
     """
     threads = track.declaration.limits.threads
     jobs = jobs or of(device).default_jobs(threads)
-    limit = _limit(track, home, device, jobs, time_limit, announce) if may_run else None
-    return Conditions(limit=limit, isolation=isolation, device=device, threads=threads, jobs=jobs)
+    if not may_run:
+        return Conditions(None, isolation, device, threads=threads, jobs=jobs)
+    limit = _limit(track, home, device, jobs, time_limit, announce)
+    conditions = Conditions(limit, isolation, device, of(device).identity, threads, jobs)
+    if limit.calibration is None:
+        return conditions
+    return replace(conditions, limit=replace(limit, floor_seconds=floor_seconds(track, home, conditions)))
 
 
 def _limit(track: Track, home: Path, device: str, jobs: int, fraction: float | None, announce: Announce) -> Limit:

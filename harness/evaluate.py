@@ -113,7 +113,7 @@ def evaluate(
     check_runs(track, runs)
     results = Results(home, track, submission, conditions)
     reference = load_reference(track, runs, Results.cache(home, track))
-    done = results.runs(range(runs), required_isolation)
+    done = results.runs(range(runs), required_isolation, gpus=conditions.gpus)
     missing = [] if submission.problems else missing_runs(done, runs)
     if missing and rescore:
         raise UsageError(
@@ -215,7 +215,13 @@ def _conditions_of(stored: dict[int, Run], unknown: Conditions, track: Track) ->
     info = stored[min(stored)].info
     seconds, fraction = info["limit_seconds"], track.declaration.limits.time_limit_fraction
     training_seconds = None if info["calibration"] is None else seconds / fraction
-    limit = Limit(seconds, fraction, training_seconds=training_seconds, calibration=info["calibration"])
+    limit = Limit(
+        seconds,
+        fraction,
+        training_seconds=training_seconds,
+        calibration=info["calibration"],
+        floor_seconds=info.get("floor_seconds"),
+    )
     return replace(unknown, limit=limit)
 
 
@@ -228,7 +234,7 @@ def _swapped(
     submission: Submission, track: Track, conditions: Conditions, results: Results, *, may_run: bool
 ) -> list[Run]:
     """Return the first runs made with other examples to forget, as far as they are stored or may be made."""
-    done = results.runs(range(N_SWAPPED), swap_forget_set=True)
+    done = results.runs(range(N_SWAPPED), gpus=conditions.gpus, swap_forget_set=True)
     missing = missing_runs(done, N_SWAPPED)
     if missing and may_run:
         done |= _make(submission, track, conditions, results, missing, swap_forget_set=True)

@@ -1,6 +1,6 @@
 """Data sets and loaders as a submission sees them (the contract is in `harness.contract`).
 
-Used inside the process that runs a submission, so this file imports torch, numpy and the contract only.
+Used inside the process that runs a submission: besides torch and numpy it imports contract and accelerator only.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
+from harness.accelerator import to_device
 from harness.contract import Batch
 
 __all__ = ["Images", "loader", "to_inputs"]
@@ -88,9 +89,9 @@ class _Chosen(list[Any]):
         place = device or self.dataset.inputs.device
         if self.is_made:
             images, labels = _stack(self)
-            return Batch(images.to(place), labels.to(place))
+            return Batch(to_device(images, place), to_device(labels, place))
         rows = torch.tensor(list(super().__iter__()))
-        rows = torch.where(rows < 0, rows + len(self.dataset), rows).to(place)
+        rows = to_device(torch.where(rows < 0, rows + len(self.dataset), rows), place)
         examples = self.dataset.on(place)  # index_select copies whole examples: a third of the time of [rows]
         return Batch(examples.inputs.index_select(0, rows), examples.labels.index_select(0, rows))
 

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import math
+import time
 from collections.abc import Mapping
 from functools import cached_property
 
@@ -10,15 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness import models
+from harness import accelerator, models
+from harness.errors import MachineError
 from harness.loaders import to_inputs
 from harness.record import SETS, Records
 from harness.scoring.official import logit_scaled_confidence
 from harness.track import Track
 
-__all__ = ["Meter", "NonFiniteLogitsError", "build_model"]
+__all__ = ["Meter", "NoMemoryError", "NonFiniteLogitsError", "build_model"]
 
 BATCH_SIZE = 1024
+ATTEMPTS = 4  # at finding memory for a measurement
+PAUSE_SECONDS = 2.0  # before the next one: what a run held may still be on its way back
+
+
+class NoMemoryError(MachineError):
+    """The GPU has no memory for a measurement, though no run is on it."""
 
 
 class NonFiniteLogitsError(Exception):
@@ -38,21 +46,20 @@ def build_model(track: Track) -> nn.Module:
 
 
 class Meter:
-    """Measures models of one track; holds the four data sets as inputs on its device, so make it once.
+    """Measures models of one track; holds the four data sets as inputs, so make it once.
 
-    `record` may be called from several threads at once. On a GPU too outputs are those of float32 arithmetic: the
-    rounding of TF32 would be seen in the confidences.
+    The inputs stay in the memory of the host. On a GPU there is nothing of them while nothing is measured, and outputs
+    are those of float32 arithmetic: the rounding of TF32 would be seen in the confidences.
+    `record` may be called from several threads at once.
     """
 
     def __init__(self, track: Track, device: str = "cpu") -> None:
         data = track.declaration.data
         sets = {name: track.examples(name) for name in SETS}
-        if device == "cuda":
-            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        self.track, self.device = track, device
+        self.track, self.accelerator = track, accelerator.of(device)
         self.labels = {name: examples.labels for name, examples in sets.items()}
         self.inputs = {
-            name: to_inputs(examples.images, scale=data.scale, mean=data.mean, std=data.std).to(device)
+            name: to_inputs(examples.images, scale=data.scale, mean=data.mean, std=data.std)
             for name, examples in sets.items()
         }
 
@@ -81,12 +88,11 @@ class Meter:
         """Return the record of one model.
 
         weights: all parameters and buffers by name. original: index of the original model it started from.
-        Raises NonFiniteLogitsError.
+        Raises NonFiniteLogitsError, NoMemoryError.
         """
         net = copy.deepcopy(self._net)
         net.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
-        net.to(self.device)
-        logits = {name: self._logits(net, inputs) for name, inputs in self.inputs.items()}
+        logits = self._outputs(net)
         if not all(np.isfinite(values).all() for values in logits.values()):
             raise NonFiniteLogitsError
         correct = {name: logits[name].argmax(1) == self.labels[name] for name in SETS}
@@ -110,7 +116,7 @@ class Meter:
     def record_run(self, values: np.ndarray, original: int) -> Records:
         """Return the record of a run that handed in float weights as one vector; integer buffers are the original's.
 
-        Raises NonFiniteLogitsError.
+        Raises NonFiniteLogitsError, NoMemoryError.
         """
         weights = dict(self.originals[original])
         offset = 0
@@ -120,10 +126,30 @@ class Meter:
             offset += size
         return self.record(weights, original=original)
 
+    def _outputs(self, net: nn.Module) -> dict[str, np.ndarray]:
+        """Return a net's logits on every set, and leave nothing on a GPU; try again where it has no memory."""
+        for attempt in range(ATTEMPTS):
+            time.sleep(PAUSE_SECONDS if attempt else 0)
+            try:
+                with self.accelerator.exact():
+                    net.to(self.accelerator.device())
+                    return {name: self._logits(net, inputs) for name, inputs in self.inputs.items()}
+            except RuntimeError as error:
+                if not (self.accelerator.is_gpu and accelerator.is_out_of_memory(error)):
+                    raise
+            finally:
+                net.to("cpu")
+                self.accelerator.release()
+        raise NoMemoryError(
+            "the GPU has no memory to measure a model, though no run is on it; end what else uses it (nvidia-smi)"
+        )
+
     @torch.inference_mode()
     def _logits(self, net: nn.Module, inputs: Tensor) -> np.ndarray:
-        logits: np.ndarray = torch.cat([net(batch) for batch in inputs.split(BATCH_SIZE)]).float().cpu().numpy()
-        return logits
+        device = self.accelerator.device()
+        logits = [net(accelerator.to_device(batch, device)) for batch in inputs.split(BATCH_SIZE)]
+        outputs: np.ndarray = torch.cat(logits).float().cpu().numpy()
+        return outputs
 
 
 def _distance(weights: Mapping[str, np.ndarray], original: Mapping[str, np.ndarray]) -> float:

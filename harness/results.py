@@ -8,14 +8,14 @@
         score-64-REF.json   all that was found, as `--json` writes it
 
 A run is found again by code_hash, hash of `public/`, index, device kind, runner version and time limit, so that nothing
-is run twice and more runs add only the new ones.
+is run twice and more runs add only the new ones. One made on another GPU or with another driver is made again.
 """
 
 import contextlib
 import itertools
 import json
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,12 @@ class Limit:
     is_overridden: bool = False  # by --time-limit: such runs are kept apart and never ranked
     training_seconds: float | None = None  # None for tracks with a limit of their own
     calibration: str | None = None
+    floor_seconds: float | None = None  # what a run that does nothing takes; None where it was not measured
+
+    @property
+    def floor_share(self) -> float:
+        """The floor's share of the limit; 0 where it was not measured."""
+        return 0.0 if self.floor_seconds is None else self.floor_seconds / self.seconds
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,15 @@ class Conditions:
     limit: Limit | None  # None if nothing is to be run
     isolation: Isolation
     device: str = "cpu"
+    gpu: str | None = None  # its name and driver; None on a CPU, or if nothing is to be run
     threads: int = 1
     jobs: int = 1
     fork: bool | None = None  # None: where the system can
+
+    @property
+    def gpus(self) -> frozenset[str]:
+        """The GPUs whose stored runs are as good as new ones; empty: all."""
+        return frozenset(() if self.gpu is None else (self.gpu,))
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ class Run:
     index: int
     outcome: Outcome
     seconds: float
-    info: dict[str, Any]  # message, lines, log, limit, calibration, order, device, isolation, versions
+    info: dict[str, Any]  # message, lines, log, limit, calibration, order, device, gpu, isolation, versions
     record: Records | None = None
 
 
@@ -97,12 +109,24 @@ class Results:
         write_bytes(self.folder / "submission.py", submission.source.encode())
 
     def runs(
-        self, indices: Iterable[int], required_isolation: str | None = None, *, swap_forget_set: bool = False
+        self,
+        indices: Iterable[int],
+        required_isolation: str | None = None,
+        *,
+        gpus: Collection[str] = (),
+        swap_forget_set: bool = False,
     ) -> dict[int, Run]:
-        """Return the stored runs among the indices; those made below the required isolation do not count."""
+        """Return the stored runs among the indices.
+
+        Those made below the required isolation do not count, nor those on other GPUs than the given ones, if any.
+        """
         paths = {index: self._run_path(index, swap_forget_set) for index in indices}
         stored = {index: run for index, path in paths.items() if (run := self._run(index, path)) is not None}
-        return {index: run for index, run in stored.items() if is_enough(run.info["isolation"], required_isolation)}
+        return {
+            index: run
+            for index, run in stored.items()
+            if is_enough(run.info["isolation"], required_isolation) and (not gpus or run.info.get("gpu") in gpus)
+        }
 
     def _run(self, index: int, path: Path) -> Run | None:
         """Return a stored run, or None. A file that cannot be read counts as none: the run is made again."""

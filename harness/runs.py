@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from harness.accelerator import Accelerator
 from harness.environment import environment
-from harness.measure import Meter, NonFiniteLogitsError
+from harness.measure import Meter, NoMemoryError, NonFiniteLogitsError
 from harness.parallel import run_each
 from harness.pending import Pending, Task
 from harness.results import Conditions, Run
@@ -20,12 +21,16 @@ from harness.runner import launch
 from harness.runner.launch import launcher
 from harness.runner.message import Job
 from harness.runner.outcome import Outcome
+from harness.runner.process import Launcher
 from harness.runner.run import Finished, execute, seeds_of
 from harness.runner.sandbox.sandboxes import Quota
 from harness.submission import Submission
 from harness.track import Track
 
-__all__ = ["Here", "Runner", "run_in_foreground"]
+__all__ = ["Here", "Runner", "launcher_for", "run_in_foreground"]
+
+FREE_SHARE = 0.75  # of a GPU's memory, before a run that is to have it alone
+FREE_SECONDS, FREE_PAUSE = 20.0, 0.2  # how long it may take until the run before has given back its own
 
 
 class Here:
@@ -33,9 +38,6 @@ class Here:
 
     def __init__(self, track: Track, conditions: Conditions) -> None:
         self.runner = Runner(track, conditions)
-        # Beside the runs on a GPU, which leave the processor idle, another thread measures the last one. On the
-        # processor a run has the cores it was calibrated with: there each thread measures what it ran.
-        self.threads = conditions.jobs + (conditions.device == "cuda")
 
     def make(self, wanted: Iterable[tuple[Pending, Task]]) -> Iterator[tuple[Pending, Run]]:
         """Yield the runs as they are done, `conditions.jobs` at a time."""
@@ -45,7 +47,7 @@ class Here:
             return None if each.is_over(task.index) else (each, self.runner.run(task))
 
         with _interrupted_by(self.runner.launcher.close):
-            yield from filter(None, run_each(run_unless_over, wanted, jobs=self.threads))
+            yield from filter(None, run_each(run_unless_over, wanted, jobs=self.runner.conditions.jobs))
 
 
 class Runner:
@@ -54,46 +56,46 @@ class Runner:
     def __init__(self, track: Track, conditions: Conditions) -> None:
         assert conditions.limit is not None, "runs need a time limit"
         torch.set_num_threads(conditions.threads)  # of the measuring here, which shares the cores with the runs
-        limits = track.declaration.limits
         self.track, self.conditions, self.limit = track, conditions, conditions.limit
         self.meter = Meter(track, conditions.device)
-        self.slots = threading.Semaphore(conditions.jobs)  # one for each run at once; a model being measured takes none
-        self.launcher = launcher(
-            track.public,
-            public_hash=track.manifest.public_hash,
-            device=conditions.device,
-            log_kb=limits.log_kb,
-            isolation=conditions.isolation.level,
-            quota=Quota(limits.memory_mb, limits.processes, limits.scratch_mb, conditions.threads),
-            fork=conditions.fork,
-        )
+        self.turns = _Turns(alone=self.meter.accelerator.is_gpu)
+        self.launcher = launcher_for(track, conditions)
 
     def run(self, task: Task) -> Run:
         """Run a submission once and measure what came back."""
-        submission, original = task.submission, task.index % len(self.meter.originals)
-        with self.slots:
+        original = task.index % len(self.meter.originals)
+        with self.turns.run():
             started = time.monotonic()
-            finished = execute(
-                self.launcher,
-                source=submission.source,
-                filename=submission.path.name,
-                original=original,
-                seeds=seeds_of(self.track.secret, submission.code_hash, task.index),
-                device=self.conditions.device,
-                threads=self.conditions.threads,
-                limit_seconds=self.limit.seconds,
-                n_values=self.meter.n_values,
-                swap_forget_set=task.swap_forget_set,
-            )
+            finished = self._execute(task, original)
         record = None
         if finished.weights is not None:
             try:
-                record = self.meter.record_run(finished.weights, original)
+                with self.turns.measurement():
+                    record = self.meter.record_run(finished.weights, original)
             except NonFiniteLogitsError:
                 message = "the weights are finite, the outputs of the net are not"
                 finished = replace(finished, outcome=Outcome.NON_FINITE, message=message)
+            except NoMemoryError as error:
+                finished = replace(finished, outcome=Outcome.HARNESS_ERROR, message=str(error))
         info = self._info(finished, task.order) | {"whole_seconds": time.monotonic() - started}
         return Run(task.index, finished.outcome, finished.seconds, info, record)
+
+    def _execute(self, task: Task, original: int) -> Finished:
+        if self.conditions.jobs == 1 and (taken := _why_taken(self.meter.accelerator)) is not None:
+            return Finished(Outcome.HARNESS_ERROR, 0.0, message=taken)
+        submission = task.submission
+        return execute(
+            self.launcher,
+            source=submission.source,
+            filename=submission.path.name,
+            original=original,
+            seeds=seeds_of(self.track.secret, submission.code_hash, task.index),
+            device=self.conditions.device,
+            threads=self.conditions.threads,
+            limit_seconds=self.limit.seconds,
+            n_values=self.meter.n_values,
+            swap_forget_set=task.swap_forget_set,
+        )
 
     def _info(self, finished: Finished, order: int) -> dict[str, Any]:
         return {
@@ -103,12 +105,81 @@ class Runner:
             "seconds_inside": finished.seconds_inside,
             "harness_errors": list(finished.harness_errors),
             "limit_seconds": self.limit.seconds,
+            "floor_seconds": self.limit.floor_seconds,
             "calibration": self.limit.calibration,
             "order": order,
             "device": self.conditions.device,
+            "gpu": self.conditions.gpu,
             "isolation": self.launcher.isolation,
             "environment": environment(),
         }
+
+
+def launcher_for(track: Track, conditions: Conditions) -> Launcher:
+    """Return what starts the runs of a track under some conditions; the same for all of this process."""
+    limits = track.declaration.limits
+    return launcher(
+        track.public,
+        public_hash=track.manifest.public_hash,
+        device=conditions.device,
+        log_kb=limits.log_kb,
+        isolation=conditions.isolation.level,
+        quota=Quota(limits.memory_mb, limits.processes, limits.scratch_mb, conditions.threads),
+        fork=conditions.fork,
+    )
+
+
+def _why_taken(device: Accelerator) -> str | None:
+    """Return why a run on a GPU would lack memory through no fault of its own; None if it would not."""
+    deadline = time.monotonic() + FREE_SECONDS
+    while (memory := device.memory()) is not None:
+        free, total = memory
+        if free >= FREE_SHARE * total:
+            return None
+        if time.monotonic() >= deadline:
+            return (
+                f"the GPU has {free / 2**30:.1f} of {total / 2**30:.1f} GB free, and a run is to have "
+                f"{FREE_SHARE:.0%} of it; end what else uses it (nvidia-smi)"
+            )
+        time.sleep(FREE_PAUSE)
+    return None
+
+
+class _Turns:
+    """Whose turn it is on a device. On a GPU nothing is measured beside a run, whose clock would see it."""
+
+    def __init__(self, *, alone: bool) -> None:
+        self.alone = alone  # whether a measurement waits for the runs to end, and runs for it
+        self._changed = threading.Condition()
+        self._runs = self._measurements = self._waiting = 0
+
+    @contextlib.contextmanager
+    def run(self) -> Iterator[None]:
+        """Wait until no model is being measured or about to be, then keep measurements away."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self.alone and (self._measurements or self._waiting)))
+            self._runs += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._runs -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def measurement(self) -> Iterator[None]:
+        """Wait, on a GPU, until nothing runs and nothing else is measured."""
+        with self._changed:
+            self._waiting += 1
+            self._changed.wait_for(lambda: not (self.alone and (self._runs or self._measurements)))
+            self._waiting -= 1
+            self._measurements += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._measurements -= 1
+                self._changed.notify_all()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from data_prep import pruning
 from data_prep.prepare import prepare
 from data_prep.pruning import convolutions, magnitude_mask, mask_of, synflow_mask, train_pruned
 from data_prep.reference import Stack, train_models
-from data_prep.training import Weights, train_stack
+from data_prep.training import Trainer, Weights, train_stack
 from harness import models
 from harness.declaration import Pruning, Training, read_declaration
 
@@ -69,11 +69,12 @@ def test_synflow_needs_no_data_leaves_no_layer_empty_and_does_not_touch_the_net(
 def test_trained_originals_are_as_sparse_as_declared(method: str) -> None:
     declared = Pruning(method=method, sparsity=0.8, rewind_epoch=1)  # type: ignore[arg-type]
     epochs: list[None] = []
-    trained = train_pruned(build, IMAGES, LABELS, RECIPE, declared, seeds=[1, 2], on_epoch=lambda: epochs.append(None))
+    trainer = Trainer(build, IMAGES, LABELS, RECIPE, n_models=2)
+    trained = train_pruned(trainer, declared, seeds=[1, 2], on_epoch=lambda: epochs.append(None))
     for weights in trained:
         assert abs(zeros(weights) - 0.8 * n_weights()) <= 0.5
     assert any(not torch.equal(trained[0][name], trained[1][name]) for name in convolutions(build()))
-    again = train_pruned(build, IMAGES, LABELS, RECIPE, declared, seeds=[1, 2])
+    again = train_pruned(trainer, declared, seeds=[1, 2])
     assert all(torch.equal(again[0][name], value) for name, value in trained[0].items())
     assert len(epochs) >= pruning.n_trainings(declared) * (RECIPE.epochs - 1)
 

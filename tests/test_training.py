@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data_prep.training import _augmented, _learning_rate, _shifts, train, train_stack
+from data_prep.batches import augmented, draw_shifts, learning_rate_of
+from data_prep.training import Trainer, train, train_stack
 from harness import models
+from harness.accelerator import Fake
 from harness.declaration import Training
 
 RECIPE = Training(epochs=2, batch_size=8, learning_rate=0.05)
@@ -167,7 +169,7 @@ def test_every_recipe_means_the_same_in_a_stack_and_alone(data: tuple[Tensor, Te
 
 def test_augmented_images_are_shifted_and_flipped_copies() -> None:
     image = torch.arange(64.0).view(1, 1, 8, 8) + 1
-    made = _augmented(image.expand(300, -1, -1, -1), _shifts(300, torch.Generator().manual_seed(0)))
+    made = augmented(image.expand(300, -1, -1, -1), draw_shifts(300, torch.Generator().manual_seed(0)))
     padded = nn.functional.pad(image, (4,) * 4)[0, 0]
     possible = [padded[row : row + 8, column : column + 8] for row in range(9) for column in range(9)]
     possible += [one.flip(1) for one in possible]
@@ -222,13 +224,121 @@ def test_mixed_precision_rounds_and_learns_as_well(data: tuple[Tensor, Tensor]) 
         assert float((ours(data[0]).argmax(1) == data[1]).float().mean()) > 0.9
 
 
+# ---- captured steps, on a pretended GPU whose captured step is the step itself -------------------------------------
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "adam": {"optimizer": "adam", "learning_rate": 0.01},
+    "augment": {"augment": True, "class_weights": True},
+    "step": {"schedule": "step", "milestones": [1]},
+}
+
+
+@pytest.mark.parametrize("seeds", [[3], [3, 4]], ids=["alone", "stacked"])
+@pytest.mark.parametrize("options", RECIPES.values(), ids=RECIPES)
+def test_one_captured_step_trains_model_after_model_as_uncaptured_ones_do(
+    data: tuple[Tensor, Tensor], options: dict[str, Any], seeds: list[int]
+) -> None:
+    recipe = Training(**{"epochs": 2, "batch_size": 8, "learning_rate": 0.05, **options})  # batches of 8, 8 and 4
+    trainer = Trainer(build, *data, recipe, n_models=len(seeds), device="fake")
+    trained = [trainer.train(seeds), trainer.train([seed + 10 for seed in seeds]), trainer.train(seeds)]
+    assert len(trainer._repeats) == 2
+    assert None not in trainer._repeats.values()
+    expected = train_stack(build, *data, recipe, seeds=seeds)
+    for ours, again, theirs in zip(trained[0], trained[2], expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
+        assert_identical(ours, again)
+    for ours, theirs in zip(
+        trained[1], train_stack(build, *data, recipe, seeds=[seed + 10 for seed in seeds]), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seeds", [[3], [3, 4]], ids=["alone", "stacked"])
+def test_captured_steps_hold_other_masks_and_other_starts_and_then_none(
+    data: tuple[Tensor, Tensor], seeds: list[int]
+) -> None:
+    trainer = Trainer(build, *data, RECIPE, n_models=len(seeds), device="fake")
+    shape = build().state_dict()["conv1.weight"].shape
+    for number in range(2):
+        drawn = torch.rand(shape, generator=torch.Generator().manual_seed(number))
+        masks = [{"conv1.weight": (drawn > 0.5).float()}] * len(seeds)
+        start = train_stack(build, *data, RECIPE, seeds=[seed + number for seed in seeds], epochs=1)
+        options: dict[str, Any] = {"masks": masks, "initial": start, "first_epoch": 1}
+        for ours, theirs in zip(
+            trainer.train(seeds, **options), train_stack(build, *data, RECIPE, seeds=seeds, **options), strict=True
+        ):
+            torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
+            assert torch.equal(ours["conv1.weight"] != 0, drawn > 0.5)
+    for ours, theirs in zip(trainer.train(seeds), train_stack(build, *data, RECIPE, seeds=seeds), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
+
+
+def test_to_capture_a_step_leaves_dropout_as_it_would_have_been(data: tuple[Tensor, Tensor]) -> None:
+    def dropping() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
+
+    trainer = Trainer(dropping, *data, RECIPE, device="fake")
+    first, again = trainer.train([3])[0], trainer.train([3])[0]  # captures on the way, and finds them
+    assert_identical(first, again)
+    torch.testing.assert_close(first, train_stack(dropping, *data, RECIPE, seeds=[3])[0], atol=1e-6, rtol=1e-6)
+
+
+def test_a_step_that_cannot_be_captured_is_made_uncaptured(data: tuple[Tensor, Tensor]) -> None:
+    trainer = Trainer(build, *data, RECIPE, device="fake")
+
+    def refuse(step: Callable[[], None]) -> None:
+        step()
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    trainer.device.capture = refuse  # type: ignore[method-assign]
+    torch.testing.assert_close(
+        trainer.train([3])[0], train_stack(build, *data, RECIPE, seeds=[3])[0], atol=1e-6, rtol=1e-6
+    )
+
+
+def test_a_training_waits_for_the_gpu_at_no_step(data: tuple[Tensor, Tensor]) -> None:
+    trainer = Trainer(build, *data, RECIPE, device="fake")
+    trainer.train([3])
+    assert isinstance(trainer.device, Fake)
+    assert trainer.device.waits == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter.*:UserWarning")
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_training_leaves_nothing_on_the_cpu_that_a_step_needs(data: tuple[Tensor, Tensor], augment: bool) -> None:
+    """On the device that holds no values: an operation of tensors on two devices fails there as on a GPU."""
+    recipe = Training(epochs=2, batch_size=8, learning_rate=0.05, augment=augment)
+    net = train(build, data[0].to("meta"), data[1].to("meta"), recipe, seed=1)
+    assert all(value.is_meta for value in net.state_dict().values())
+    stacked = train_stack(build, data[0].to("meta"), data[1].to("meta"), recipe, seeds=[1, 2])
+    assert all(value.is_meta for value in stacked[0].values())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("seeds", [[3], [3, 4]], ids=["alone", "stacked"])
+def test_captured_steps_train_the_same_models_as_uncaptured_ones(data: tuple[Tensor, Tensor], seeds: list[int]) -> None:
+    recipe = Training(epochs=2, batch_size=8, learning_rate=0.05, augment=True)
+    on_gpu = (data[0].cuda(), data[1].cuda())
+    made = []
+    for is_captured in (True, False):
+        trainer = Trainer(build, *on_gpu, recipe, n_models=len(seeds), device="cuda", is_captured=is_captured)
+        trainer.train([8] * len(seeds))
+        made.append(trainer.train(seeds))
+        assert not is_captured or all(trainer._repeats.values())
+    for ours, theirs in zip(*made, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("seeds", [[3], [3, 4]], ids=["alone", "stacked"])
 def test_a_gpu_trains_the_same_models_up_to_rounding(data: tuple[Tensor, Tensor], seeds: list[int]) -> None:
     recipe = Training(epochs=2, batch_size=8, learning_rate=0.05, augment=True, class_weights=True)
     on_gpu = (data[0].cuda(), data[1].cuda())
     for ours, theirs in zip(
-        train_stack(build, *on_gpu, recipe, seeds=seeds), train_stack(build, *data, recipe, seeds=seeds), strict=True
+        train_stack(build, *on_gpu, recipe, seeds=seeds, device="cuda"),
+        train_stack(build, *data, recipe, seeds=seeds),
+        strict=True,
     ):
         torch.testing.assert_close({name: value.cpu() for name, value in ours.items()}, theirs, atol=1e-2, rtol=1e-2)
 
@@ -243,15 +353,18 @@ def test_no_step_on_a_gpu_waits_for_it(data: tuple[Tensor, Tensor]) -> None:
 
     try:
         train(build, images, labels, recipe, seed=1, mixed=True, on_epoch=forbid_from_the_second_epoch)
+        torch.cuda.set_sync_debug_mode("default")
+        trainer = Trainer(build, images, labels, recipe, mixed=True, device="cuda")
+        trainer.train([1], on_epoch=forbid_from_the_second_epoch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
 def test_the_learning_rate_falls_to_a_tenth_at_every_milestone() -> None:
     step = Training(epochs=6, batch_size=8, learning_rate=1.0, schedule="step", milestones=[2, 4])
-    assert [_learning_rate(step, epoch) for epoch in range(6)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert [learning_rate_of(step, epoch) for epoch in range(6)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
     cosine = Training(epochs=4, batch_size=8, learning_rate=1.0)
-    assert [_learning_rate(cosine, epoch) for epoch in range(4)] == pytest.approx(
+    assert [learning_rate_of(cosine, epoch) for epoch in range(4)] == pytest.approx(
         [1, 0.853553, 0.5, 0.146447], abs=1e-6
     )
 

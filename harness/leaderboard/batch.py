@@ -109,15 +109,17 @@ class Batch:
         progress: Progress,
         isolation: Isolation,
         is_shared_gpu: bool = False,
+        gpus: frozenset[str] = frozenset(),
         on_change: Callable[[Contender], None] | None = None,
     ) -> None:
         """hire: returns the crew, and is called only if something is to be run. on_change hears of every change.
 
-        is_shared_gpu: several runs at once use one GPU; then they are of the same submission.
+        is_shared_gpu: several runs at once use one GPU; then they are of the same submission. gpus: those whose stored
+        runs count; empty: all.
         """
         self.track, self.home, self.device, self.terms = track, home, device, terms
         self.hire, self.progress, self.isolation = hire, progress, isolation
-        self.is_shared_gpu, self.on_change = is_shared_gpu, on_change
+        self.is_shared_gpu, self.gpus, self.on_change = is_shared_gpu, gpus, on_change
         self.court = Court(track, home, device, isolation, terms.is_hidden)
         self.folder = board_folder(home, track)
 
@@ -150,7 +152,7 @@ class Batch:
         pending = []
         done = {}
         for group in alike.values():
-            stored = group[0].results.runs(range(stage), self.terms.required_isolation)
+            stored = group[0].results.runs(range(stage), self.terms.required_isolation, gpus=self.gpus)
             for contender, run in ((contender, run) for contender in group for run in stored.values()):
                 contender.learn(run)
             missing = missing_runs(stored, stage)
@@ -187,7 +189,7 @@ class Batch:
         """Make the few runs with other examples to forget that an alarm needs."""
         pending = []
         for contender in contenders:
-            stored = contender.results.runs(range(N_SWAPPED), swap_forget_set=True)
+            stored = contender.results.runs(range(N_SWAPPED), gpus=self.gpus, swap_forget_set=True)
             if missing := missing_runs(stored, N_SWAPPED):
                 pending.append(Pending(contender.candidate.submission, contender.results, missing, True))
         for _ in self._made(pending):

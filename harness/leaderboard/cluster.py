@@ -100,6 +100,11 @@ class Cluster:
         return next(iter(self.reports.values())).device
 
     @property
+    def gpus(self) -> frozenset[str]:
+        """Names and drivers of the workers' GPUs."""
+        return frozenset(each.gpu for each in self.reports.values() if each.gpu is not None)
+
+    @property
     def isolation(self) -> Isolation:
         """The weakest level of any worker."""
         return Isolation(weakest(each.isolation for each in self.reports.values()), {})

@@ -148,7 +148,7 @@ def run_command(
             cluster = stack.enter_context(Cluster(scheduler, track, asked, is_insecure=insecure, say=progress.say))
             for sentence in _of_workers(cluster.reports):
                 progress.say(sentence)
-            place = Workplace(cluster.device, cluster.isolation, lambda: cluster)
+            place = Workplace(cluster.device, cluster.isolation, lambda: cluster, gpus=cluster.gpus)
         session = Session(track, home(), place, terms, zone, max_per_day)
         if watch:
             session.watch(places, progress)
@@ -209,7 +209,7 @@ def _zone(name: str) -> ZoneInfo:
 def _of_workers(reports: "Mapping[str, Report]") -> Iterator[str]:
     """Yield a sentence on each worker of a cluster."""
     for address, each in reports.items():
-        what = f"{each.device}, isolation {each.isolation}, time limit {each.limit_seconds:.2f} s"
+        what = f"{each.gpu or each.device}, isolation {each.isolation}, time limit {each.limit_seconds:.2f} s"
         yield f"worker {address} on {each.machine}: {what}"
 
 

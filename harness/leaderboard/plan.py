@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.accelerator import of
 from harness.evaluate import MIN_RANKED_RUNS, N_SWAPPED
 from harness.record import SETS, record_bytes
 from harness.reference import MIN_ALARM_RUNS
@@ -104,7 +105,7 @@ def _a_run(track: Track, limit: Limit, stored: Stored | None) -> Iterator[Figure
 
 
 def _all_runs(request: Request, track: Track, device: str, limit: Limit, stored: Stored | None) -> Iterator[Figure]:
-    worker = "GPU" if device == "cuda" else "CPU worker"
+    worker = "GPU" if of(device).is_gpu else "CPU worker"
     submissions, each = request.teams * request.tries, _with_swapped(request.runs)
     extra = f", and {each - request.runs} more for an alarm" if each > request.runs else ""
     yield Figure("submissions", submissions, "", f"given: {request.teams} teams x {request.tries} tries")

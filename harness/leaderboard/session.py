@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
+from harness.accelerator import of
 from harness.conditions import Announce, conditions_here
 from harness.errors import UsageError
 from harness.leaderboard.batch import Batch, Contender, Terms
@@ -33,12 +34,13 @@ class Workplace:
     isolation: Isolation
     hire: Callable[[], Crew]
     is_shared_gpu: bool = False  # several runs at once use one GPU
+    gpus: frozenset[str] = frozenset()  # their names and drivers
 
     @classmethod
     def here(
         cls, track: Track, home: Path, *, device: str, jobs: int | None, isolation: Isolation, announce: Announce
     ) -> "Workplace":
-        """Return this machine, which is made ready only once there is something to run; device: cpu or cuda."""
+        """Return this machine, which is made ready only once there is something to run."""
 
         @cache
         def hire() -> Crew:
@@ -49,7 +51,9 @@ class Workplace:
                 conditions_here(track, home, device=device, isolation=isolation, jobs=jobs, announce=announce),
             )
 
-        return cls(device, isolation, hire, is_shared_gpu=device == "cuda" and (jobs or 1) > 1)
+        card = of(device)
+        gpus = frozenset() if card.identity is None else frozenset((card.identity,))
+        return cls(device, isolation, hire, is_shared_gpu=card.is_gpu and (jobs or 1) > 1, gpus=gpus)
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ class Session:
             progress=progress,
             isolation=place.isolation,
             is_shared_gpu=place.is_shared_gpu,
+            gpus=place.gpus,
             on_change=on_change,
         )
 

@@ -15,7 +15,7 @@ from distributed import get_client, get_worker
 from filelock import FileLock
 
 import harness
-from harness.accelerator import resolve
+from harness.accelerator import of, resolve
 from harness.conditions import conditions_here
 from harness.environment import home
 from harness.errors import MachineError
@@ -53,6 +53,7 @@ class Report:
     machine: str
     versions: tuple[str, str]
     device: str = ""
+    gpu: str | None = None
     isolation: str = ""
     limit_seconds: float = 0.0
     lacks_track: bool = False
@@ -68,8 +69,10 @@ def report(post: Post) -> Report:
         return Report(myself.machine, myself.versions, lacks_track=True)
     except Exception as error:  # noqa: BLE001 - whatever keeps it from taking part is told where the batch was begun
         return Report(myself.machine, myself.versions, refusal=f"{type(error).__name__}: {error}")
-    kind, limit = runner.conditions.device, runner.limit.seconds
-    return Report(myself.machine, myself.versions, kind, runner.launcher.isolation, limit)
+    under = runner.conditions
+    return Report(
+        myself.machine, myself.versions, under.device, under.gpu, runner.launcher.isolation, runner.limit.seconds
+    )
 
 
 def make_run(post: Post, task: tuple[int, Task]) -> tuple[int, Run]:
@@ -100,9 +103,10 @@ def _prepared(post: Post) -> Runner:
     kind = resolve(post.device)
     found = isolations.choose(post.isolation, post.required_isolation, device=kind)
     own_threads = get_worker().state.nthreads
-    if kind == "cuda" and own_threads > 1:
+    is_gpu = of(kind).is_gpu
+    if is_gpu and own_threads > 1:
         raise MachineError("a worker on a GPU makes one run at a time: start one with --nthreads 1 for each GPU")
-    load = own_threads if kind == "cuda" else dict(post.loads).get(host_of(get_worker().address), own_threads)
+    load = own_threads if is_gpu else dict(post.loads).get(host_of(get_worker().address), own_threads)
     with FileLock(_folder() / "calibration.lock"):  # one training after another, each under the load it is to have
         conditions = conditions_here(track, home(), device=kind, isolation=found, jobs=load)
     return Runner(track, conditions)

@@ -9,6 +9,7 @@ from typing import Any
 from harness.compare import Comparison
 from harness.environment import environment
 from harness.evaluate import Evaluation
+from harness.floor import LARGE_SHARE
 from harness.full_stack import full_stack
 from harness.reference import Scored
 from harness.runner.sandbox.seccomp import is_supported, program_hash
@@ -43,11 +44,16 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         "seconds": _seconds(evaluation),
         "harness_errors": _harness_errors(evaluation),
         "isolation": _isolation(evaluation),
-        "environment": environment() | {"device": evaluation.conditions.device},
+        "environment": environment() | {"device": evaluation.conditions.device, "gpu": _gpu(evaluation)},
         "alarms": None if alarms is None else [asdict(alarm) for alarm in alarms],
         "audit": None if evaluation.findings is None else evaluation.findings.audit,
         "full_stack": _full_stack(evaluation),
     }
+
+
+def _gpu(evaluation: Evaluation) -> str | None:
+    """Return name and driver of the GPU that the runs were made on, of the first of them if of several."""
+    return next((run.info.get("gpu") for run in evaluation.runs), None)
 
 
 def _isolation(evaluation: Evaluation) -> dict[str, Any]:
@@ -113,6 +119,12 @@ def remarks(evaluation: Evaluation) -> list[str]:
         found.append(f"not ranked: {evaluation.unranked_because}")
     elif evaluation.n_requested < full:
         found.append(f"quick: {evaluation.n_requested} runs instead of {full}")
+    limit = evaluation.conditions.limit
+    if limit is not None and limit.floor_share > LARGE_SHARE:
+        found.append(
+            f"a run that does nothing takes {limit.floor_seconds:.2f} s, {limit.floor_share:.0%} of the limit: "
+            "times here say little of methods; a track of longer trainings, or another device, says more"
+        )
     if score.unresolved:
         withheld = "; too many, so F is withheld" if score.score is None else ""
         found.append(f"{score.unresolved} examples could not be resolved{withheld}")
@@ -176,6 +188,7 @@ def _seconds(evaluation: Evaluation) -> dict[str, float | None]:
     share = evaluation.share_of_limit
     return {
         "limit": limit.seconds if limit else None,
+        "floor": limit.floor_seconds if limit else None,  # of a run that does nothing
         "mean": sum(seconds) / len(seconds) if seconds else None,
         "max": max(seconds, default=None),
         "spread": statistics.stdev(seconds) if len(seconds) > 1 else None,  # standard deviation over the runs

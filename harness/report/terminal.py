@@ -71,6 +71,10 @@ def _table(evaluation: Evaluation) -> Table:
     table.add_row("retain ratio", _number(score.retain_ratio), "accuracy, over that of retrained models")
     table.add_row("test ratio", _number(score.test_ratio), "accuracy, over that of retrained models")
     table.add_row("time", _seconds(evaluation), _time_used(evaluation))
+    limit = evaluation.conditions.limit
+    if limit is not None and limit.floor_seconds is not None:
+        floor = f"{limit.floor_seconds:.2f} s"
+        table.add_row("idle run", floor, f"what doing nothing takes, {limit.floor_share:.1%} of the limit")
     made = f"{evaluation.n_made} made now, {len(evaluation.runs) - evaluation.n_made} stored before"
     table.add_row("runs", str(len(evaluation.runs)), made)
     table.add_row("isolation", evaluation.isolation, _isolation(evaluation))

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from harness import models
+from harness import accelerator, models
 from harness.contract import FUNCTION_NAMES, PACKAGES, TIME_LIMIT_VARIABLE, Batch
 from harness.loaders import Images, loader, to_inputs
 from harness.runner.message import Job, Report
@@ -85,29 +85,19 @@ def enter(job: Job) -> None:
 
 def set_up(world: World, job: Job) -> tuple[nn.Module, list[DataLoader[Batch]]]:
     """Return the net and the loaders of a run, with all random streams seeded."""
-    device = torch.device(job.device)
+    here = accelerator.of(job.device)
+    device = here.device()
     torch.set_num_threads(job.threads)
-    if job.device == "cuda":
-        _warm_gpu(device)
     net = world.nets[job.original].to(device)
     batch_size = world.task["batch_size"]
     sets = _swapped(world.sets) if job.swap_forget_set else world.sets
     loaders = [loader(sets[name], batch_size=batch_size, device=device) for name in ("retain", "forget", "val")]
+    if here.is_gpu:
+        here.warm_up(net, *next(iter(loaders[0])))  # a second or two, before the clock starts
     random.seed(job.seeds["random"])
     np.random.seed(job.seeds["numpy"])
-    if job.device == "cpu":
-        torch.default_generator.manual_seed(job.seeds["torch"])  # torch.manual_seed takes 2 ms for devices not there
-    else:
-        torch.manual_seed(job.seeds["torch"])
+    here.seed(job.seeds["torch"])
     return net, loaders
-
-
-def _warm_gpu(device: torch.device) -> None:
-    """Make the context and the handles of the libraries, which takes a second, before the clock starts."""
-    image = torch.ones(1, 1, 8, 8, device=device, requires_grad=True)
-    kernel = torch.ones(1, 1, 3, 3, device=device)
-    (torch.nn.functional.conv2d(image, kernel).flatten() @ torch.ones(36, device=device)).backward()
-    torch.cuda.synchronize()
 
 
 def _swapped(sets: dict[str, Images]) -> dict[str, Images]:
@@ -139,8 +129,7 @@ def _run(job: Job, net: nn.Module, loaders: list[DataLoader[Batch]], result: int
         return _report("EXCEPTION", error, job)
     try:
         returned = unlearn(net, *loaders)
-        if job.device == "cuda":
-            torch.cuda.synchronize()
+        accelerator.of(job.device).synchronize()
     except BaseException as error:  # noqa: BLE001
         return _report("EXCEPTION", error, job)
     seconds = time.perf_counter() - started
@@ -153,7 +142,7 @@ def _run(job: Job, net: nn.Module, loaders: list[DataLoader[Batch]], result: int
 
 def _report(outcome: str, error: BaseException, job: Job) -> Report:
     text = _text(error)
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in text:
+    if accelerator.is_out_of_memory(error, text):
         outcome = "MEMORY_LIMIT"
     return Report(outcome, text, _own_lines(error, job.filename))
 
