@@ -8,6 +8,7 @@ the same whatever it is trained with.
 """
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -166,7 +167,8 @@ class Trainer:
         return self._repeats[key]
 
     def _captured(self, batch: Batch) -> "_Repeat | None":
-        with self._undone(), self.device.seeded(0):
+        with self._undone(), self.device.seeded(0), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")  # not yet captured
             self._make_step(batch)  # the optimizer's memory has to be there before anything is captured
             try:
                 again = self.device.capture(lambda: self._make_step(batch))

@@ -221,15 +221,18 @@ class Cuda(_Gpu):
     def capture(self, step: Callable[[], None]) -> Callable[[], None] | None:
         import torch
 
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
+        before, side, graph = torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        side.wait_stream(before)
         with torch.cuda.stream(side):
             for _ in range(CAPTURE_STEPS):
                 step()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            step()
+        before.wait_stream(side)
+        try:
+            with torch.cuda.graph(graph):
+                step()
+        except RuntimeError:  # a capture that was broken off leaves its own stream behind
+            torch.cuda.set_stream(before)
+            raise
         return graph.replay
 
 
@@ -362,9 +365,7 @@ def is_out_of_memory(error: BaseException, text: str | None = None) -> bool:
 
 def to_device(tensor: "Tensor", device: "torch.device") -> "Tensor":
     """Return a tensor on a device. Where it is copied to a GPU, nothing waits for what the GPU still has to do."""
-    if device == tensor.device:
-        return tensor
-    if device.type == "cuda":
+    if device.type == "cuda" and not tensor.is_cuda:
         tensor = tensor.pin_memory()  # from other memory the copy would wait, whatever is asked for
     return tensor.to(device, non_blocking=True)
 

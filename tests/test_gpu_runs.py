@@ -255,23 +255,27 @@ def test_a_board_counts_only_runs_of_the_card_that_is_here(
 ) -> None:
     file = submission(TRAINING)
 
-    def made() -> float:
-        result = harness("leaderboard", "run", file, "--track", tiny_file, "--runs", 2, "--device", "fake")
+    def first_run_of(runs: int) -> int:
+        result = harness("leaderboard", "run", file, "--track", tiny_file, "--runs", runs, "--device", "fake")
         assert result.exit_code == 0, result.output
-        return max(path.stat().st_mtime_ns for path in stored_runs(home, "fake"))
+        assert len(stored_runs(home, "fake")) == runs
+        return stored_runs(home, "fake")[0].stat().st_mtime_ns
 
     fake(name="first card")
-    first = made()
-    assert made() == first
+    made = first_run_of(2)
+    file.write_text(TRAINING + "\n")  # a new entry of the same code
+    assert first_run_of(3) == made
+    fake(name="second card")
+    file.write_text(TRAINING + "\n\n")
+    assert first_run_of(4) > made
     shown = json.loads(harness("leaderboard", "show", "--track", tiny_file, "--format", "json").output)
     assert "OK" in [row["outcome"] for row in shown]
-    fake(name="second card")
-    file.write_text(TRAINING + "\n")  # a new entry of the same code
-    assert made() > first
 
 
 def test_a_plan_counts_gpus(fake: object, harness: Harness, tiny_file: Path) -> None:
-    result = harness("leaderboard", "plan", "--track", tiny_file, "--teams", 3, "--device", "fake", "--gpus", 2)
+    result = harness(
+        "leaderboard", "plan", "--track", tiny_file, "--teams", 3, "--tries", 1, "--device", "fake", "--gpus", 2
+    )
     assert "GPU hours" in result.output
 
 
