@@ -1,8 +1,11 @@
 # The two commands of the README, and the checks of CONTRIBUTING.md.
 VENV ?= .venv
 BIN := $(VENV)/bin
+PYTHON ?= python3
+TORCH ?= torch
+OLDEST_TORCH := torch==2.11.*
 
-.PHONY: demo test test-slow lint baselines
+.PHONY: demo test test-slow test-oldest lint baselines
 
 demo: $(VENV)/installed
 	$(BIN)/harness evaluate submissions/template.py
@@ -12,6 +15,10 @@ test: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow
+
+# The oldest torch that pyproject.toml allows, with the newest Python there is here.
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest PYTHON="$$(.ci/newest-python)" TORCH="$(OLDEST_TORCH)"
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -23,8 +30,8 @@ baselines: $(VENV)/installed
 
 # torch and torchvision are asked for together, by plain names, so that they fit each other.
 $(VENV)/installed: pyproject.toml
-	test -x $(BIN)/python || python3 -m venv $(VENV)
-	$(BIN)/pip install --quiet torch torchvision
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "$(TORCH)" torchvision
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from data_prep.pruning import mask_of, n_trainings, train_pruned
 from data_prep.training import Trainer, Weights, training_set
-from harness.accelerator import of
+from harness.accelerator import is_out_of_memory, of
+from harness.errors import MachineError
 from harness.measure import Meter, build_model
 from harness.parallel import repeated
 from harness.record import Records
@@ -134,7 +135,15 @@ def _train(track: Track, stack: Stack, device: str, place: int, tally: Path) -> 
         with tally.open("ab") as file:
             file.write(b"." * len(stack.seeds))
 
-    _keep(track, stack, train_models(track, stack, device, on_epoch), device)
+    try:
+        _keep(track, stack, train_models(track, stack, device, on_epoch), device)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise MachineError(
+                "memory ran out while models were trained; what is done is kept: run the command again "
+                "with fewer at once (--jobs), or end what else uses the memory"
+            ) from None
+        raise
 
 
 def prepare_process(device: str = "cpu", place: int = 0) -> None:

@@ -15,6 +15,7 @@ from click.testing import Result
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from data_prep.calibration import part_of_training
+from data_prep.training import Trainer
 from harness import measure, runs
 from harness.accelerator import FAKE_VARIABLE, is_out_of_memory, to_device
 from harness.declaration import Training
@@ -328,6 +329,21 @@ def test_a_track_is_prepared_and_calibrated_on_a_gpu_and_an_idle_run_is_timed(
     stored = next((tmp_path / "own" / "calibration").glob("floor-*.json"))
     stored.write_text(json.dumps({"median": seconds["limit"] / 4}))
     assert "25% of the limit" in harness(*call, "--time-limit", 20).output
+
+
+def test_a_training_without_memory_says_so_in_a_sentence_and_keeps_what_is_done(
+    fake: object, harness: Harness, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short_of_memory(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", short_of_memory)
+        result = harness("prepare", uncalibrated, "--device", "fake", "--jobs", 1)
+    assert result.exit_code == 4
+    assert "fewer at once (--jobs)" in result.output
+    assert "Traceback" not in result.output
+    assert harness("prepare", uncalibrated, "--device", "fake", "--jobs", 1).exit_code == 0
 
 
 @pytest.mark.parametrize(
