@@ -30,6 +30,8 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
     net.train()
     for _ in range(EPOCHS):
         for images, labels in retain_loader:
+            if len(labels) == 1:  # BatchNorm cannot train on a single example
+                continue
             optimizer.zero_grad()
             nn.functional.cross_entropy(net(images), labels).backward()
             optimizer.step()

@@ -36,6 +36,8 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
     for _ in range(EPOCHS):
         for loader, draws_labels in ((forget_loader, True), (retain_loader, False)):
             for images, labels in loader:
+                if len(labels) == 1:  # BatchNorm cannot train on a single example
+                    continue
                 logits = net(images)
                 targets = random_labels(labels, logits.shape[1]) if draws_labels else labels
                 optimizer.zero_grad()

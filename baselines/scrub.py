@@ -42,10 +42,14 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
     for epoch in range(EPOCHS):
         if epoch < MAX_EPOCHS:
             net.train(BN_MODE == "train")
-            for images, _ in forget_loader:
+            for images, labels in forget_loader:
+                if len(labels) == 1 and BN_MODE == "train":  # BatchNorm cannot train on a single example
+                    continue
                 step(optimizer, max_loss(net(images), teacher(images)))
         net.train()
         for images, labels in retain_loader:
+            if len(labels) == 1:  # BatchNorm cannot train on a single example
+                continue
             step(optimizer, min_loss(net(images), teacher(images), labels))
         schedule.step()
     return net.eval()

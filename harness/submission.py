@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.contract import FUNCTION_NAMES, N_ARGUMENTS
 from harness.errors import UsageError
+from harness.statements import without_docstrings
 
 __all__ = ["Submission", "read_submission", "submission_of"]
 
@@ -110,9 +111,9 @@ def _with_constant(source: str, tree: ast.Module, name: str, value: str) -> tupl
 
 
 def _hash(tree: ast.Module) -> str:
-    """Return the sha256 of a syntax tree, the same for every Python version that parses it the same way."""
+    """Return the sha256 of what a syntax tree does, the same for every Python version that parses it the same way."""
     digest = hashlib.sha256()
-    open_nodes: list[object] = [tree]
+    open_nodes: list[object] = [without_docstrings(tree)]
     while open_nodes:  # not by recursion: a long chain of elif is a deep tree
         node = open_nodes.pop()
         if isinstance(node, ast.AST):

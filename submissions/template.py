@@ -21,6 +21,8 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
     net.train()  # it arrives in eval mode
     for _ in range(EPOCHS):
         for images, labels in retain_loader:
+            if len(labels) == 1:  # BatchNorm cannot train on a single example
+                continue
             optimizer.zero_grad()
             nn.functional.cross_entropy(net(images), labels).backward()
             optimizer.step()

@@ -80,6 +80,20 @@ def test_a_mistyped_choice_is_an_error_that_names_it(name: str, constant: str) -
         method.unlearn(net, batches, batches, batches)
 
 
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_last_batch_of_one_example_is_no_error_on_a_net_that_ends_at_one_pixel(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BatchNorm cannot train on a single value per channel, and raises."""
+    monkeypatch.setenv(TIME_LIMIT_VARIABLE, "1.0")
+    torch.manual_seed(0)
+    net = models.build("small_resnet", n_classes=3, channels=1, width=2)
+    images = Images(torch.randn(9, 1, 4, 4), torch.arange(9) % 3)  # a fourth of that is one pixel
+    loaders = [loader(images, batch_size=8, device=torch.device("cpu")) for _ in range(3)]
+    runpy.run_path(str(file))["unlearn"](net.eval(), *loaders)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

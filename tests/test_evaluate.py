@@ -224,14 +224,25 @@ def test_a_repeated_call_runs_nothing_and_more_runs_add_only_the_new(
     assert len(run_files(home)) == 5
 
 
-def test_comments_and_layout_do_not_make_new_runs_but_code_does(
+def test_comments_docstrings_and_layout_do_not_make_new_runs_but_code_does(
     evaluated: Evaluated, submission: Write, home: Path
 ) -> None:
     evaluated(submission(FINETUNE), "--runs", 2)
-    evaluated(submission("# a comment\n" + FINETUNE.replace("RATE = 0.05", "RATE   =   0.05")), "--runs", 2)
+    evaluated(
+        submission('"""Words."""\n# a comment\n' + FINETUNE.replace("RATE = 0.05", "RATE   =   0.05")), "--runs", 2
+    )
     assert len(run_files(home)) == 2
     evaluated(submission(FINETUNE.replace("0.05", "0.06")), "--runs", 2)
     assert len(run_files(home)) == 4
+
+
+def test_what_a_docstring_says_is_not_executed(evaluated: Evaluated, submission: Write) -> None:
+    """Or an edit of it could change what a run does, and its stored runs would be taken for those of the new file."""
+    source = (
+        '"""words"""\ndef unlearn(net, retain_loader, forget_loader, val_loader):\n    """words"""\n'
+        "    assert __doc__ is unlearn.__doc__ is None\n"
+    )
+    assert evaluated(submission(source), "--runs", 1)["outcome"] == "OK"
 
 
 def test_a_set_constant_acts_and_is_part_of_what_is_run(evaluated: Evaluated, submission: Write, home: Path) -> None:

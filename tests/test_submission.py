@@ -294,9 +294,12 @@ def test_what_only_looks_like_a_binding_is_none(read: Read, source: str) -> None
         GOOD.replace("    return net", "    return (net)"),
         GOOD.replace("net.eval()", "net.eval(\n)"),
         GOOD.rstrip(),
+        '"""What it does."""\n' + GOOD,
+        GOOD.replace("    return net", '    "a string as a comment"\n    return net'),
+        GOOD + "1\n...\nb'bytes'\n",
     ],
 )
-def test_comments_and_layout_change_the_bytes_but_not_the_code(read: Read, other: str) -> None:
+def test_comments_docstrings_and_layout_change_the_bytes_but_not_the_code(read: Read, other: str) -> None:
     assert read(other).problems == ()
     assert read(other).code_hash == read(GOOD).code_hash
     assert read(other).sha256 != read(GOOD).sha256
@@ -330,6 +333,30 @@ def test_comments_and_layout_change_the_bytes_but_not_the_code(read: Read, other
 def test_every_change_of_the_code_changes_its_hash(read: Read, other: str) -> None:
     assert read(other).problems == ()
     assert read(other).code_hash != read(GOOD).code_hash
+
+
+BLOCKS = """
+class Kept:
+    {0}
+def unlearn(a, b, c, d):
+    if a:
+        {0}
+    else:
+        {0}
+    try:
+        {0}
+    finally:
+        {0}
+    match a:
+        case 1:
+            {0}
+"""
+
+
+def test_a_block_of_nothing_but_a_docstring_is_an_empty_one(read: Read) -> None:
+    documented, empty = read(BLOCKS.format('"words"')), read(BLOCKS.format("pass"))
+    assert documented.problems == empty.problems == ()
+    assert documented.code_hash == empty.code_hash
 
 
 def test_constants_that_compare_equal_are_told_apart(read: Read) -> None:

@@ -3,6 +3,7 @@
 All of this is within a submission's reach. It holds nothing a submission may not know, and nothing it says is trusted.
 """
 
+import ast
 import contextlib
 import importlib
 import json
@@ -28,6 +29,7 @@ from harness import accelerator, models
 from harness.contract import FUNCTION_NAMES, PACKAGES, TIME_LIMIT_VARIABLE, Batch
 from harness.loaders import Images, loader, to_inputs
 from harness.runner.message import Job, Report
+from harness.statements import without_docstrings
 
 __all__ = ["World", "enter", "flat_weights", "load", "run", "schema_of", "set_up", "warm_up"]
 
@@ -154,7 +156,8 @@ def load(job: Job) -> Callable[..., object]:
     module = ModuleType("submission")
     module.__file__ = job.filename
     sys.modules["submission"] = module
-    exec(compile(job.source, job.filename, "exec"), module.__dict__)
+    tree = ast.parse(job.source, job.filename)
+    exec(compile(without_docstrings(tree), job.filename, "exec"), module.__dict__)
     for name in FUNCTION_NAMES:
         function = getattr(module, name, None)
         if callable(function) and not isinstance(function, type):

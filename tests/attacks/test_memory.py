@@ -69,7 +69,7 @@ def look_around() -> dict[str, object]:
     return {"local": local, "modules": modules, "environment": dict(os.environ), "arguments": sys.argv}
 
 
-INSIDE = {"contract", "loaders", "models", "runner"}
+INSIDE = {"accelerator", "contract", "cuda_driver", "errors", "loaders", "models", "runner", "statements"}
 INSIDE_RUNNER = {"first", "message", "sandbox", "worker"}
 ENVIRONMENT = {
     *("PATH", "LANG", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "USER", "PYTHONHASHSEED", "CUDA_VISIBLE_DEVICES"),
