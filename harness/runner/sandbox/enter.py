@@ -47,7 +47,8 @@ def _restrict_files(plan: Plan, scratch: str) -> None:
         readable=["/" if plan.has_namespaces else "/proc"],
         writable=mounts.WRITABLE if plan.has_namespaces else [scratch, mounts.SHARED_MEMORY],
         devices=(*mounts.DEVICES, *plan.devices),
-        rewritable=["/proc"] if plan.gpu else [],  # CUDA names its threads there
+        # CUDA names its threads there, in files it opens with O_TRUNC; refused that, it does not start.
+        rewritable=["/proc"] if plan.gpu else [],
     )
 
 

@@ -46,8 +46,8 @@ def restrict(
 ) -> None:
     """Leave this process reading and executing below `programs`, and all but devices and programs below `writable`.
 
-    readable: to be read only. devices: to be read, written and controlled. rewritable: folders whose files may be read
-    and written but not made.
+    readable: to be read only. devices: to be read, written and controlled. rewritable: folders whose files may be read,
+    written and emptied but not made.
     Needs no-new-privileges. Raises OSError.
     """
     version = abi()
@@ -62,7 +62,7 @@ def restrict(
         (readable, READ),
         (writable, all_but_devices_and_programs),
         (devices, DEVICE),
-        (rewritable, READ | WRITE_FILE),
+        (rewritable, READ | WRITE_FILE | TRUNCATE),
     ):
         for path in paths:
             _allow(ruleset, path, rights & handled)
