@@ -48,6 +48,7 @@ class Accelerator:
     is_gpu = False
     is_mixed = False  # whether trainings gain from bfloat16
     node_patterns: tuple[str, ...] = ()  # of the device nodes that a run needs
+    has_driver = False  # one to initialise
 
     @property
     def identity(self) -> str | None:
@@ -140,6 +141,7 @@ class Cuda(_Gpu):
     kind = "cuda"
     is_mixed = True
     node_patterns = NODES
+    has_driver = True
     _computes_exactly = threading.Lock()  # the switches are the process's
 
     @property
@@ -244,7 +246,7 @@ class Fake(_Gpu):
     def __init__(self) -> None:
         settings = json.loads(os.environ.get(FAKE_VARIABLE) or "{}")
         self.node_patterns = (settings["nodes"],) if "nodes" in settings else ()  # device nodes, as a pattern
-        self.has_driver: bool = settings.get("driver", False)  # a libcuda.so.1 to initialise
+        self.has_driver = settings.get("driver", False)  # a libcuda.so.1 to initialise
         self.context_seconds: float = settings.get("context_seconds", 0.0)
         self.free_mb: int = settings.get("free_mb", 80_000)  # of 80,000
         self.shortages: int = settings.get("shortages", 0)  # how often the harness finds no memory

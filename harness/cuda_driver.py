@@ -5,11 +5,22 @@ import os
 import re
 from pathlib import Path
 
-__all__ = ["CODES", "initialise", "is_present", "supported_cuda", "version"]
+__all__ = [
+    "CODES",
+    "LIBRARY",
+    "NOT_INITIALIZED",
+    "initialisation_code",
+    "initialise",
+    "is_present",
+    "meaning",
+    "supported_cuda",
+    "version",
+]
 
 LIBRARY = "libcuda.so.1"
 NODE, FOLDER, WSL_NODE = "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg"
 VERSION_FILE = f"{FOLDER}/version"
+NOT_INITIALIZED = 3  # what every call in a fork of a process answers that has used a GPU
 
 # What cuInit answers, and what to do about it. Names and numbers: CUresult in cuda.h.
 CODES = {
@@ -35,9 +46,21 @@ def initialise() -> str | None:
 
     Forks of this process cannot use a GPU afterwards.
     """
+    return meaning(initialisation_code())
+
+
+def initialisation_code() -> int | None:
+    """Initialise the driver in this process, and return what it answers; None without a driver."""
     try:
         code: int = ctypes.CDLL(LIBRARY).cuInit(0)
     except OSError:
+        return None
+    return code
+
+
+def meaning(code: int | None) -> str | None:
+    """Return what an answer of cuInit means, with what to do; None if all is well. code: None without a driver."""
+    if code is None:
         return (
             f"there is no NVIDIA driver ({LIBRARY} is not found); install one, in a container start it with --gpus all"
         )

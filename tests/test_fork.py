@@ -20,7 +20,7 @@ JOB = Job("", "foo.py", 0, {}, "cpu", 1, 1.0, "")
 def sides() -> Any:
     """A forked process as the trusted side sees it, and the channel its zygote and child speak on."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sandboxes = Sandboxes("none", Quota(1, 1, 1, 1), hidden=[], gpu=False)
+    sandboxes = Sandboxes("none", Quota(1, 1, 1, 1), hidden=[], device="cpu")
     zygote = SimpleNamespace(is_closed=False, request=lambda content, given: socket.send_fds(ours, [content], given))
     process = ForkedProcess(zygote, sandboxes.new(), JOB, n_bytes=16, log_bytes=1000)  # type: ignore[arg-type]
     _, descriptors, _, _ = socket.recv_fds(theirs, 1 << 16, 5)

@@ -42,9 +42,8 @@ pytestmark = linux
 def made(level: str, track: Track, *, quota: Quota = QUOTA, hidden: tuple[Path, ...] = ()) -> Launcher:
     """Return a launcher of a level; that of the quota of all tests is shared."""
     if hidden:
-        return ForkLauncher(
-            track.public, device="cpu", log_bytes=1 << 16, sandboxes=Sandboxes(level, quota, hidden=hidden, gpu=False)
-        )
+        sandboxes = Sandboxes(level, quota, hidden=hidden, device="cpu")
+        return ForkLauncher(track.public, device="cpu", log_bytes=1 << 16, sandboxes=sandboxes)
     key = track.manifest.public_hash
     return launch.launcher(track.public, public_hash=key, device="cpu", log_kb=64, isolation=level, quota=quota)
 

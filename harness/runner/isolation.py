@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 
+from harness.accelerator import of
 from harness.errors import MachineError
 from harness.runner.process import ROOT, command, environment
 
@@ -14,6 +15,7 @@ __all__ = ["LEVELS", "Findings", "Isolation", "choose", "is_enough", "look", "we
 
 LEVELS = ("full", "userns", "syscall", "none")  # strongest first
 PROBE_SECONDS = 60.0
+GPU_PROBE_SECONDS = 400.0  # each attempt is allowed the time that a driver takes to start
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Findings:
 
     layers: dict[str, str | None]
     levels: dict[str, str | None]  # all but `none`, or as far as the strongest
+    accelerator: str | None = None  # why the GPU cannot be used at any level, where that is so
 
     @property
     def strongest(self) -> str:
@@ -57,23 +60,32 @@ def look(device: str = "cpu", *, only_strongest: bool = False) -> Findings:
     if sys.platform != "linux":
         return Findings({}, dict.fromkeys(LEVELS[:-1], "only Linux has it; use a virtual machine or a container"))
     arguments = command("sandbox/probe.py", str(ROOT), device, "strongest" if only_strongest else "all")
-    probed = subprocess.run(
-        arguments, env=environment(device), capture_output=True, text=True, check=False, timeout=PROBE_SECONDS
-    )
+    seconds = GPU_PROBE_SECONDS if of(device).is_gpu else PROBE_SECONDS
+    try:
+        probed = subprocess.run(
+            arguments, env=environment(device), capture_output=True, text=True, check=False, timeout=seconds
+        )
+    except subprocess.TimeoutExpired:
+        raise MachineError(f"the isolation this machine offers was not found out within {seconds:.0f} s") from None
     if probed.returncode != 0:
         raise RuntimeError(f"the probe of the isolation failed:\n{probed.stderr}")
-    found = json.loads(probed.stdout)
-    return Findings(found["layers"], found["levels"])
+    return Findings(**json.loads(probed.stdout))
 
 
 def choose(requested: str = "auto", required: str | None = None, *, device: str = "cpu") -> Isolation:
     """Return the isolation asked for, `auto` being the strongest there is.
 
-    Raises MachineError if this machine does not offer it, or if it is less than required.
+    Raises MachineError if this machine does not offer it, if it is less than required, or if there is a GPU that cannot
+    be used at any level.
     """
-    if requested == "none" and required in (None, "none"):
+    wants_none = requested == "none" and required in (None, "none")
+    if wants_none and not of(device).is_gpu:
         return Isolation("none", {})
-    found = look(device, only_strongest=requested == "auto")
+    found = look(device, only_strongest=wants_none or requested == "auto")
+    if found.accelerator is not None:
+        raise MachineError(f"the GPU cannot be used: {found.accelerator}")
+    if wants_none:
+        return Isolation("none", {})
     level = found.strongest if requested == "auto" else requested
     too_weak = not is_enough(level, required)
     if too_weak and requested != "auto":

@@ -10,11 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from harness import accelerator
 from harness.environment import home
 from harness.errors import MachineError
 from harness.runner.fork import ForkLauncher
 from harness.runner.message import Job
 from harness.runner.process import ROOT, Launcher, command, environment
+from harness.runner.sandbox import gpu
 from harness.runner.sandbox.sandboxes import Quota, Sandboxes
 from harness.runner.spawn import SpawnLauncher
 
@@ -41,8 +43,11 @@ def launcher(
     if key not in _launchers or _launchers[key].is_closed:
         if forks:
             hidden = (ROOT / "harness", ROOT / "data_prep", public.resolve().parent, home())
+            if device == "cuda":
+                gpu.make_nodes()
+            occupants = gpu.Occupants() if accelerator.of(device).is_gpu else None
             try:
-                sandboxes = Sandboxes(isolation, quota, hidden=hidden, gpu=device == "cuda")
+                sandboxes = Sandboxes(isolation, quota, hidden=hidden, device=device, occupants=occupants)
             except OSError as error:
                 raise MachineError(f"isolation {isolation} cannot be set up: {error}; see harness doctor") from None
             _launchers[key] = ForkLauncher(public, device=device, log_bytes=log_kb * 1024, sandboxes=sandboxes)

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Protocol
 
 import harness
+from harness.accelerator import FAKE_VARIABLE
 from harness.runner.message import Job
 
 __all__ = ["ROOT", "Ended", "LaunchError", "Launcher", "Log", "Process", "command", "environment"]
 
 ROOT = Path(harness.__file__).parents[1]
+GPU_CHOICE = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")  # both, or a run has another GPU than the harness
 
 
 class LaunchError(Exception):
@@ -71,12 +73,11 @@ def environment(device: str) -> dict[str, str]:
     """Return all a run's process inherits. Hashes are fixed: a repeated run iterates its sets in the same order."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")
     one_thread = dict.fromkeys(names, "1")
-    hidden_gpu = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
-    inherited = {
-        name: os.environ[name]
-        for name in ("LD_LIBRARY_PATH", "SYSTEMROOT", "CUDA_VISIBLE_DEVICES", *(["PATH"] if os.name == "nt" else []))
-        if name in os.environ
-    }
+    hidden_gpu = {} if device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
+    of_windows = ["PATH"] if os.name == "nt" else []
+    pretended = [FAKE_VARIABLE] if device == "fake" else []
+    passed_on = ["LD_LIBRARY_PATH", "SYSTEMROOT", *GPU_CHOICE, *of_windows, *pretended]
+    inherited = {name: os.environ[name] for name in passed_on if name in os.environ}
     path = {} if os.name == "nt" else {"PATH": "/usr/local/bin:/usr/bin:/bin"}
     fixed = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
     return inherited | path | fixed | one_thread | hidden_gpu

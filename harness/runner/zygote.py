@@ -1,6 +1,6 @@
 """The warm process that every run is forked from: it has imported the packages and read the public data, once.
 
-python -s -P zygote.py SOCKET ROOT PUBLIC LEVEL     started by `warm`, with a cleared environment
+python -s -P zygote.py SOCKET ROOT PUBLIC LEVEL DEVICE     started by `warm`, with a cleared environment
 
 A fork takes milliseconds where a new process takes seconds. The zygote runs no submission, touches no GPU and keeps one
 thread: after a multithreaded operation, or with CUDA initialised, its forks would hang. It ends with its socket, and
@@ -25,6 +25,7 @@ from pathlib import Path
 
 PLAN_BYTES = 1 << 16
 PR_SET_CHILD_SUBREAPER = 36
+DRIVER_SECONDS = 60  # its start takes up to 7 s
 KILLED_BY_SIGNAL = 128  # plus the signal: the exit status of a run's first process for a submission that was killed
 
 
@@ -39,8 +40,10 @@ class Child:
 
 def main() -> None:
     """Import, say "warm", then fork one child per request until the trusted side closes the socket."""
-    requests, root, public, level = socket.socket(fileno=int(sys.argv[1])), sys.argv[2], Path(sys.argv[3]), sys.argv[4]
+    requests, root, public = socket.socket(fileno=int(sys.argv[1])), sys.argv[2], Path(sys.argv[3])
+    level, device = sys.argv[4:6]
     sys.path.insert(0, root)  # for the harness's own modules; gone before any submission runs
+    from harness import accelerator
     from harness.runner.sandbox import gpu, privileges, processes
     from harness.runner.sandbox.plan import NAMESPACE_LEVELS, Plan
     from harness.runner.sandbox.syscalls import prctl
@@ -57,6 +60,8 @@ def main() -> None:
     world = worker.warm_up(public)
     sys.path.remove(root)
     gpu.check_untouched()
+    if accelerator.of(device).has_driver:
+        gpu.check_forks(DRIVER_SECONDS)
     gc.collect()
     gc.freeze()
     requests.send(b"warm")

@@ -26,12 +26,8 @@ class Plan:
     memory_bytes: int = 0
     processes: int = 0
     scratch_bytes: int = 0  # of SCRATCH, and as much again of CACHE and of /dev/shm
+    gpu: bool = False  # whether the run uses one
     devices: tuple[str, ...] = ()  # of the GPU, besides those every run has
-
-    @property
-    def gpu(self) -> bool:
-        """Whether the run uses a GPU."""
-        return bool(self.devices)
 
     @property
     def has_namespaces(self) -> bool:

@@ -59,10 +59,11 @@ def limits(plan: Plan, *, time_limit_seconds: float, threads: int) -> dict[int, 
     """Return the resource limits of every process of a run."""
     # Processor time is the harness's clock's to limit; this ends what should outlive it in spite of everything.
     cpu_seconds = int(4 * time_limit_seconds * threads) + 10
+    file_bytes = max(1024 * MB, plan.memory_bytes) if plan.gpu else 1024 * MB  # what CUDA pins may be a file in memory
     values = {
         resource.RLIMIT_NOFILE: 1024,
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 1024 * MB,
+        resource.RLIMIT_FSIZE: file_bytes,
         resource.RLIMIT_CPU: cpu_seconds,
         resource.RLIMIT_MEMLOCK: 64 * MB,
         resource.RLIMIT_MSGQUEUE: 0,
@@ -70,8 +71,8 @@ def limits(plan: Plan, *, time_limit_seconds: float, threads: int) -> dict[int, 
     }
     if _counts_own_processes_only(plan):
         values[resource.RLIMIT_NPROC] = plan.processes
-    if not plan.has_cgroup:
-        # Never RLIMIT_AS: CUDA reserves address space far beyond what it uses.
+    if not plan.has_cgroup and not plan.gpu:
+        # Never RLIMIT_AS, nor this one on a GPU: CUDA reserves address space far beyond what it uses.
         values[resource.RLIMIT_DATA] = plan.memory_bytes + _data_bytes()
     return {limit: min(value, _hard(limit)) for limit, value in values.items()}
 

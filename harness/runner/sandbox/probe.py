@@ -1,7 +1,11 @@
 """What this machine offers, found out by doing it: each layer in a process of its own, then each level as a whole.
 
-python -s -P probe.py ROOT GPU LEVELS     started by `isolation`; writes JSON: {"layers": ..., "levels": ...}, both by
-name, with null for what is there and the reason for what is not. LEVELS: `all`, or `strongest`, to stop at that one.
+python -s -P probe.py ROOT DEVICE LEVELS     started by `isolation`; writes JSON: {"layers": ..., "levels": ...,
+"accelerator": ...}, the former by name, with null for what is there and the reason for what is not. LEVELS: `all`, or
+`strongest`, to stop at that one.
+
+The driver of a GPU is initialised, first without a sandbox, which "accelerator" tells of, then as the last act at each
+level: a level where it cannot be is not there.
 """
 
 import json
@@ -9,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,31 +21,44 @@ if TYPE_CHECKING:
     from harness.runner.sandbox.plan import Plan
 
 SECONDS = 5  # after which an attempt counts as failed
+DRIVER_SECONDS = 60  # of that for the driver, whose start takes up to 7 s
 QUOTA = {"memory_mb": 256, "processes": 20, "scratch_mb": 16, "threads": 1}
+DRIVER_QUOTA = QUOTA | {"memory_mb": 4096, "processes": 100}
 READY, FAILED = b"ready", b"failed: "
+OPEN_NODES = "load its kernel module with NVreg_DeviceFileMode=0666, or chmod 666 the nodes after each start"
 
 
 def main() -> None:
     """Probe every layer, then enter every level."""
-    root, gpu, only_strongest = sys.argv[1], sys.argv[2] == "cuda", sys.argv[3] == "strongest"
+    root, device, only_strongest = sys.argv[1], sys.argv[2], sys.argv[3] == "strongest"
     sys.path.insert(0, root)
+    from harness.accelerator import of
+    from harness.runner.sandbox import gpu
+
+    if device == "cuda":
+        gpu.make_nodes()
     layers = {name: _reason(attempt) for name, attempt in _layers().items()}
+    kind, unusable = of(device), None
+    if kind.has_driver:
+        unusable = _reason(partial(_initialise, gpu.device_nodes(kind.node_patterns)), DRIVER_SECONDS)
+    uses_driver = kind.has_driver and unusable is None  # else no level is to blame
     levels: dict[str, str | None] = {}
     for level in ("full", "userns", "syscall"):
-        levels[level] = _reason(partial(_enter, level, gpu=gpu))
+        enter = partial(_enter, level, device, uses_driver=uses_driver)
+        levels[level] = _reason(enter, SECONDS + DRIVER_SECONDS if uses_driver else SECONDS)
         if levels[level] is None and only_strongest:
             break
-    json.dump({"layers": layers, "levels": levels}, sys.stdout)
+    json.dump({"layers": layers, "levels": levels, "accelerator": unusable}, sys.stdout)
 
 
-def _reason(attempt: Callable[[], None]) -> str | None:
+def _reason(attempt: Callable[[], None], seconds: int = SECONDS) -> str | None:
     """Return why an attempt fails, made in a child that nothing is left of; None if it does not."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     child = os.fork()
     if child == 0:
         said = READY
         try:
-            signal.alarm(SECONDS)
+            signal.alarm(seconds)
             attempt()
         except Exception as error:  # noqa: BLE001 - every reason is as good
             said = FAILED + _told(error)
@@ -51,7 +68,8 @@ def _reason(attempt: Callable[[], None]) -> str | None:
     said = ours.recv(2000)
     ours.close()
     os.waitpid(child, 0)
-    return None if said == READY else said.removeprefix(FAILED).decode(errors="replace") or "it did not come back"
+    reason = said.removeprefix(FAILED).decode(errors="replace")
+    return None if said == READY else reason or f"it did not come back within {seconds} s"
 
 
 def _told(error: Exception) -> bytes:
@@ -144,17 +162,40 @@ def _filter_calls() -> None:
     seccomp.install(has_pid_namespace=True)
 
 
-def _enter(level: str, *, gpu: bool) -> None:
+def _initialise(nodes: Iterable[str], plan: "Plan | None" = None) -> None:
+    """Initialise the driver of the GPU as the process of a submission does. Raises OSError saying why it cannot be.
+
+    plan: of the level that was entered, if any.
+    """
+    from harness import cuda_driver
+    from harness.runner.sandbox import gpu, privileges
+
+    if plan is not None:
+        privileges.die_with_parent()
+        privileges.be_dumpable()
+    code = cuda_driver.initialisation_code()
+    if code == 0:
+        return
+    if code is None and plan is not None:
+        raise OSError(f"runs do not see {cuda_driver.LIBRARY}; add its folder to LD_LIBRARY_PATH")
+    if code is not None and (closed := gpu.closed_node(nodes)) is not None:
+        whose = "is closed to this user" if plan is None or plan.user is None else "runs have users of their own"
+        raise OSError(f"{closed} and {whose}; {OPEN_NODES}")
+    raise OSError(cuda_driver.meaning(code))
+
+
+def _enter(level: str, device: str, *, uses_driver: bool) -> None:
     """Enter a level as a run does: a sandbox from the trusted side, a zygote, a first process. Raises OSError."""
     from harness.runner.sandbox.sandboxes import Quota, Sandboxes
 
-    sandboxes = Sandboxes(level, Quota(**QUOTA), hidden=(), gpu=gpu)
+    quota = Quota(**DRIVER_QUOTA if uses_driver else QUOTA)
+    sandboxes = Sandboxes(level, quota, hidden=(), device=device)
     sandbox = sandboxes.new()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     zygote = os.fork()
     if zygote == 0:
         ours.close()
-        _play_zygote(sandbox.plan, sandbox.scratch, theirs)
+        _play_zygote(sandbox.plan, sandbox.scratch, theirs, uses_driver=uses_driver)
     theirs.close()
     try:
         said, descriptors, _, _ = socket.recv_fds(ours, 2000, 1)
@@ -171,11 +212,13 @@ def _enter(level: str, *, gpu: bool) -> None:
         raise OSError(said.removeprefix(FAILED).decode(errors="replace") or "it ended before it was ready")
 
 
-def _play_zygote(plan: "Plan", scratch: str, channel: socket.socket) -> NoReturn:
+def _play_zygote(plan: "Plan", scratch: str, channel: socket.socket, *, uses_driver: bool) -> NoReturn:
+    from harness.runner.sandbox import privileges
     from harness.runner.sandbox.enter import enter
     from harness.runner.sandbox.processes import fork_first, move_to_own_pid_namespace
 
     try:
+        privileges.die_with_parent()
         if plan.has_namespaces:
             move_to_own_pid_namespace(closing=(channel.fileno(),))
         first = fork_first() if plan.has_namespaces else os.fork()
@@ -187,6 +230,8 @@ def _play_zygote(plan: "Plan", scratch: str, channel: socket.socket) -> NoReturn
             enter(plan, scratch=scratch, time_limit_seconds=SECONDS, threads=1)
             for folder in plan.packages:
                 os.listdir(folder)  # at the weaker levels nothing but permissions let it in
+            if uses_driver and (reason := _reason(partial(_initialise, plan.devices, plan), DRIVER_SECONDS)):
+                raise OSError(reason)
             channel.send(READY)
     except Exception as error:  # noqa: BLE001 - every reason is as good
         channel.send(FAILED + _told(error))

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.runner.sandbox import gpu as gpus
+from harness import accelerator
+from harness.runner.sandbox import gpu
 from harness.runner.sandbox.cgroup import Cgroup, Cgroups
 from harness.runner.sandbox.memory import MemoryWatch
 from harness.runner.sandbox.plan import CACHE, SCRATCH, Plan, packages
@@ -32,8 +33,8 @@ class Quota:
 class Sandbox:
     """The trusted side's end of one run's sandbox."""
 
-    def __init__(self, plan: Plan, scratch: str, cgroup: Cgroup | None) -> None:
-        self.plan, self.scratch, self._cgroup = plan, scratch, cgroup
+    def __init__(self, plan: Plan, scratch: str, cgroup: Cgroup | None, occupants: gpu.Occupants | None) -> None:
+        self.plan, self.scratch, self._cgroup, self._occupants = plan, scratch, cgroup, occupants
         self.cache = CACHE if plan.has_namespaces else f"{scratch}/.cache"
         self._watch: MemoryWatch | None = None
         self._is_over = False
@@ -57,8 +58,8 @@ class Sandbox:
 
     def close(self, *, was_killed: bool) -> None:
         """Remove what the run had; its processes are dead."""
-        if self.plan.gpu and was_killed:
-            gpus.wait_until_free()
+        if self._occupants is not None and was_killed:
+            self._occupants.wait_until_gone()
         if self._cgroup is not None:
             self._cgroup.remove()
         if not self.plan.has_namespaces:
@@ -68,15 +69,27 @@ class Sandbox:
 class Sandboxes:
     """Makes the sandboxes of one launcher."""
 
-    def __init__(self, level: str, quota: Quota, *, hidden: Iterable[Path], gpu: bool) -> None:
-        """hidden: folders no run sees, should they lie within a folder of packages. Raises OSError, MachineError."""
+    def __init__(
+        self,
+        level: str,
+        quota: Quota,
+        *,
+        hidden: Iterable[Path],
+        device: str,
+        occupants: gpu.Occupants | None = None,
+    ) -> None:
+        """hidden: folders no run sees, should they lie within a folder of packages. device: its kind.
+
+        occupants: of the GPU, waited for after a run that was killed. Raises OSError, MachineError.
+        """
         if level == "full" and os.geteuid() == 0 and not is_root():
             raise OSError("this is root in a user namespace without ids for runs; it takes the machine's root")
         self.level, self.quota = level, quota
-        if gpu:
-            gpus.make_nodes()
-        self._devices = tuple(gpus.device_nodes()) if gpu else ()
-        self._packages = packages() | (gpus.read_only() if gpu else {})
+        kind = accelerator.of(device)
+        self._is_gpu = kind.is_gpu
+        self._devices = tuple(gpu.device_nodes(kind.node_patterns))
+        self._occupants = occupants
+        self._packages = packages() | (gpu.read_only() if self._is_gpu else {})
         self._hidden = tuple(_as_seen(hidden, {"/usr": "/usr", **self._packages}))
         self._users = UserIds() if is_root() and level != "none" else None
         self._cgroups = Cgroups() if level == "full" else None
@@ -92,6 +105,7 @@ class Sandboxes:
             memory_bytes=self.quota.memory_mb * MB,
             processes=self.quota.processes,
             scratch_bytes=self.quota.scratch_mb * MB,
+            gpu=self._is_gpu,
             devices=self._devices,
         )
         cgroup = None
@@ -99,7 +113,7 @@ class Sandboxes:
             cgroup = self._cgroups.create(
                 memory_bytes=plan.memory_bytes, processes=plan.processes, threads=self.quota.threads
             )
-        return Sandbox(plan, SCRATCH if plan.has_namespaces else _scratch(plan.user), cgroup)
+        return Sandbox(plan, SCRATCH if plan.has_namespaces else _scratch(plan.user), cgroup, self._occupants)
 
     def close(self) -> None:
         """Give back user ids and cgroups."""
