@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = ["FAKE_VARIABLE", "Accelerator", "has_code_for", "is_out_of_memory", "of", "resolve", "to_device"]
+__all__ = [
+    "FAKE_VARIABLE",
+    "Accelerator",
+    "has_code_for",
+    "is_out_of_memory",
+    "of",
+    "resolve",
+    "to_device",
+    "why_no_gpu",
+]
 
 FAKE_VARIABLE = "HARNESS_FAKE_GPU"
 TRAININGS_ON_A_GPU = 4  # at once on each: one small network alone leaves most of a GPU idle
@@ -54,6 +63,10 @@ class Accelerator:
     def identity(self) -> str | None:
         """Name and driver of the GPU; what was measured or run on one says nothing of another. None on a CPU."""
         return None
+
+    def names(self) -> list[str]:
+        """Return the name of each GPU."""
+        return []
 
     def device(self) -> "torch.device":
         """Return the device that tensors are on."""
@@ -149,6 +162,11 @@ class Cuda(_Gpu):
         import torch
 
         return f"{torch.cuda.get_device_name()}, driver {cuda_driver.version()}"
+
+    def names(self) -> list[str]:
+        import torch
+
+        return [torch.cuda.get_device_name(card) for card in range(self.cards())]
 
     def device(self) -> "torch.device":
         import torch
@@ -258,6 +276,9 @@ class Fake(_Gpu):
     def identity(self) -> str | None:
         return f"{self.name}, driver 0"
 
+    def names(self) -> list[str]:
+        return [self.name] * self.cards()
+
     def cards(self) -> int:
         return self.n_cards
 
@@ -305,7 +326,7 @@ def resolve(requested: str, announce: Callable[[str], None] = lambda sentence: N
     """
     if requested in ("cpu", "fake") or (requested == "auto" and not cuda_driver.is_present()):
         return "cpu" if requested == "auto" else requested
-    reason = _why_no_cuda()
+    reason = why_no_gpu()
     if reason is None:
         return "cuda"
     if requested == "cuda":
@@ -314,7 +335,7 @@ def resolve(requested: str, announce: Callable[[str], None] = lambda sentence: N
     return "cpu"
 
 
-def _why_no_cuda() -> str | None:
+def why_no_gpu() -> str | None:
     """Return why this process cannot compute on a GPU, and what to do about it; None if it can."""
     import torch
 

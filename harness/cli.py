@@ -376,9 +376,10 @@ def score_command(unlearned: Path, retrained: Path, json_file: Path | None) -> N
 
 
 @cli.command("doctor")
-def doctor_command() -> None:
+@device_option
+def doctor_command(device: str) -> None:
     """Show what this machine offers: devices, isolation and why, versions, disk."""
-    for name, value in findings(home()).items():
+    for name, value in findings(home(), device).items():
         console().print(f"{name:12s} {value}", highlight=False, soft_wrap=True)
 
 

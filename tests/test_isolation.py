@@ -332,11 +332,10 @@ def test_version_2_hands_its_controllers_down_and_sets_every_limit(
     made_by_us.close()
 
 
-# ---- on a GPU: written without one, to be run on the first machine that has one ------------------------------------
+# ---- on a GPU, at the strongest level there is: written without one, to be run on the first machine that has one ---
 
 
 @pytest.mark.gpu
-@full
 def test_a_run_on_a_gpu_has_its_context_before_the_clock_starts(tiny: Track) -> None:
     source = f"""
 import torch
@@ -352,7 +351,6 @@ import torch
 
 
 @pytest.mark.gpu
-@full
 def test_memory_of_the_gpu_does_not_carry_from_run_to_run(tiny: Track) -> None:
     launcher = _on_gpu(tiny)
     write = f"import torch\n{SIGNATURE} kept = torch.full((1 << 28,), 1234567, dtype=torch.int32, device='cuda')"
@@ -367,7 +365,6 @@ import torch
 
 
 @pytest.mark.gpu
-@full
 def test_an_endless_kernel_is_killed_and_the_gpu_is_free_for_the_next_run(tiny: Track) -> None:
     launcher = _on_gpu(tiny)
     endless = f"import torch\n{SIGNATURE}\n    x = torch.ones(8192, 8192, device='cuda')\n    while True: x = x @ x"
@@ -377,4 +374,5 @@ def test_an_endless_kernel_is_killed_and_the_gpu_is_free_for_the_next_run(tiny: 
 
 def _on_gpu(track: Track) -> Launcher:
     key, quota = track.manifest.public_hash, Quota(memory_mb=16384, processes=200, scratch_mb=256, threads=1)
-    return launch.launcher(track.public, public_hash=key, device="cuda", log_kb=64, isolation="full", quota=quota)
+    level = look("cuda").strongest
+    return launch.launcher(track.public, public_hash=key, device="cuda", log_kb=64, isolation=level, quota=quota)

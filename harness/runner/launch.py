@@ -39,7 +39,7 @@ def launcher(
     Runs in a new interpreter each have no isolation, whatever is asked for; the launcher says so.
     """
     forks = sys.platform == "linux" if fork is None else fork
-    key = (public.resolve(), public_hash, device, log_kb, isolation, quota, forks)
+    key = (public.resolve(), public_hash, device, log_kb, isolation, quota, forks, *environment(device).items())
     if key not in _launchers or _launchers[key].is_closed:
         if forks:
             hidden = (ROOT / "harness", ROOT / "data_prep", public.resolve().parent, home())
