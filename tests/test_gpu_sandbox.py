@@ -257,6 +257,10 @@ def test_a_library_that_runs_do_not_see_is_said(monkeypatch: pytest.MonkeyPatch)
     assert probe._reason(in_child) == "runs do not see libnowhere.so.1; add its folder to LD_LIBRARY_PATH"
 
 
+def test_a_driver_that_hangs_does_not_hold_the_probe_up() -> None:
+    assert probe._reason(partial(time.sleep, 60), 1) == "it did not come back within 1 s"
+
+
 # ---- a choice of isolation where the GPU fails --------------------------------------------------------------------
 
 
