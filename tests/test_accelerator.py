@@ -10,6 +10,8 @@ from click.testing import Result
 
 from harness import accelerator, cuda_driver
 from harness.accelerator import has_code_for, is_out_of_memory, of, resolve
+from harness.runner import isolation
+from harness.runner.isolation import Findings
 
 Machine = dict[str, Any]
 
@@ -73,7 +75,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], None]:
         monkeypatch.setattr(cuda_driver, "supported_cuda", lambda: said["driver.supported_cuda"])
         monkeypatch.setattr(torch.version, "cuda", said["version.cuda"])
         for name in ("is_available", "get_device_capability", "get_arch_list", "get_device_name"):
-            monkeypatch.setattr(torch.cuda, name, lambda answer=said[f"cuda.{name}"]: answer)
+            monkeypatch.setattr(torch.cuda, name, lambda *_, answer=said[f"cuda.{name}"]: answer)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if said["visible"] is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said["visible"])
@@ -129,6 +131,23 @@ def test_auto_says_why_and_runs_on_the_processor(
     result = harness("evaluate", submission("def unlearn(*_): pass"), "--track", tiny_file, "--runs", 1)
     assert result.exit_code == 0, result.output
     assert result.output.startswith("the GPU is not used: cuInit: 999, CUDA_ERROR_UNKNOWN: the kernel log says more")
+
+
+def test_doctor_looks_at_the_isolation_of_the_gpu_or_says_why_there_is_none(
+    pretend: Callable[[Machine], None], harness: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend({"driver.initialise": None})
+    assert "GPU          none: there is no NVIDIA driver" in harness("doctor").output
+    pretend({})
+    levels = {"full": "cuInit: 304", "userns": None, "syscall": "cuInit: 304"}
+    monkeypatch.setattr(isolation, "look", lambda device: Findings({}, levels if device == "cuda" else {}))
+    said = harness("doctor").output
+    assert "GPU          NVIDIA H100" in said
+    assert "CUDA 12.8; torch is built for CUDA 12.8" in said
+    assert "  cuInit     works at userns, none; fails (cuInit: 304) at full, syscall" in said
+    assert "isolation    userns" in said
+    monkeypatch.setattr(isolation, "look", lambda device: Findings({}, {}, "cuInit: 802"))
+    assert "  cuInit     fails at every level: cuInit: 802" in harness("doctor").output
 
 
 def test_a_gpu_of_the_windows_subsystem_is_told_so(

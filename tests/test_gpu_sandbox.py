@@ -4,6 +4,7 @@ import ctypes.util
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -257,8 +258,12 @@ def test_a_library_that_runs_do_not_see_is_said(monkeypatch: pytest.MonkeyPatch)
     assert probe._reason(in_child) == "runs do not see libnowhere.so.1; add its folder to LD_LIBRARY_PATH"
 
 
-def test_a_driver_that_hangs_does_not_hold_the_probe_up() -> None:
-    assert probe._reason(partial(time.sleep, 60), 1) == "it did not come back within 1 s"
+def test_a_driver_that_hangs_or_crashes_does_not_hold_the_probe_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "DRIVER_SECONDS", 1)
+    monkeypatch.setattr(cuda_driver, "initialisation_code", partial(time.sleep, 60))
+    assert probe._why_not_initialised([]) == "cuInit took more than 1 s"
+    monkeypatch.setattr(cuda_driver, "initialisation_code", lambda: os.kill(os.getpid(), signal.SIGKILL))
+    assert probe._why_not_initialised([]) == "cuInit ended with status -9"
 
 
 # ---- a choice of isolation where the GPU fails --------------------------------------------------------------------

@@ -40,7 +40,7 @@ def main() -> None:
     layers = {name: _reason(attempt) for name, attempt in _layers().items()}
     kind, unusable = of(device), None
     if kind.has_driver:
-        unusable = _reason(partial(_initialise, gpu.device_nodes(kind.node_patterns)), DRIVER_SECONDS)
+        unusable = _why_not_initialised(gpu.device_nodes(kind.node_patterns))
     uses_driver = kind.has_driver and unusable is None  # else no level is to blame
     levels: dict[str, str | None] = {}
     for level in ("full", "userns", "syscall"):
@@ -51,7 +51,7 @@ def main() -> None:
     json.dump({"layers": layers, "levels": levels, "accelerator": unusable}, sys.stdout)
 
 
-def _reason(attempt: Callable[[], None], seconds: int = SECONDS) -> str | None:
+def _reason(attempt: Callable[[], None], seconds: int = SECONDS, *, name: str = "it") -> str | None:
     """Return why an attempt fails, made in a child that nothing is left of; None if it does not."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     child = os.fork()
@@ -67,9 +67,10 @@ def _reason(attempt: Callable[[], None], seconds: int = SECONDS) -> str | None:
     theirs.close()
     said = ours.recv(2000)
     ours.close()
-    os.waitpid(child, 0)
-    reason = said.removeprefix(FAILED).decode(errors="replace")
-    return None if said == READY else reason or f"it did not come back within {seconds} s"
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if not said:
+        return f"{name} took more than {seconds} s" if code == -signal.SIGALRM else f"{name} ended with status {code}"
+    return None if said == READY else said.removeprefix(FAILED).decode(errors="replace")
 
 
 def _told(error: Exception) -> bytes:
@@ -162,11 +163,13 @@ def _filter_calls() -> None:
     seccomp.install(has_pid_namespace=True)
 
 
-def _initialise(nodes: Iterable[str], plan: "Plan | None" = None) -> None:
-    """Initialise the driver of the GPU as the process of a submission does. Raises OSError saying why it cannot be.
+def _why_not_initialised(nodes: Iterable[str], plan: "Plan | None" = None) -> str | None:
+    """Return why the driver of the GPU cannot be initialised here; None if it can. plan: of the level, inside one."""
+    return _reason(partial(_initialise, nodes, plan), DRIVER_SECONDS, name="cuInit")
 
-    plan: of the level that was entered, if any.
-    """
+
+def _initialise(nodes: Iterable[str], plan: "Plan | None") -> None:
+    """Initialise the driver as the process of a submission does. Raises OSError saying why it cannot be."""
     from harness import cuda_driver
     from harness.runner.sandbox import gpu, privileges
 
@@ -230,7 +233,7 @@ def _play_zygote(plan: "Plan", scratch: str, channel: socket.socket, *, uses_dri
             enter(plan, scratch=scratch, time_limit_seconds=SECONDS, threads=1)
             for folder in plan.packages:
                 os.listdir(folder)  # at the weaker levels nothing but permissions let it in
-            if uses_driver and (reason := _reason(partial(_initialise, plan.devices, plan), DRIVER_SECONDS)):
+            if uses_driver and (reason := _why_not_initialised(plan.devices, plan)) is not None:
                 raise OSError(reason)
             channel.send(READY)
     except Exception as error:  # noqa: BLE001 - every reason is as good
