@@ -23,6 +23,7 @@ from harness.runner.process import Launcher
 from harness.runner.run import Finished, execute
 from harness.runner.sandbox import cgroup
 from harness.runner.sandbox.cgroup import Cgroups, Hierarchy
+from harness.runner.sandbox.plan import packages
 from harness.runner.sandbox.privileges import is_root
 from harness.runner.sandbox.sandboxes import Quota, Sandboxes
 from harness.track import Track
@@ -82,7 +83,8 @@ def test_full_puts_every_layer_on(tiny: Track) -> None:
     assert facts["groups"] == []
     assert facts["processes"] == [1, facts["pid"]]  # its first process and itself
     assert facts["writable"] == ["/cache", "/dev/shm", "/proc", "/tmp"]
-    assert not {"home", "sys", "run", "work", "var", "srv", "mnt", "opt"} & set(facts["root"])
+    ways_to_packages = {Path(folder).parts[1] for folder in packages()}
+    assert not {"home", "sys", "run", "var", "srv", "mnt", "opt", ROOT.parts[1]} & set(facts["root"]) - ways_to_packages
     assert facts["descriptors"] == [0, 1, 2, 3, 4]  # nothing, the log twice, the weights, the report
     assert facts["limits"]["CORE"] == facts["limits"]["MSGQUEUE"] == 0
     assert (facts["limits"]["NPROC"], facts["limits"]["NOFILE"]) == (QUOTA.processes, 1024)
@@ -133,12 +135,51 @@ def test_a_submission_sees_nothing_of_the_track_but_what_it_is_given(tiny: Track
     source = f"""
 import os
 {SIGNATURE}
-    for path in {[str(tiny.folder), str(tiny.private), str(ROOT / "harness"), str(ROOT / "data_prep"), "/work"]!r}:
+    for path in {[str(tiny.folder), str(tiny.private), str(ROOT / "harness"), str(ROOT / "data_prep")]!r}:
         assert not os.path.exists(path), path
     maps = open("/proc/self/maps").read()
     assert "private" not in maps
 """
     assert run(made("full", tiny), tiny, source).outcome == Outcome.OK
+
+
+ONE_BY_ONE = """
+import errno, os, sys
+from harness.runner.sandbox import mounts
+from harness.runner.sandbox.syscalls import CLONE_NEWNS, mount, unshare
+
+def refuse(*arguments):
+    raise OSError(errno.ENOSYS, "as an older kernel has it")
+
+folder = sys.argv[1]
+unshare(CLONE_NEWNS)
+mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
+mounts.mount_setattr, mounts.OLD = refuse, ""
+for name in ("shown", "shown/a folder", "seen"):
+    os.mkdir(f"{folder}/{name}")
+for name in ("library", "shown/library"):
+    open(f"{folder}/{name}", "w").write(name)
+mount("tmpfs", f"{folder}/shown/a folder", "tmpfs", 0, "size=64k")
+open(f"{folder}/shown/a folder/file", "w").write("file")
+mount(f"{folder}/library", f"{folder}/shown/library", None, mounts.MS_BIND)
+mounts._bind(f"{folder}/shown", f"{folder}/seen", mounts.MOUNT_ATTR_RDONLY)
+for name, content in (("library", "library"), ("a folder/file", "file")):
+    assert open(f"{folder}/seen/{name}").read() == content
+    try:
+        open(f"{folder}/seen/{name}", "w")
+    except OSError as error:
+        assert error.errno == errno.EROFS
+    else:
+        raise AssertionError(f"{name} can be written")
+"""
+
+
+@pytest.mark.skipif(not is_root(), reason="needs root")
+def test_what_is_mounted_below_a_folder_is_shown_read_only_on_a_kernel_without_mount_setattr(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", ONE_BY_ONE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 # ---- limits -------------------------------------------------------------------------------------------------------

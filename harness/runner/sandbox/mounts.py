@@ -86,10 +86,19 @@ def _bind(source: str, path: str, attributes: int) -> None:
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise
-        # An older kernel, or gVisor: what is mounted below it is left out, as it could not be made read-only at once.
+        # An older kernel, or gVisor, gives attributes to one mount at a time. Below it there may be others, such as the
+        # libraries of a GPU's driver in a container, each mounted as a file.
         umount2(path, MNT_DETACH)
-        mount(source, path, None, MS_BIND)
-        mount(None, path, None, MS_BIND | MS_REMOUNT | attributes)  # the four attributes are the same bits
+        for below in ("", *_mounted_below(source)):
+            mount(source + below, path + below, None, MS_BIND)
+            mount(None, path + below, None, MS_BIND | MS_REMOUNT | attributes)  # the four attributes are the same bits
+
+
+def _mounted_below(folder: str) -> list[str]:
+    """Return what is mounted below a folder, relative to it, in the order in which it was."""
+    lines = Path(f"{OLD}/proc/self/mountinfo").read_text().splitlines()
+    paths = [line.split()[4].encode().decode("unicode_escape") for line in lines]  # a space is written \040
+    return [path.removeprefix(folder) for path in paths if path.startswith(f"{folder}/")]
 
 
 def _make_dev(plan: Plan) -> None:
