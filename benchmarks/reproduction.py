@@ -3,7 +3,7 @@
     python -m benchmarks.reproduction
 
 Reads benchmarks/results/baselines-TRACK.json, which `python -m benchmarks.baselines --track TRACK` writes. What no
-machine has measured yet says so.
+machine has measured yet is a dash.
 """
 
 import json
@@ -25,7 +25,7 @@ FILES = {
     "FF": "fisher_forgetting",
     "IU": "influence_unlearning",
 }
-WAITS = "waits for a GPU"
+UNKNOWN = "\N{EN DASH}"
 
 
 @click.command()
@@ -82,7 +82,7 @@ def table_2() -> list[str]:
 def of(ours: dict[str, Any], file: str) -> str:
     """Return our four metrics of a file, if they were measured."""
     if file not in ours:
-        return WAITS
+        return UNKNOWN
     means = [ours[file][name] if file == "retrained" else ours[file][name]["mean"] for name in METRICS]
     return ", ".join(percent(means))
 

@@ -9,7 +9,39 @@ from pathlib import Path
 
 import pytest
 
+from harness.cuda_driver import CODES
+from harness.runner.remedies import CONTAINER_FLAGS
+
 ROOT = Path(__file__).parents[1]
+
+
+def test_the_page_of_gpus_says_what_the_code_says() -> None:
+    text = " ".join((ROOT / "docs" / "gpu.md").read_text().replace("\\\n", " ").split())
+    assert CONTAINER_FLAGS.split(", or ")[1] in text
+    quoted = re.findall(r"`cuInit: (\d+), ([^`]+)`", text)
+    assert len(quoted) > 5
+    for code, sentence in quoted:
+        assert CODES[int(code)] == sentence
+    for file, parts in GPU_SENTENCES.items():
+        code_text = (ROOT / file).read_text()
+        for part in parts:
+            assert part in text, part
+            assert part in code_text, part
+
+
+# Parts of sentences in docs/gpu.md that a user sees, by where they are printed.
+GPU_SENTENCES = {
+    "harness/cuda_driver.py": ("there is no NVIDIA driver (",),
+    "harness/accelerator.py": (
+        "the driver supports CUDA",
+        "and this torch needs ",
+        "install a newer driver, or a torch built for an older CUDA",
+        "is built without CUDA",
+        "is of architecture sm_",
+        ", for which this torch has no code",
+    ),
+    "harness/runner/outcome.py": ("smaller batches, fewer copies of the net and of the data",),
+}
 
 
 @pytest.mark.slow

@@ -19,7 +19,10 @@ PAGE, RESULTS = ROOT / "docs" / "gpu.md", ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- measured: made by benchmarks/gpu/page.py -->", "<!-- end of measured -->"
 NET = "resnet18"  # of those that are measured
 NOTHING = "\N{EN DASH}"
-NONE_YET = "No GPU has been measured yet. `python -m benchmarks.gpu --minutes 9` measures one, and puts its row here.\n"
+NONE_YET = """\
+The authors have made no run on a GPU yet: what these pages say of GPUs is written from documentation, and tested
+without one, with a pretended card. `python -m benchmarks.gpu --minutes 9` measures a card, and puts its row here.
+"""
 HEAD = (
     *("card", "runs start at", "floor of the clock", "ResNet-18, images/s", "models/hour", "runs/hour", "not ok"),
     *("date", "versions"),
