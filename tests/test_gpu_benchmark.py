@@ -14,11 +14,13 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from benchmarks.gpu import __main__ as command
-from benchmarks.gpu import page, small_track, steps
+from benchmarks.gpu import layers, page, small_track, steps
 from benchmarks.gpu.__main__ import STEPS, main
 from benchmarks.gpu.programs import TESTED
 from benchmarks.gpu.steps import FAILED, LEFT_OUT, OK, OVER, RESERVE, Ended, Step, Task, run_steps
 from harness.declaration import read_declaration
+from harness.runner.isolation import look
+from harness.runner.sandbox.plan import NAMESPACE_LEVELS
 
 PLENTY = 600.0  # seconds: no test here takes as long, however busy the machine
 
@@ -170,6 +172,16 @@ def test_the_small_track_is_a_declaration(device: str, tmp_path: Path) -> None:
     assert declaration.limits.seconds == small_track.LIMIT_SECONDS
 
 
+@pytest.mark.skipif(look().strongest not in NAMESPACE_LEVELS, reason="no level with namespaces here")
+def test_every_set_of_layers_can_be_entered(task: Task) -> None:
+    step = next(step for step in STEPS if step.name == "layers")
+    ended = run([step], dataclasses.replace(task, device="cpu"))["layers"]
+    rows = {row["layers"]: row for row in ended.rows if "layers" in row}
+    assert list(rows) == list(layers.VARIANTS)
+    assert rows["no layer"]["works"]
+    assert not [row for row in rows.values() if row["reason"].startswith("set-up")]
+
+
 def test_drawn_images_are_told_apart_by_their_patterns() -> None:
     first, second = small_track.drawn(200), small_track.drawn(100)
     means = np.stack([first["images"][first["labels"] == label].mean(axis=0) for label in range(10)])
@@ -234,7 +246,9 @@ def test_a_result_is_a_row_of_the_page() -> None:
 def test_a_result_without_any_figure_is_a_row_too() -> None:
     result = made_up()
     result["steps"] = {name: {"status": OVER, "reason": "killed", "rows": []} for name in result["steps"]}
-    assert "none starts" in page.section([result | {"card": None}])
+    assert "identity: killed" in page.section([result | {"card": None}])
+    result["steps"]["identity"]["rows"] = [{"outcome": "HARNESS_ERROR"}]
+    assert "none starts" in page.section([result])
 
 
 def made_up() -> dict[str, Any]:

@@ -31,13 +31,15 @@ from harness.runner.sandbox.sandboxes import Quota, Sandboxes
 __all__ = ["LAYERS", "VARIANTS", "bisect"]
 
 LAYERS = frozenset({"root", "user", "limits", "Landlock", "seccomp"})
-VARIANTS = {
+BY_RESOURCE_LIMIT = "all layers, memory by a resource limit"  # as at `userns`
+VARIANTS = {  # those that tell most come first
     "no layer": frozenset[str](),
     "all layers": LAYERS,
+    BY_RESOURCE_LIMIT: LAYERS,
     **{f"without {layer}": LAYERS - {layer} for layer in sorted(LAYERS)},
     **{f"only {layer}": frozenset({layer}) for layer in sorted(LAYERS)},
 }
-BY_RESOURCE_LIMIT = "all layers, memory by a resource limit"  # as at `userns`
+PINNING = ("no layer", "all layers", BY_RESOURCE_LIMIT, "without limits")  # it takes a while
 SECONDS = 25  # of each variant, at most
 QUOTA = Quota(memory_mb=4096, processes=100, scratch_mb=256, threads=4)
 SCRATCH = "/tmp"
@@ -56,11 +58,9 @@ def bisect(task: Task) -> None:
         sandbox = sandboxes.new()
         plan = dataclasses.replace(sandbox.plan, devices=sandbox.plan.devices or (DRY_NODE,))
         task.say(level=plan.level, landlock=landlock.abi(), nodes=plan.devices)
-        for name, layers in VARIANTS.items():
-            task.say(layers=name, **attempted(plan, layers))
-        by_limit = dataclasses.replace(plan, has_cgroup=False)
-        task.say(layers=BY_RESOURCE_LIMIT, **attempted(by_limit, LAYERS))
-        task.say(kernel_log=_kernel_log())
+        for name in VARIANTS:
+            task.say(layers=name, **attempted(plan, name))
+        print(*_kernel_log(), sep="\n", flush=True)
         sandbox.close(was_killed=False)
     finally:
         sandboxes.close()
@@ -84,14 +84,14 @@ def _kernel_log() -> list[str]:
     return [line for line in said.splitlines() if re.search("landlock|NVRM|Xid|audit", line, re.IGNORECASE)][-20:]
 
 
-def attempted(plan: Plan, layers: frozenset[str]) -> Row:
-    """Return what the first calls gave under some layers, and the seconds until the process was gone."""
+def attempted(plan: Plan, variant: str) -> Row:
+    """Return what the first calls gave under a set of layers, and the seconds until the process was gone."""
     reader, writer = os.pipe()
     started = time.perf_counter()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _be_a_run(plan, layers, writer)
+        _be_a_run(plan, variant, writer)
     os.close(writer)
     with os.fdopen(reader, "rb") as file:
         said = file.read()
@@ -100,8 +100,11 @@ def attempted(plan: Plan, layers: frozenset[str]) -> Row:
     return found | {"seconds": round(time.perf_counter() - started, 2)}
 
 
-def _be_a_run(plan: Plan, layers: frozenset[str], writer: int) -> NoReturn:
+def _be_a_run(plan: Plan, variant: str, writer: int) -> NoReturn:
     """Be what starts a run: the first process in its namespaces, then the run itself."""
+    layers = VARIANTS[variant]
+    if variant == BY_RESOURCE_LIMIT:
+        plan = dataclasses.replace(plan, has_cgroup=False)
     try:
         signal.alarm(SECONDS)
         os.setsid()
@@ -118,7 +121,7 @@ def _be_a_run(plan: Plan, layers: frozenset[str], writer: int) -> NoReturn:
             if run == 0:
                 signal.alarm(SECONDS)
                 privileges.be_dumpable()
-                os.write(writer, json.dumps(_first_calls(plan.devices)).encode())
+                os.write(writer, json.dumps(_first_calls(plan.devices, pins=variant in PINNING)).encode())
                 os._exit(0)
             first = run
         os.waitpid(first, 0)
@@ -157,7 +160,7 @@ def _only_limits(plan: Plan, *, time_limit_seconds: float, threads: int) -> None
     privileges.no_new_privileges()
 
 
-def _first_calls(devices: tuple[str, ...]) -> Row:
+def _first_calls(devices: tuple[str, ...], *, pins: bool) -> Row:
     """Return what CUDA's first calls give, else whether its accesses to files are allowed."""
     try:
         library = ctypes.CDLL(LIBRARY)
@@ -165,12 +168,12 @@ def _first_calls(devices: tuple[str, ...]) -> Row:
         answers = _accesses(devices)
         refused = [name for name, answer in answers.items() if answer != "ok"]
         return {"works": not refused, "reason": ", ".join(refused), "libcuda": "none", **answers}
-    found = _calls(library)
+    found = _calls(library, pins=pins)
     reason = CODES.get(found["cuInit"], f"code {found['cuInit']}") if found["cuInit"] else ""
     return {"works": found.get("cuMemAlloc_v2") == 0, "reason": reason, **found, **_mappings()}
 
 
-def _calls(library: ctypes.CDLL) -> Row:
+def _calls(library: ctypes.CDLL, *, pins: bool) -> Row:
     """Return the code of each call and its ms: a context, 64 MB of the card, pinned memory of the machine."""
     found: Row = {}
 
@@ -189,7 +192,7 @@ def _calls(library: ctypes.CDLL) -> Row:
     ):
         return found
     call("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(64 << 20))
-    for gb in PINNED_GB:
+    for gb in PINNED_GB if pins else ():
         pinned = ctypes.byref(ctypes.c_void_p())
         call("cuMemHostAlloc", pinned, ctypes.c_size_t(gb << 30), 0, label=f"pinned {gb} GB")
     return found

@@ -30,7 +30,8 @@ def facts(task: Task) -> None:
     task.say(what="versions", python=platform.python_version(), **{name: _version(name) for name in PACKAGES})
     if task.device == "cuda":
         task.say(what="driver", driver=cuda_driver.version(), nodes=_nodes(), **_parameters())
-        task.say(what="nvidia-smi", cards=_cards())
+        cards = _cards()
+        task.say(what="nvidia-smi", card=cards[0]["name"] if cards else None, cards=cards)
         print(_said(["nvidia-smi"]), flush=True)  # all of it, for the log
         task.say(what="cuInit", reason=cuda_driver.initialise(), supported_cuda=cuda_driver.supported_cuda())
     started = time.monotonic()

@@ -61,9 +61,12 @@ def _cells(result: Result) -> list[str]:
 
 
 def _level(result: Result) -> str:
-    """Return the strongest level that runs end well at."""
-    done = [row for row in _rows(result, "identity") if row.get("outcome") == "OK"]
-    return f"`{done[0]['level']}`" if done else "none starts"
+    """Return the level that runs ended well at, or that none did."""
+    rows = _rows(result, "identity")
+    done = [row for row in rows if row.get("outcome") == "OK"]
+    if done:
+        return f"`{done[0]['level']}`"
+    return "none starts" if rows else NOTHING
 
 
 def _floor(result: Result) -> str:

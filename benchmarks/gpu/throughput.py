@@ -38,12 +38,12 @@ class Sizes(NamedTuple):
 SIZES = {
     "cuda": Sizes(
         trials=(("resnet18", 128), ("resnet18_cifar", 256), ("resnet18", 512), ("resnet18_cifar", 1024)),
-        images=25_600,
-        processes=(1, 4, 8),
+        images=12_288,  # whole batches of all sizes
+        processes=(4, 8),
         start_seconds=10,
         seconds=8,
     ),
-    "cpu": Sizes((("resnet18", 16),), images=32, processes=(1, 2), start_seconds=4, seconds=2),
+    "cpu": Sizes((("resnet18", 16),), images=32, processes=(2,), start_seconds=4, seconds=2),
 }
 
 
