@@ -53,10 +53,10 @@ def bisect(task: Task) -> None:
     """Say of each set of layers whether CUDA's first calls work."""
     if sys.platform != "linux":
         raise LeftOutError("isolation takes Linux")
-    sandboxes = _sandboxes(has_gpu=task.device == "cuda")
+    sandboxes = _sandboxes(task.device)
     try:
         sandbox = sandboxes.new()
-        plan = dataclasses.replace(sandbox.plan, devices=sandbox.plan.devices or (DRY_NODE,))
+        plan = dataclasses.replace(sandbox.plan, gpu=True, devices=sandbox.plan.devices or (DRY_NODE,))
         task.say(level=plan.level, landlock=landlock.abi(), nodes=plan.devices)
         for name in VARIANTS:
             task.say(layers=name, **attempted(plan, name))
@@ -66,13 +66,13 @@ def bisect(task: Task) -> None:
         sandboxes.close()
 
 
-def _sandboxes(*, has_gpu: bool) -> Sandboxes:
+def _sandboxes(device: str) -> Sandboxes:
     """Return those of the strongest level that this machine gives."""
     try:
-        return Sandboxes("full", QUOTA, hidden=(), gpu=has_gpu)
+        return Sandboxes("full", QUOTA, hidden=(), device=device)
     except Exception as error:  # noqa: BLE001 - whatever it is, the next level may do without
         print(f"full: {error}", flush=True)
-        return Sandboxes("userns", QUOTA, hidden=(), gpu=has_gpu)
+        return Sandboxes("userns", QUOTA, hidden=(), device=device)
 
 
 def _kernel_log() -> list[str]:

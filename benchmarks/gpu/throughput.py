@@ -14,14 +14,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu.steps import Row, Task
-from data_prep.training import Build, train, train_stack
+from data_prep.training import Build, Trainer, train
 from harness import models
 from harness.accelerator import of
 from harness.declaration import Training
 
 __all__ = ["alone", "at_once"]
 
-EAGER, PREPARED = "eager, float32", "as prepare trains"
+EAGER, UNCAPTURED, PREPARED = "eager, float32", "in bfloat16, not captured", "as prepare trains"
 N_CLASSES, CHANNELS, SIZE = 10, 3, 32  # of CIFAR-10
 
 
@@ -56,7 +56,7 @@ def alone(task: Task) -> None:
     sizes, errors = SIZES[task.device], []
     torch.set_num_threads(1)
     of(task.device).prepare_training()
-    trials = [(way, *trial) for way in (EAGER, PREPARED) for trial in sizes.trials]
+    trials = [(way, *trial) for way in (EAGER, UNCAPTURED, PREPARED) for trial in sizes.trials]
     for index, (way, net, batch) in enumerate(trials):
         seconds = min(sizes.seconds, 0.9 * task.left / (len(trials) - index))
         try:
@@ -88,8 +88,15 @@ def images_per_second(device: str, way: str, net: str, batch: int, seconds: floa
         if way == EAGER:
             train(_build(net), images, labels, recipe, seed=0, on_epoch=on_epoch)
         else:
-            mixed = accelerator.is_mixed
-            train_stack(_build(net), images, labels, recipe, seeds=[0], mixed=mixed, on_epoch=on_epoch)
+            Trainer(
+                _build(net),
+                images,
+                labels,
+                recipe,
+                mixed=accelerator.is_mixed,
+                device=device,
+                is_captured=way == PREPARED,
+            ).train([0], on_epoch=on_epoch)
     except _EnoughError:
         pass
     return n * (len(ends) - 1) / (ends[-1] - ends[0])
