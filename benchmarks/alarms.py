@@ -13,20 +13,20 @@ import joblib
 import numpy as np
 
 from benchmarks.games import Draw, oracle
-from data_prep import catalogue
 from harness.environment import home
-from harness.findings import find
+from harness.evaluation.findings import find
+from harness.evaluation.reference import load_reference
 from harness.record import Records
-from harness.reference import load_reference
-from harness.results import Run
 from harness.runner.outcome import Outcome
+from harness.runs.run import Run
 from harness.scoring.alarms import Alarm, Behaviour, Null, Standing, alarms, null_of
 from harness.scoring.ceiling import ceiling
 from harness.scoring.score import Outputs, half_sample_qualities, min_count_quality
 from harness.scoring.two_sample import set_level_test
 from harness.scoring.uncertainty import standard_error
 from harness.storage import write_arrays
-from harness.track import POOLS, Track
+from harness.tracks import catalogue
+from harness.tracks.track import POOLS, Track
 
 __all__ = ["false_alarms", "false_alarms_on", "game_alarms", "honest", "null"]
 

@@ -15,18 +15,19 @@ import click
 import numpy as np
 
 from benchmarks.pages import METRICS, write_between
-from data_prep import catalogue
 from harness.accelerator import resolve
-from harness.conditions import conditions_here
 from harness.environment import environment, home
-from harness.evaluate import Evaluation, evaluate
-from harness.reference import load_reference, outputs
+from harness.evaluation.evaluate import Evaluation, evaluate
+from harness.evaluation.reference import load_reference, outputs
 from harness.report.summary import summary
-from harness.results import Conditions, Results
 from harness.runner.isolation import choose
+from harness.runs.conditions import conditions_here
+from harness.runs.run import Conditions
+from harness.runs.store import Results
 from harness.storage import write_json
 from harness.submission import read_submission
-from harness.track import Track
+from harness.tracks import catalogue
+from harness.tracks.track import Track
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "baselines" / "README.md"

@@ -22,20 +22,21 @@ from typing import Any
 import click
 
 from benchmarks.overhead import SOURCE
-from data_prep import catalogue
-from harness.conditions import conditions_here
 from harness.environment import environment, home
-from harness.evaluate import recall
-from harness.leaderboard.cluster import Asked, Cluster
-from harness.leaderboard.plan import Request, plan, stored_runs
-from harness.pending import Crew, Pending, make_runs
+from harness.evaluation.evaluate import recall
+from harness.leaderboard.assurance.plan import Request, plan, stored_runs
+from harness.leaderboard.batch.cluster import Asked, Cluster
 from harness.report.summary import summary
-from harness.results import Conditions, Results
 from harness.runner.isolation import choose
-from harness.runs import Here
+from harness.runs.conditions import conditions_here
+from harness.runs.local import Here
+from harness.runs.queue import Crew, Pending, make_runs
+from harness.runs.run import Conditions
+from harness.runs.store import Results
 from harness.storage import write_json
 from harness.submission import Submission, submission_of
-from harness.track import Track
+from harness.tracks import catalogue
+from harness.tracks.track import Track
 
 MIN_RUNS = 32  # half of them are enough for all that is found of a score
 GOAL = {"submissions": 1000, "runs": 512, "gpus": 8}

@@ -23,19 +23,19 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.scoring import dense
-from data_prep import catalogue
 from harness.accelerator import of, resolve
 from harness.environment import environment, home
-from harness.evaluate import evaluate
+from harness.evaluation.evaluate import evaluate
 from harness.loaders import to_inputs
-from harness.measure import build_model
-from harness.results import Conditions, Limit
 from harness.runner.isolation import choose
+from harness.runs.measure import build_model
+from harness.runs.run import Conditions, Limit
 from harness.scoring.official import final_score, forgetting_quality, logit_scaled_confidence
 from harness.scoring.score import Outputs, official_score
 from harness.storage import write_json
 from harness.submission import read_submission
-from harness.track import Examples, Track
+from harness.tracks import catalogue
+from harness.tracks.track import Examples, Track
 
 ROOT = Path(__file__).parents[1]
 FINE_TUNING = ROOT / "baselines" / "finetune.py"

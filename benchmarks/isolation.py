@@ -21,9 +21,7 @@ from typing import Any
 import click
 import numpy as np
 
-from data_prep import catalogue
 from harness.environment import environment, home
-from harness.measure import Meter
 from harness.parallel import run_each
 from harness.runner.isolation import choose
 from harness.runner.launch import close_all, launcher
@@ -31,8 +29,10 @@ from harness.runner.process import Launcher
 from harness.runner.run import Finished, execute, seeds_of
 from harness.runner.sandbox.cgroup import PREFIX, find_hierarchies
 from harness.runner.sandbox.sandboxes import Quota
+from harness.runs.measure import Meter
 from harness.storage import write_json
-from harness.track import Track
+from harness.tracks import catalogue
+from harness.tracks.track import Track
 
 IDLE = "def unlearn(net, retain_loader, forget_loader, val_loader): pass"
 SIGNATURE = "def unlearn(net, retain_loader, forget_loader, val_loader):\n    "

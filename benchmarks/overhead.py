@@ -13,14 +13,14 @@ from pathlib import Path
 
 import click
 
-from data_prep import catalogue
 from harness.accelerator import of
 from harness.environment import environment, home
-from harness.evaluate import evaluate
-from harness.results import Conditions, Limit
+from harness.evaluation.evaluate import evaluate
 from harness.runner.isolation import choose
+from harness.runs.run import Conditions, Limit
 from harness.storage import write_json
 from harness.submission import read_submission
+from harness.tracks import catalogue
 
 SOURCE = """
 import torch

@@ -21,20 +21,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.pages import METRICS, write_between
-from data_prep import catalogue
 from data_prep.prepare import prepare
 from harness.accelerator import of
-from harness.declaration import read_declaration
 from harness.environment import environment, home
 from harness.errors import UsageError
-from harness.evaluate import evaluate
-from harness.report.look import RETRAINED, STYLE, WIDTH, svg
+from harness.evaluation.evaluate import evaluate
+from harness.report.style import RETRAINED, STYLE, WIDTH, svg
 from harness.report.summary import summary
-from harness.results import Conditions, Limit
 from harness.runner.isolation import choose
+from harness.runs.run import Conditions, Limit
 from harness.storage import write_bytes, write_json
 from harness.submission import read_submission
-from harness.track import Track
+from harness.tracks import catalogue
+from harness.tracks.declaration import read_declaration
+from harness.tracks.track import Track
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "sparsity.md"

@@ -23,14 +23,14 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.evaluate import Items, accuracy, train_for_an_epoch
-from data_prep import catalogue
 from data_prep.reference import Stack, plan, prepare_process, train_models
 from data_prep.training import Weights, training_set
 from harness.accelerator import of, resolve
 from harness.environment import environment, home
-from harness.measure import build_model
+from harness.runs.measure import build_model
 from harness.storage import write_json
-from harness.track import POOLS, Track
+from harness.tracks import catalogue
+from harness.tracks.track import POOLS, Track
 
 RESULTS = Path(__file__).parent / "results"
 MATRIX = {"cpu": 2048, "cuda": 16384}  # rows and columns of the product that stands for the device's peak

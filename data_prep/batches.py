@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.accelerator import to_device
-from harness.declaration import Training
+from harness.tracks.declaration import Training
 
 __all__ = ["Batch", "Epoch", "augmented", "draw_shifts", "epochs_of", "learning_rate_of"]
 

@@ -9,13 +9,14 @@ import torch
 
 from data_prep.datasets import load_dataset
 from data_prep.splits import split_indices
-from harness.declaration import Declaration, read_declaration
 from harness.errors import UsageError
 from harness.loaders import to_inputs
-from harness.measure import build_model
 from harness.models import own_file
+from harness.runs.measure import build_model
 from harness.storage import write_arrays, write_bytes, write_json
-from harness.track import Examples, Manifest, Track, family, fingerprint
+from harness.tracks.declaration import Declaration, read_declaration
+from harness.tracks.hashes import family, fingerprint
+from harness.tracks.track import Examples, Manifest, Track
 
 __all__ = ["is_draft_of", "lay_out", "mark_as_draft"]
 

@@ -20,11 +20,11 @@ from data_prep.pruning import n_trainings
 from data_prep.reference import Stack, prepare_process
 from data_prep.training import Build, train, train_stack, training_set
 from harness.accelerator import of
-from harness.declaration import Declaration, Training
 from harness.loaders import Images, loader
-from harness.measure import build_model
 from harness.record import SETS, record_bytes
-from harness.track import ORIGINALS, POOLS, Track
+from harness.runs.measure import build_model
+from harness.tracks.declaration import Declaration, Training
+from harness.tracks.track import ORIGINALS, POOLS, Track
 
 __all__ = ["Estimate", "estimate"]
 

@@ -16,21 +16,13 @@ from data_prep import reference
 from data_prep.draft import is_draft_of, lay_out, mark_as_draft
 from data_prep.drift import Drift, drift
 from data_prep.reference import Progress
-from harness.declaration import Declaration
 from harness.environment import environment
 from harness.errors import MachineError, UsageError
 from harness.record import Records
-from harness.storage import hash_folder
-from harness.track import (
-    ORIGINALS,
-    POOLS,
-    Track,
-    load_track,
-    reference_hash,
-    replace_folder,
-    siblings,
-    write_manifest,
-)
+from harness.storage import hash_folder, replace_folder
+from harness.tracks.declaration import Declaration
+from harness.tracks.hashes import reference_hash
+from harness.tracks.track import ORIGINALS, POOLS, Track, load_track, siblings, write_manifest
 
 __all__ = ["Prepared", "grow", "prepare"]
 

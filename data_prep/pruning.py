@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from data_prep.training import Build, Trainer, Weights, initial_net
-from harness.declaration import Pruning
+from harness.tracks.declaration import Pruning
 
 __all__ = ["convolutions", "magnitude_mask", "mask_of", "n_trainings", "synflow_mask", "train_pruned"]
 

@@ -21,11 +21,11 @@ from data_prep.pruning import mask_of, n_trainings, train_pruned
 from data_prep.training import Trainer, Weights, training_set
 from harness.accelerator import is_out_of_memory, of
 from harness.errors import MachineError
-from harness.measure import Meter, build_model
 from harness.parallel import repeated
 from harness.record import Records
+from harness.runs.measure import Meter, build_model
 from harness.storage import read_arrays, write_arrays
-from harness.track import ORIGINALS, POOLS, Track
+from harness.tracks.track import ORIGINALS, POOLS, Track
 
 __all__ = [
     "Progress",

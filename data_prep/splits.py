@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.sources.dataset import Dataset
-from harness.declaration import Forget, Split
 from harness.errors import UsageError
+from harness.tracks.declaration import Forget, Split
 
 __all__ = ["split_indices"]
 

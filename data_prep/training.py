@@ -19,9 +19,9 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 
 from data_prep.batches import Batch, epochs_of
 from harness.accelerator import Accelerator, of
-from harness.declaration import Training
 from harness.loaders import to_inputs
-from harness.track import Track
+from harness.tracks.declaration import Training
+from harness.tracks.track import Track
 
 __all__ = ["Build", "Trainer", "Weights", "initial_net", "train", "train_stack", "training_set"]
 

@@ -1,6 +1,6 @@
 """`python -m harness`, the same as the command `harness`."""
 
-from harness.cli import cli
+from harness.cli.main import cli
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -13,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["hash_folder", "read_arrays", "read_json", "write_arrays", "write_bytes", "write_json"]
+__all__ = ["hash_folder", "read_arrays", "read_json", "replace_folder", "write_arrays", "write_bytes", "write_json"]
 
 
 def write_bytes(path: Path, content: bytes, *, mode: int = 0o600) -> None:
@@ -55,6 +56,16 @@ def hash_folder(folder: Path) -> str:
         digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put the folder `new` in the place of `folder`, which is kept aside until the new one is there."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(folder, old)
+    os.rename(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.leaderboard.entries import Entry
-from harness.reference import reference_name
-from harness.results import Results
+from harness.evaluation.reference import reference_name
+from harness.leaderboard.board.entries import Entry
+from harness.runs.store import Results
 from harness.scoring.score import SCORER_VERSION
 from harness.scoring.uncertainty import INFLATION
 from harness.storage import read_json, write_json
-from harness.track import Track
+from harness.tracks.track import Track
 
 __all__ = ["BoardWriter"]
 

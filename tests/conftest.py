@@ -11,10 +11,10 @@ import torch
 from click.testing import CliRunner, Result
 
 from data_prep.prepare import prepare
-from harness.cli import cli
-from harness.declaration import read_declaration
+from harness.cli.main import cli
 from harness.runner.isolation import look
-from harness.track import Track
+from harness.tracks.declaration import read_declaration
+from harness.tracks.track import Track
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 
@@ -105,7 +105,7 @@ def prepared_tracks(tiny_file: Path, once: Once) -> Path:
 @pytest.fixture(scope="session")
 def tiny(prepared_tracks: Path) -> Track:
     """The prepared tiny track."""
-    from harness.track import load_track
+    from harness.tracks.track import load_track
 
     return load_track(prepared_tracks / "tiny")
 

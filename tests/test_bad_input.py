@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from harness.track import Track
+from harness.tracks.track import Track
 
 Harness = Callable[..., Result]
 Write = Callable[[str | bytes], Path]

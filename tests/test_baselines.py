@@ -10,12 +10,12 @@ import torch
 
 from harness import models
 from harness.contract import TIME_LIMIT_VARIABLE
-from harness.evaluate import Evaluation, evaluate
+from harness.evaluation.evaluate import Evaluation, evaluate
 from harness.loaders import Images, loader
-from harness.results import Conditions, Limit
 from harness.runner.isolation import choose
+from harness.runs.run import Conditions, Limit
 from harness.submission import read_submission
-from harness.track import Track
+from harness.tracks.track import Track
 from tests.baseline_module import load_baseline
 
 ROOT = Path(__file__).parents[1]

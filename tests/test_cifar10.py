@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from harness.cli import cli
-from harness.track import load_track
+from harness.cli.main import cli
+from harness.tracks.track import load_track
 
 ROOT = Path(__file__).parents[1]
 FINETUNE = ROOT / "baselines" / "finetune.py"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from harness.cli import cli
+from harness.cli.main import cli
 from harness.runner.isolation import LEVELS
 
 GOLDEN = Path(__file__).parent / "golden" / "official_metric.npz"

@@ -15,7 +15,7 @@ import pytest
 from click.testing import Result
 
 from harness.errors import UsageError
-from harness.leaderboard.cluster import check_address
+from harness.leaderboard.batch.cluster import check_address
 from harness.parallel import run_each
 
 pytest.importorskip("distributed", reason='needs Dask: pip install "unlearning-harness[cluster]"')
@@ -213,7 +213,7 @@ def test_without_a_scheduler_or_workers_the_way_to_some_is_named(
 ) -> None:
     (tmp_path / "foo.py").write_text(RAISES)
     command = ("leaderboard", "run", tmp_path / "foo.py", "--track", tiny_file, "--scheduler")
-    monkeypatch.setattr("harness.leaderboard.cluster.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("harness.leaderboard.batch.cluster.CONNECT_SECONDS", 1)
     nobody = harness(*command, "tcp://127.0.0.1:1")
     assert nobody.exit_code == 2
     assert "no scheduler answers at tcp://127.0.0.1:1" in nobody.output

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from harness.cli import cli
+from harness.cli.main import cli
 
 BASELINES = Path(__file__).parents[1] / "baselines"
 Harness = Callable[..., Result]

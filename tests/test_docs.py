@@ -41,8 +41,8 @@ GPU_SENTENCES = {
         ", for which this torch has no code",
     ),
     "harness/runner/sandbox/probe.py": ("runs have users of their own", "runs do not see "),
-    "harness/runs.py": ("GB free, and a run is to have",),
-    "harness/measure.py": ("the GPU has no memory to measure a model, though no run is on it",),
+    "harness/runs/local.py": ("GB free, and a run is to have",),
+    "harness/runs/measure.py": ("the GPU has no memory to measure a model, though no run is on it",),
     "data_prep/reference.py": ("memory ran out while models were trained",),
     "harness/runner/outcome.py": ("smaller batches, fewer copies of the net and of the data",),
 }

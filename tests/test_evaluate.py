@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from harness.evaluate import evaluate
-from harness.results import Conditions, Limit, Run
+from harness.evaluation.evaluate import evaluate
 from harness.runner.isolation import choose
+from harness.runs.run import Conditions, Limit, Run
 from harness.submission import read_submission
-from harness.track import Track
+from harness.tracks.track import Track
 
 Harness = Callable[..., Result]
 Write = Callable[[str], Path]
@@ -460,7 +460,8 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
     assert (len(retain_loader.dataset), len(forget_loader.dataset), len(val_loader.dataset)) == (100, 20, 80)
     assert torch.get_num_threads() == 1
     assert "torch._dynamo" in sys.modules and "pandas" in sys.modules
-    assert not [name for name in sys.modules if name.startswith(("harness.scoring", "harness.track", "data_prep"))]
+    trusted = ("harness.scoring", "harness.tracks", "data_prep")
+    assert not [name for name in sys.modules if name.startswith(trusted)]
     ways_to_packages = {os.path.relpath(prefix).split("/")[0] for prefix in (sys.prefix, sys.base_prefix)}
     assert set(os.listdir()) <= ways_to_packages and sys.stdin.read() == ""
     open("scratch", "w").close()

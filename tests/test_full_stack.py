@@ -12,7 +12,7 @@ from scipy.special import softmax
 from sklearn.svm import SVC
 
 from benchmarks.published import TABLE_3
-from harness.full_stack import full_stack
+from harness.evaluation.full_metrics import full_stack
 from harness.record import Records
 from harness.scoring.full_stack import (
     Attack,
@@ -31,7 +31,7 @@ from harness.scoring.full_stack import (
     threshold_attack,
 )
 from harness.scoring.official import logit_scaled_confidence
-from harness.track import Track
+from harness.tracks.track import Track
 
 both_attacks = pytest.mark.parametrize("attack", [svc_attack, threshold_attack])
 

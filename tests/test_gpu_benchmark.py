@@ -18,9 +18,9 @@ from benchmarks.gpu import layers, page, small_track, steps
 from benchmarks.gpu.__main__ import STEPS, main
 from benchmarks.gpu.programs import TESTED
 from benchmarks.gpu.steps import FAILED, LEFT_OUT, OK, OVER, RESERVE, Ended, Step, Task, run_steps
-from harness.declaration import read_declaration
 from harness.runner.isolation import look
 from harness.runner.sandbox.plan import NAMESPACE_LEVELS
+from harness.tracks.declaration import read_declaration
 
 PLENTY = 600.0  # seconds: no test here takes as long, however busy the machine
 

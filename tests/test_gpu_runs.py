@@ -14,15 +14,16 @@ import torch
 from click.testing import Result
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from data_prep.calibration import part_of_training
+from data_prep.timed_training import part_of_training
 from data_prep.training import Trainer
-from harness import measure, runs
 from harness.accelerator import FAKE_VARIABLE, is_out_of_memory, to_device
-from harness.declaration import Training
 from harness.loaders import Images, loader
-from harness.measure import Meter
 from harness.record import Records
-from harness.runs import _Turns
+from harness.runs import local as runs
+from harness.runs import measure
+from harness.runs.local import _Turns
+from harness.runs.measure import Meter
+from harness.tracks.declaration import Training
 
 Harness = Callable[..., Result]
 Submission = Callable[[str], Path]
@@ -310,7 +311,7 @@ def test_a_track_is_prepared_and_calibrated_on_a_gpu_and_an_idle_run_is_timed(
     seen = tmp_path / "seen"
     (tmp_path / "packages").mkdir()
     (tmp_path / "packages" / "sitecustomize.py").write_text(
-        f"import os, sys\nif 'data_prep.calibration' in sys.orig_argv:\n"
+        f"import os, sys\nif 'data_prep.timed_training' in sys.orig_argv:\n"
         f"    open({str(seen)!r}, 'a').write(str('NVIDIA_TF32_OVERRIDE' in os.environ))\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"))
@@ -378,7 +379,7 @@ def test_the_fake_is_no_choice_for_anybody_else(
 
 @pytest.mark.gpu
 def test_nothing_of_the_harness_stays_on_a_gpu_after_a_measurement(tiny_file: Path, prepared_tracks: Path) -> None:
-    from harness.track import load_track
+    from harness.tracks.track import load_track
 
     track = load_track(prepared_tracks / "tiny")
     Meter(track, "cuda").record(track.original(0))

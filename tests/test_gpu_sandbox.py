@@ -20,7 +20,6 @@ from click.testing import Result
 
 from harness import accelerator, cuda_driver
 from harness.errors import MachineError
-from harness.measure import Meter
 from harness.runner import isolation, launch
 from harness.runner.isolation import LEVELS, Findings, choose, look
 from harness.runner.outcome import Outcome
@@ -29,7 +28,8 @@ from harness.runner.run import execute
 from harness.runner.sandbox import gpu, privileges, probe
 from harness.runner.sandbox.plan import Plan
 from harness.runner.sandbox.sandboxes import Quota
-from harness.track import Track
+from harness.runs.measure import Meter
+from harness.tracks.track import Track
 
 ROOT = Path(__file__).parents[1]
 ACCESSES = Path(__file__).with_name("gpu_accesses.py").read_text()

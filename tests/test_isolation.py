@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from harness.measure import Meter
 from harness.runner import launch
 from harness.runner.fork import ForkLauncher
 from harness.runner.isolation import look
@@ -26,7 +25,8 @@ from harness.runner.sandbox.cgroup import Cgroups, Hierarchy
 from harness.runner.sandbox.plan import packages
 from harness.runner.sandbox.privileges import is_root
 from harness.runner.sandbox.sandboxes import Quota, Sandboxes
-from harness.track import Track
+from harness.runs.measure import Meter
+from harness.tracks.track import Track
 
 Run = Callable[..., Finished]
 ROOT = Path(__file__).parents[1]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from harness.leaderboard.board import ScoredEntry, StoredScore
-from harness.leaderboard.ranking import Ranked, rank
+from harness.leaderboard.board.ranking import Ranked, rank
+from harness.leaderboard.board.stored import ScoredEntry, StoredScore
 from harness.storage import read_json, write_json
-from harness.track import Track
+from harness.tracks.track import Track
 from tests.boards import BoardWriter
 
 Rows = Callable[[], dict[str, dict[str, Any]]]

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from harness.leaderboard.batch import stages_of
-from harness.leaderboard.entries import Entry, current, entries
-from harness.leaderboard.reach import in_reach
+from harness.leaderboard.batch.batch import stages_of
+from harness.leaderboard.batch.elimination import in_reach
+from harness.leaderboard.board.entries import Entry, current, entries
 from harness.runner.fork import ForkLauncher
 from harness.runner.forked import ForkedProcess
 from harness.runner.message import Job

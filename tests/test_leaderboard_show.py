@@ -14,12 +14,12 @@ import pytest
 from click.testing import Result
 from rich.console import Console
 
-from harness.leaderboard.board import read_board
-from harness.leaderboard.rows import leaderboard
-from harness.leaderboard.tables import as_table
+from harness.leaderboard.board.rows import leaderboard
+from harness.leaderboard.board.stored import read_board
+from harness.leaderboard.pages.text import as_table
 from harness.scoring.score import SCORER_VERSION
 from harness.storage import read_json, write_json
-from harness.track import Track
+from harness.tracks.track import Track
 from tests.boards import BoardWriter
 
 Show = Callable[..., str]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from harness.cli import cli
+from harness.cli.main import cli
 from harness.scoring.uncertainty import difference
 from harness.storage import read_json
-from harness.track import Track
+from harness.tracks.track import Track
 from tests.boards import BoardWriter
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import pytest
 from click.testing import Result
 
 from harness.errors import UsageError
-from harness.leaderboard.entries import Entry, entries
-from harness.leaderboard.teams import Found, Quota, chosen, find
+from harness.leaderboard.batch.teams import Found, Quota, chosen, find
+from harness.leaderboard.board.entries import Entry, entries
 from harness.runner.outcome import Outcome
 
 Harness = Callable[..., Result]

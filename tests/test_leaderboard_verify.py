@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 
 from harness.storage import read_arrays, read_json, write_arrays, write_json
-from harness.track import Track
+from harness.tracks.track import Track
 from tests.boards import BoardWriter
 
 Verify = Callable[..., Result]

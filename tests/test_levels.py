@@ -14,12 +14,12 @@ import pytest
 from click.testing import Result
 
 from harness.errors import MachineError
-from harness.measure import Meter
 from harness.runner import isolation
 from harness.runner.isolation import Findings, choose, look
 from harness.runner.sandbox.cgroup import PREFIX, find_hierarchies
 from harness.runner.sandbox.privileges import is_root
-from harness.track import Track
+from harness.runs.measure import Meter
+from harness.tracks.track import Track
 
 ROOT = Path(__file__).parents[1]
 FACTS = Path(__file__).with_name("isolation_facts.py").read_text()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from harness.measure import Meter
-from harness.track import Track
+from harness.runs.measure import Meter
+from harness.tracks.track import Track
 
 
 def test_an_original_is_measured_as_it_was_at_preparation_also_from_several_threads(tiny: Track) -> None:

@@ -18,9 +18,9 @@ from filelock import FileLock
 from data_prep.draft import lay_out
 from data_prep.estimate import estimate
 from data_prep.prepare import prepare
-from harness.cli import cli
-from harness.declaration import read_declaration
-from harness.track import Track, load_track
+from harness.cli.main import cli
+from harness.tracks.declaration import read_declaration
+from harness.tracks.track import Track, load_track
 
 Harness = Callable[..., Result]
 

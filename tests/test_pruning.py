@@ -13,7 +13,7 @@ from data_prep.pruning import convolutions, magnitude_mask, mask_of, synflow_mas
 from data_prep.reference import Stack, train_models
 from data_prep.training import Trainer, Weights, train_stack
 from harness import models
-from harness.declaration import Pruning, Training, read_declaration
+from harness.tracks.declaration import Pruning, Training, read_declaration
 
 RECIPE = Training(epochs=3, batch_size=8, learning_rate=0.05)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from data_prep.datasets import load_dataset
-from harness.reference import load_reference
+from harness.evaluation.reference import load_reference
 from harness.scoring.uncertainty import standard_error
 from harness.storage import write_arrays
-from harness.track import Track
+from harness.tracks.track import Track
 
 
 def test_a_reference_is_computed_once_and_read_back_the_same(tiny: Track, tmp_path: Path) -> None:

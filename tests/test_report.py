@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from harness.evaluate import recall
-from harness.report import look, plots
+from harness.evaluation.evaluate import recall
+from harness.report import plots
+from harness.report import style as look
 from harness.report.page import render_page
 from harness.submission import read_submission
-from harness.track import Track
+from harness.tracks.track import Track
 
 Harness = Callable[..., Result]
 Write = Callable[[str], Path]
@@ -155,7 +156,7 @@ def test_a_failing_submission_has_its_outcome_said_and_no_page(
 
 
 def test_no_other_command_imports_matplotlib() -> None:
-    code = "import sys, harness.cli; print([name for name in ('matplotlib', 'jinja2') if name in sys.modules])"
+    code = "import sys, harness.cli.main; print([name for name in ('matplotlib', 'jinja2') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

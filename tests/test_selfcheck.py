@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from harness.leaderboard.selfcheck import Known, known_methods
+from harness.leaderboard.assurance.selfcheck import Known, known_methods
 from harness.record import Records
 from harness.storage import write_arrays
-from harness.track import POOLS, Track, load_track, reference_hash, write_manifest
+from harness.tracks.hashes import reference_hash
+from harness.tracks.track import POOLS, Track, load_track, write_manifest
 
 Selfcheck = Callable[..., Result]
 
@@ -59,9 +60,7 @@ def test_known_methods_lie_between_doing_nothing_and_retraining(
     assert half.constants["EPOCHS"] == "4"
     nearly_all = replace(half, constants={**half.constants, "EPOCHS": "8"})
     destroying = Known("destroying", "finetune.py", {"LEARNING_RATE": "100"})
-    monkeypatch.setattr(
-        "harness.leaderboard.publishing.known_methods", lambda training: (finetuning, nearly_all, destroying)
-    )
+    monkeypatch.setattr("harness.cli.publishing.known_methods", lambda training: (finetuning, nearly_all, destroying))
     result = selfcheck("--runs", 16)
     assert result.exit_code == 4
     found = lines(result)
@@ -76,7 +75,7 @@ def test_a_method_that_does_not_fit_into_the_limit_is_told(
     selfcheck: Selfcheck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     methods = (Known("fine-tuning", "finetune.py", time_limit=0.001),)
-    monkeypatch.setattr("harness.leaderboard.publishing.known_methods", lambda training: methods)
+    monkeypatch.setattr("harness.cli.publishing.known_methods", lambda training: methods)
     result = selfcheck("--runs", 16)
     assert result.exit_code == 4
     assert lines(result)["fine-tuning runs on this track"] == "NO"

@@ -13,9 +13,9 @@ from PIL import Image
 from data_prep.datasets import load_dataset
 from data_prep.sources.dataset import Dataset
 from data_prep.splits import split_indices
-from harness.declaration import Forget, Split
 from harness.errors import MachineError, UsageError
-from harness.track import Examples
+from harness.tracks.declaration import Forget, Split
+from harness.tracks.track import Examples
 
 
 def read(source: str, folder: Path, copy: Path | None = None) -> Dataset:

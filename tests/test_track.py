@@ -9,26 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import catalogue
 from data_prep.datasets import load_dataset
 from data_prep.sources.dataset import Dataset
 from data_prep.splits import split_indices
-from harness.declaration import Declaration, Forget, Split, read_declaration
 from harness.errors import MachineError, UsageError
 from harness.record import Records
 from harness.storage import hash_folder, write_arrays, write_bytes
-from harness.track import (
-    POOLS,
-    Examples,
-    Manifest,
-    Track,
-    export_track,
-    fingerprint,
-    import_track,
-    load_track,
-    reference_hash,
-    write_manifest,
-)
+from harness.tracks import catalogue
+from harness.tracks.archive import export_track, import_track
+from harness.tracks.declaration import Declaration, Forget, Split, read_declaration
+from harness.tracks.hashes import fingerprint, reference_hash
+from harness.tracks.track import POOLS, Examples, Manifest, Track, load_track, write_manifest
 
 GOOD = """
 name = "mini"

@@ -13,7 +13,7 @@ from data_prep.batches import augmented, draw_shifts, learning_rate_of
 from data_prep.training import Trainer, train, train_stack
 from harness import models
 from harness.accelerator import Fake
-from harness.declaration import Training
+from harness.tracks.declaration import Training
 
 RECIPE = Training(epochs=2, batch_size=8, learning_rate=0.05)
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from benchmarks.gpu.small_track import DECLARED_EPOCHS, declared, images_for, opened
 from benchmarks.gpu.steps import ROOT, LeftOutError, Row, Task
-from data_prep.calibration import calibrate
-from harness.conditions import conditions_here
-from harness.declaration import Reference, read_declaration
-from harness.evaluate import evaluate
+from harness.evaluation.evaluate import evaluate
 from harness.runner.isolation import choose
+from harness.runs.calibration import calibrate
+from harness.runs.conditions import conditions_here
 from harness.storage import read_json
 from harness.submission import read_submission
-from harness.track import POOLS, Track
+from harness.tracks.declaration import Reference, read_declaration
+from harness.tracks.track import POOLS, Track
 
 __all__ = ["calibration", "fine_tuning", "identity", "prepare", "runs_per_hour"]
 

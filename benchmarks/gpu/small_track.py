@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.gpu.steps import ROOT, Task
-from data_prep import catalogue
 from harness.errors import MachineError, UsageError
 from harness.storage import read_arrays, write_arrays, write_bytes
-from harness.track import Track
+from harness.tracks import catalogue
+from harness.tracks.track import Track
 
 __all__ = ["DECLARED_EPOCHS", "DRAWN", "Images", "declared", "images_for", "opened"]
 

@@ -17,7 +17,7 @@ from benchmarks.gpu.steps import Row, Task
 from data_prep.training import Build, Trainer, train
 from harness import models
 from harness.accelerator import of
-from harness.declaration import Training
+from harness.tracks.declaration import Training
 
 __all__ = ["alone", "at_once"]
 

@@ -7,7 +7,7 @@ import numpy as np
 from data_prep.sources.dataset import Dataset
 from harness.errors import UsageError
 from harness.storage import read_arrays
-from harness.track import Examples
+from harness.tracks.track import Examples
 
 __all__ = ["read_npz", "read_npz_pair"]
 

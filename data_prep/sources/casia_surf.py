@@ -17,7 +17,7 @@ from PIL import Image
 
 from data_prep.sources.dataset import Dataset
 from harness.errors import UsageError
-from harness.track import Examples
+from harness.tracks.track import Examples
 
 __all__ = ["read_casia_surf"]
 

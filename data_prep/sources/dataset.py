@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.track import Examples
+from harness.tracks.track import Examples
 
 __all__ = ["Dataset"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from data_prep.sources.dataset import Dataset
-from harness.track import Examples
+from harness.tracks.track import Examples
 
 __all__ = ["read_digits"]
 

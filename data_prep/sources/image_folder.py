@@ -7,7 +7,7 @@ from PIL import Image, UnidentifiedImageError
 
 from data_prep.sources.dataset import Dataset
 from harness.errors import UsageError
-from harness.track import Examples
+from harness.tracks.track import Examples
 
 __all__ = ["read_image_folder"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from data_prep.sources.arrays import read_npz_pair
 from data_prep.sources.dataset import Dataset
 from harness.errors import MachineError, UsageError
-from harness.track import Examples
+from harness.tracks.track import Examples
 
 __all__ = ["TORCHVISION", "read_torchvision"]
 

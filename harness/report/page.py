@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from harness.evaluate import Evaluation
+from harness.evaluation.evaluate import Evaluation
 from harness.report.sections import sections
 from harness.report.summary import remarks, summary
 from harness.report.tables import number

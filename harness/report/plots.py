@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from harness.report.look import GREY, ORIGINAL, RETRAINED, STYLE, UNLEARNED, WIDTH, Models, mark, single
+from harness.report.style import GREY, ORIGINAL, RETRAINED, STYLE, UNLEARNED, WIDTH, Models, mark, single
 from harness.scoring.official import BUCKET, EPSILON_CAP, bucket_count, example_credits
 
 __all__ = [

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from harness.evaluate import Evaluation
+from harness.evaluation.evaluate import Evaluation
+from harness.evaluation.reference import outputs
 from harness.record import SETS, Records
-from harness.reference import outputs
 from harness.report import plots
-from harness.report.look import ORIGINAL, RETRAINED, UNLEARNED, svg
+from harness.report.style import ORIGINAL, RETRAINED, UNLEARNED, svg
 from harness.report.summary import summary
 from harness.report.tables import Table, audit_table, full_stack_table, number, sibling_table, spread_table
 from harness.scoring.attacks import gaussian_log_ratios

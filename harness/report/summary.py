@@ -6,13 +6,13 @@ import statistics
 from dataclasses import asdict
 from typing import Any
 
-from harness.compare import Comparison
 from harness.environment import environment
-from harness.evaluate import Evaluation
-from harness.floor import LARGE_SHARE
-from harness.full_stack import full_stack
-from harness.reference import Scored
+from harness.evaluation.compare import Comparison
+from harness.evaluation.evaluate import Evaluation
+from harness.evaluation.full_metrics import full_stack
+from harness.evaluation.reference import Scored
 from harness.runner.sandbox.seccomp import is_supported, program_hash
+from harness.runs.floor import LARGE_SHARE
 from harness.scoring.score import SCORER_VERSION
 from harness.scoring.uncertainty import interval
 

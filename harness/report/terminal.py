@@ -10,13 +10,14 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from harness.evaluate import Evaluation
+from harness.evaluation.evaluate import Evaluation
+from harness.report.escaping import escaped
 from harness.report.summary import remarks
-from harness.results import Run
 from harness.runner.outcome import Outcome
+from harness.runs.run import Run
 from harness.scoring.uncertainty import interval
 
-__all__ = ["PLAIN_SECONDS", "LiveRuns", "ProgressBar", "escaped", "show", "show_check"]
+__all__ = ["PLAIN_SECONDS", "LiveRuns", "ProgressBar", "show", "show_check"]
 
 PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
 OUTPUT_LINES = 20
@@ -151,12 +152,6 @@ def _output(run: Run) -> list[RenderableType]:
     shown = [Text(f"  | {escaped(line)}") for line in lines[-OUTPUT_LINES:]]
     head = "its output" if len(lines) <= OUTPUT_LINES else f"the last {OUTPUT_LINES} lines of its output"
     return [Text(f"{head}:"), *shown]
-
-
-def escaped(text: str) -> str:
-    """Return a participant's text without what could steer a terminal, or a CI system that reads commands in logs."""
-    printable = "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
-    return printable.replace("##", "# #")
 
 
 def _number(value: float | None, digits: int = 3) -> str:

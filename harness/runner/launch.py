@@ -70,5 +70,5 @@ def run_in_foreground(public: Path, job: Job) -> bool:
     """Run a submission once on this terminal, without a limit; whether it returned a fit net. Nothing is kept."""
     job_file = Path(job.scratch) / "job.json"
     job_file.write_bytes(job.to_bytes())
-    arguments = command("foreground.py", str(ROOT), str(public), str(job_file))
+    arguments = command("inside/foreground.py", str(ROOT), str(public), str(job_file))
     return subprocess.run(arguments, env=os.environ | environment(job.device), check=False).returncode == 0

@@ -52,7 +52,7 @@ class SpawnLauncher:
 
     def _interpreter(self) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            command("fresh.py", str(ROOT), str(self.public)),
+            command("inside/fresh.py", str(ROOT), str(self.public)),
             env=environment(self.device),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -26,7 +26,7 @@ class WarmZygote:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the zygote lives
         with theirs:
             self.process = _start_from_lasting_thread(
-                command("zygote.py", str(theirs.fileno()), str(ROOT), str(public), level, device),
+                command("inside/zygote.py", str(theirs.fileno()), str(ROOT), str(public), level, device),
                 pass_fds=[theirs.fileno()],
                 env=environment(device),
                 stdin=subprocess.DEVNULL,

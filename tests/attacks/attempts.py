@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
-from harness.evaluate import Evaluation, evaluate
-from harness.results import Conditions, Limit
+from harness.evaluation.evaluate import Evaluation, evaluate
 from harness.runner import isolation
 from harness.runner.isolation import LEVELS
 from harness.runner.outcome import Outcome
+from harness.runs.run import Conditions, Limit
 from harness.submission import read_submission
-from harness.track import Track
+from harness.tracks.track import Track
 
 __all__ = [
     "AS_ROOT",

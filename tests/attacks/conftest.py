@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.evaluate import evaluate
+from harness.evaluation.evaluate import evaluate
 from harness.runner.outcome import Outcome
 from harness.submission import read_submission
-from harness.track import Track
+from harness.tracks.track import Track
 from tests.attacks.attempts import SIGNATURE, Attacks, Found, conditions
 
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.track import Track
+from harness.tracks.track import Track
 from tests.attacks.attempts import AS_ROOT, THROUGH, Attempt, Found, at_each_level, each_level
 from tests.attacks.inside import ends
 

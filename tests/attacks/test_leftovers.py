@@ -114,9 +114,9 @@ def test_a_killed_harness_leaves_no_process_within_a_second(attacks: Attacks, tm
     script = f"""
 import dataclasses, sys
 from pathlib import Path
-from harness.evaluate import evaluate
+from harness.evaluation.evaluate import evaluate
 from harness.submission import read_submission
-from harness.track import load_track
+from harness.tracks.track import load_track
 from tests.attacks.attempts import conditions
 evaluate(read_submission(Path({str(file)!r}), source_kb=9), load_track(Path({str(attacks.track.folder)!r})),
          conditions({level!r}, 60.0), runs=1, home=Path({str(tmp_path)!r}))

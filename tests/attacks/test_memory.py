@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from harness.loaders import to_inputs
-from harness.track import Track
+from harness.tracks.track import Track
 from tests.attacks.attempts import Found, each_level
 
 Make = Callable[..., Found]
@@ -70,7 +70,7 @@ def look_around() -> dict[str, object]:
 
 
 INSIDE = {"accelerator", "contract", "cuda_driver", "errors", "loaders", "models", "runner", "statements"}
-INSIDE_RUNNER = {"first", "message", "sandbox", "worker"}
+INSIDE_RUNNER = {"inside", "message", "sandbox"}
 ENVIRONMENT = {
     *("PATH", "LANG", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "USER", "PYTHONHASHSEED", "CUDA_VISIBLE_DEVICES"),
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTORCH_NVML_BASED_CUDA_CHECK"),

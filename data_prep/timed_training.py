@@ -1,0 +1,67 @@
+"""Times trainings of one model on this machine, alone in this process.
+
+    python -m data_prep.timed_training FOLDER DEVICE THREADS SAMPLES     started by `harness.runs.calibration`
+
+It prepares, prints "warm", waits for a line, and prints the seconds of a whole training, one line for each sample. A
+long training is timed over a part of its steps, and scaled.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from data_prep.training import train, training_set
+from harness.accelerator import of
+from harness.runs.measure import build_model
+from harness.tracks.declaration import Training
+from harness.tracks.track import Track, load_track
+
+__all__ = ["part_of_training"]
+
+CPU_SECONDS, GPU_SECONDS = 60.0, 7.0  # a sample takes no longer
+FIRST_STEPS = 20  # timed to know how long a step takes
+
+
+def _time_here(track: Track, device: str, threads: int, samples: int) -> Iterator[float]:
+    """Train a model on the retain and forget set after "go"; yield the seconds of a whole training, again and again."""
+    torch.set_num_threads(threads)
+    card, recipe = of(device), track.declaration.training
+    images, labels = (tensor.to(card.device()) for tensor in training_set(track, ("retain", "forget")))
+
+    def timed(examples: int, epochs: int) -> float:
+        started = time.perf_counter()
+        train(lambda: build_model(track), images[:examples], labels[:examples], recipe, seed=0, epochs=epochs)
+        card.synchronize()
+        return time.perf_counter() - started
+
+    some = min(len(labels), FIRST_STEPS * recipe.batch_size)
+    timed(some, 1)
+    print("warm", flush=True)
+    sys.stdin.readline()
+    longest = GPU_SECONDS if card.is_gpu else CPU_SECONDS
+    examples, epochs = part_of_training(len(labels), recipe, longest, seconds_per_example=timed(some, 1) / some)
+    for _ in range(samples):
+        yield timed(examples, epochs) * recipe.epochs * _steps(len(labels), recipe) / epochs / _steps(examples, recipe)
+
+
+def part_of_training(n: int, recipe: Training, longest: float, *, seconds_per_example: float) -> tuple[int, int]:
+    """Return how many of n examples, in whole batches if not all, and how many epochs are trained in `longest` s."""
+    epochs = int(longest / (n * seconds_per_example))
+    if epochs >= 1:
+        return n, min(recipe.epochs, epochs)
+    batches = max(1, int(longest / (recipe.batch_size * seconds_per_example)))
+    return min(n, batches * recipe.batch_size), 1
+
+
+def _steps(n: int, recipe: Training) -> int:
+    return math.ceil(n / recipe.batch_size)
+
+
+if __name__ == "__main__":
+    _, folder, device, threads, samples = sys.argv
+    for seconds in _time_here(load_track(Path(folder)), device, int(threads), int(samples)):
+        print(seconds, flush=True)

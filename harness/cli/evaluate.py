@@ -1,0 +1,257 @@
+"""Commands about one submission: evaluate, check, compare, report."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from harness.cli.options import (
+    chosen_device,
+    console,
+    device_option,
+    isolation_option,
+    jobs_option,
+    require_isolation_option,
+    set_option,
+    time_limit_option,
+    track_option,
+)
+from harness.environment import home
+from harness.errors import UsageError
+from harness.evaluation.evaluate import Evaluation, evaluate, recall, recall_siblings
+from harness.evaluation.history import comparisons, remember
+from harness.evaluation.reference import load_reference
+from harness.report.redaction import redacted
+from harness.report.summary import comparison_summary, summary
+from harness.report.terminal import LiveRuns, show, show_check
+from harness.runner import isolation as isolations
+from harness.runner.outcome import Outcome
+from harness.runs.conditions import conditions_here
+from harness.runs.run import Conditions
+from harness.runs.store import Results
+from harness.storage import write_bytes, write_json
+from harness.submission import Submission, read_submission
+from harness.tracks import catalogue
+from harness.tracks.track import Track
+
+__all__ = ["check_command", "compare_command", "evaluate_command", "report_command"]
+
+QUICK_RUNS = 16
+
+file_argument = click.argument("file", type=click.Path(path_type=Path))
+
+
+@click.command("evaluate")
+@file_argument
+@track_option
+@click.option("--runs", type=click.IntRange(min=1), help="How many runs.  [default: the track's, 64 on digits]")
+@click.option("--quick", is_flag=True, help=f"A first look: {QUICK_RUNS} runs.")
+@set_option
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result here.")
+@jobs_option
+@device_option
+@isolation_option
+@require_isolation_option
+@click.option("--rescore", is_flag=True, help="Score the stored runs anew, without running anything.")
+@time_limit_option
+@click.option("--hidden", is_flag=True, help="Show nothing that a run says: the forget set would leak through it.")
+def evaluate_command(
+    file: Path,
+    track_name: str,
+    runs: int | None,
+    quick: bool,
+    settings: tuple[str, ...],
+    json_file: Path | None,
+    jobs: int | None,
+    device: str,
+    isolation: str,
+    require_isolation: str | None,
+    rescore: bool,
+    time_limit: float | None,
+    hidden: bool,
+) -> None:
+    """Run a submission many times and score it."""
+    if quick and runs is not None:
+        raise UsageError("give --quick or --runs, not both")
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise UsageError(f"no folder {json_file.absolute().parent} to write {json_file.name} to")
+    track = catalogue.open_track(track_name, home() / "tracks")
+    submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=_constants(settings))
+    default_runs = track.declaration.evaluation.runs
+    n_runs = runs or (min(QUICK_RUNS, default_runs) if quick else default_runs)
+    kind = chosen_device(device)
+    found = isolations.choose(isolation, require_isolation, device=kind)
+    conditions = _conditions(submission, track, kind, jobs, found, time_limit)
+    evaluation = _evaluated(submission, track, conditions, n_runs, require_isolation, rescore=rescore)
+    if hidden:
+        evaluation = redacted(evaluation)
+    result = summary(evaluation)
+    sentences = comparisons(home(), evaluation, result)
+    if evaluation.outcome == Outcome.OK:
+        remember(home(), evaluation, result)
+    console().print(show(evaluation, sentences))
+    if json_file is not None:
+        write_json(json_file, result)
+    _exit_with(evaluation)
+
+
+@click.command("check")
+@file_argument
+@track_option
+@set_option
+@device_option
+@click.option("--debug", is_flag=True, help="Run in the foreground, with prints, traceback and breakpoint().")
+def check_command(file: Path, track_name: str, settings: tuple[str, ...], device: str, debug: bool) -> None:
+    """Check a submission: first its text, then one run."""
+    track = catalogue.open_track(track_name, home() / "tracks")
+    submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=_constants(settings))
+    kind = chosen_device(device)
+    conditions = _conditions(submission, track, kind, 1, isolations.choose(device=kind), None)
+    if debug and not submission.problems:
+        from harness.runs.local import run_in_foreground  # imports torch
+
+        sys.exit(0 if run_in_foreground(submission, track, conditions) else 3)
+    evaluation = evaluate(submission, track, conditions, runs=1, home=home())
+    console().print(show_check(evaluation))
+    _exit_with(evaluation)
+
+
+@click.command("compare")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@track_option
+@click.option("--runs", type=click.IntRange(min=2), help="How many runs of each.  [default: the track's]")
+@jobs_option
+@device_option
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result here.")
+@time_limit_option
+def compare_command(
+    first: str,
+    second: str,
+    track_name: str,
+    runs: int | None,
+    jobs: int | None,
+    device: str,
+    json_file: Path | None,
+    time_limit: float | None,
+) -> None:
+    """Say whether two submissions differ: A and B are files, or the word `retrained`.
+
+    Runs that are missing are made first. Runs under another --time-limit are kept apart from ranked ones.
+    """
+    from harness.evaluation.compare import RETRAINED, compare, retrained_side, submission_side
+
+    track = catalogue.open_track(track_name, home() / "tracks")
+    n_runs = runs or track.declaration.evaluation.runs
+    reference = load_reference(track, n_runs, Results.cache(home(), track))
+    kind = chosen_device(device)
+    sides = []
+    for name in (first, second):
+        if name == RETRAINED:
+            sides.append(retrained_side(reference))
+            continue
+        submission = read_submission(Path(name), source_kb=track.declaration.limits.source_kb)
+        conditions = _conditions(submission, track, kind, jobs, isolations.choose(device=kind), time_limit)
+        evaluation = _evaluated(submission, track, conditions, n_runs)
+        if evaluation.scored is None:
+            console().print(show(evaluation, []))
+            _exit_with(evaluation)
+            raise UsageError(f"{name} has no score to compare")
+        sides.append(submission_side(submission.name, evaluation.records, evaluation.scored, reference))
+    comparison = compare(sides[0], sides[1], reference)
+    console().print(comparison.sentence)
+    if json_file is not None:
+        write_json(json_file, comparison_summary(comparison, time_limit))
+
+
+@click.command("report")
+@file_argument
+@track_option
+@click.option("--runs", type=click.IntRange(min=1), help="How many runs.  [default: the track's]")
+@set_option
+@device_option
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The page.  [default: report-NAME.html, here]"
+)
+def report_command(
+    file: Path, track_name: str, runs: int | None, settings: tuple[str, ...], device: str, out: Path | None
+) -> None:
+    """Make one page of plots and tables of an evaluated submission; nothing is run."""
+    track = catalogue.open_track(track_name, home() / "tracks")
+    submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=_constants(settings))
+    n_runs = runs or track.declaration.evaluation.runs
+    evaluation = recall(submission, track, chosen_device(device), runs=n_runs, home=home())
+    if evaluation.outcome != Outcome.OK:
+        console().print(show(evaluation, []))
+        _exit_with(evaluation)
+    from harness.report.page import render_page  # imports matplotlib
+
+    page = out or Path(f"report-{submission.path.stem}.html")
+    write_bytes(page, render_page(evaluation, recall_siblings(evaluation, home())).encode(errors="replace"))
+    console().print(f"wrote {page}", markup=False)
+
+
+# ---- what they share ----------------------------------------------------------------------------------------------
+
+
+def _constants(settings: tuple[str, ...]) -> dict[str, str]:
+    """Return constants by name. Raises UsageError for what is not NAME=VALUE."""
+    constants = {}
+    for setting in settings:
+        name, separator, value = setting.partition("=")
+        if not separator or not name.isidentifier():
+            raise UsageError(f"--set takes NAME=VALUE, such as --set EPOCHS=3, not {setting!r}")
+        constants[name] = value
+    return constants
+
+
+def _evaluated(
+    submission: Submission,
+    track: Track,
+    conditions: Conditions,
+    runs: int,
+    required_isolation: str | None = None,
+    *,
+    rescore: bool = False,
+) -> Evaluation:
+    """Evaluate with a live line."""
+    with LiveRuns(console(), runs) as live:
+        evaluation = evaluate(
+            submission,
+            track,
+            conditions,
+            runs=runs,
+            home=home(),
+            required_isolation=required_isolation,
+            rescore=rescore,
+            on_run=live.add,
+        )
+    return evaluation
+
+
+def _conditions(
+    submission: Submission,
+    track: Track,
+    device: str,
+    jobs: int | None,
+    isolation: isolations.Isolation,
+    time_limit: float | None,
+) -> Conditions:
+    """Return what runs are made under; the time limit is measured if this machine has not been calibrated yet."""
+    return conditions_here(
+        track,
+        home(),
+        device=device,
+        isolation=isolation,
+        jobs=jobs,
+        time_limit=time_limit,
+        may_run=not submission.problems,
+        announce=console().print,
+    )
+
+
+def _exit_with(evaluation: Evaluation) -> None:
+    if evaluation.outcome.is_fault_of_submission:
+        sys.exit(3)
+    if evaluation.outcome != Outcome.OK:
+        sys.exit(4)

@@ -1,0 +1,224 @@
+"""The commands of a leaderboard; those that show it are in `publishing`: parse, call, print."""
+
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import click
+from rich.table import Table
+
+from harness.cli.options import (
+    chosen_device,
+    console,
+    device_option,
+    isolation_option,
+    jobs_option,
+    require_isolation_option,
+    track_option,
+)
+from harness.cli.publishing import html_command, selfcheck_command, show_command, verify_command
+from harness.environment import home
+from harness.errors import UsageError
+from harness.evaluation.evaluate import check_runs
+from harness.leaderboard.batch.batch import Contender, Terms, stages_of
+from harness.leaderboard.batch.progress import Progress
+from harness.leaderboard.batch.session import Session, Workplace
+from harness.leaderboard.batch.teams import chosen, find, part_of
+from harness.runner import isolation as isolations
+from harness.runner.outcome import Outcome
+from harness.runs.conditions import conditions_here
+from harness.storage import write_json
+from harness.tracks import catalogue
+
+if TYPE_CHECKING:
+    from harness.leaderboard.batch.cluster_worker import Report
+
+__all__ = ["leaderboard"]
+
+
+@click.group("leaderboard")
+def leaderboard() -> None:
+    """Run whole folders of submissions, and show how they compare.
+
+    \b
+    harness leaderboard plan --teams 50 --tries 20      what it will take
+    harness leaderboard run submissions --runs 64       all files of a folder and of its teams' folders
+    harness leaderboard run submissions --watch         what is dropped there, as it comes
+    harness leaderboard show                            the table
+    """
+
+
+for command in (show_command, html_command, verify_command, selfcheck_command):
+    leaderboard.add_command(command)
+
+
+def _part(value: str) -> tuple[int, int]:
+    """Return K and N of K/N, the K-th of N parts."""
+    part, _, parts = value.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise click.BadParameter(f"{value!r} is no part of a whole such as 3/8")
+    return int(part), int(parts)
+
+
+def _numbers(value: str) -> tuple[int, ...]:
+    """Return numbers with commas between them."""
+    if not all(part.isdecimal() and int(part) > 0 for part in value.split(",")):
+        raise click.BadParameter(f"{value!r} is no list of numbers such as 16,64")
+    return tuple(int(part) for part in value.split(","))
+
+
+@leaderboard.command("run")
+@click.argument("places", metavar="FOLDER|FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@track_option
+@click.option("--runs", type=click.IntRange(min=1), help="Runs of each.  [default: the track's, 64 on digits]")
+@click.option(
+    "--stages",
+    type=_numbers,
+    metavar="N,N",
+    default="16,64",
+    show_default=True,
+    help="Fewer runs that all are given first.",
+)
+@click.option(
+    "--boundary",
+    "boundaries",
+    type=click.IntRange(min=1),
+    multiple=True,
+    metavar="RANK",
+    help="A rank that a prize hangs on; may be repeated. Who cannot reach one gets no further stage.",
+)
+@click.option("--final", is_flag=True, help="Of teams only the files that their final.toml names.")
+@click.option("--watch", is_flag=True, help="Go on and evaluate files as they are dropped; Ctrl-C ends it.")
+@click.option("--max-per-day", type=click.IntRange(min=1), metavar="K", help="Submissions a team may enter on one day.")
+@click.option("--timezone", default="UTC", show_default=True, help="The time zone that days are counted in.")
+@click.option("--hidden", is_flag=True, help="Keep nothing that a run says: the forget set would leak through it.")
+@click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers make the runs.")
+@click.option("--insecure", is_flag=True, help="Use a scheduler that is neither tls:// nor on this machine.")
+@click.option("--shard", type=_part, metavar="K/N", help="Only the submissions in part K of N, for job arrays.")
+@jobs_option
+@device_option
+@isolation_option
+@require_isolation_option
+def run_command(
+    places: tuple[Path, ...],
+    track_name: str,
+    runs: int | None,
+    stages: tuple[int, ...],
+    boundaries: tuple[int, ...],
+    final: bool,
+    watch: bool,
+    max_per_day: int | None,
+    timezone: str,
+    hidden: bool,
+    scheduler: str | None,
+    insecure: bool,
+    shard: tuple[int, int] | None,
+    jobs: int | None,
+    device: str,
+    isolation: str,
+    require_isolation: str | None,
+) -> None:
+    """Run and score many submissions: files, or folders with files and with a folder for each team.
+
+    The same command again makes only what is missing, whatever ended it before.
+    """
+    if watch and (boundaries or final or shard is not None):
+        raise UsageError("--watch evaluates every file in full, as it comes; leave out --boundary, --final and --shard")
+    if scheduler is not None and jobs is not None:
+        raise UsageError("--jobs is for this machine; with --scheduler the workers' threads say how many run at once")
+    track = catalogue.open_track(track_name, home() / "tracks")
+    n_runs = runs or track.declaration.evaluation.runs
+    check_runs(track, n_runs)
+    terms = Terms(n_runs, stages_of(n_runs, stages), boundaries, require_isolation, hidden)
+    zone = _zone(timezone)
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress(console()))
+        if scheduler is None:
+            kind = chosen_device(device)
+            chosen_level = isolations.choose(isolation, require_isolation, device=kind)
+            place = Workplace.here(track, home(), device=kind, jobs=jobs, isolation=chosen_level, announce=progress.say)
+        else:
+            from harness.leaderboard.batch.cluster import Asked, Cluster
+
+            asked = Asked(device, isolation, require_isolation)
+            cluster = stack.enter_context(Cluster(scheduler, track, asked, is_insecure=insecure, say=progress.say))
+            for sentence in _of_workers(cluster.reports):
+                progress.say(sentence)
+            place = Workplace(cluster.device, cluster.isolation, lambda: cluster, gpus=cluster.gpus)
+        session = Session(track, home(), place, terms, zone, max_per_day)
+        if watch:
+            session.watch(places, progress)
+        found = find(places, source_kb=track.declaration.limits.source_kb)
+        found = chosen(found) if final else found
+        found = found if shard is None else part_of(found, *shard)
+        contenders = session.run(found, progress, is_whole=shard is None)
+    _sum_up(contenders)
+
+
+@leaderboard.command("plan")
+@track_option
+@click.option("--teams", type=click.IntRange(min=1), required=True, help="How many teams.")
+@click.option("--tries", type=click.IntRange(min=1), required=True, help="Submissions of each, over all.")
+@click.option("--runs", type=click.IntRange(min=1), help="Runs of each.  [default: the track's]")
+@click.option(
+    "--gpus", type=click.IntRange(min=1), help="GPUs, or on a CPU processes, at once.  [default: this machine]"
+)
+@device_option
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here.")
+def plan_command(
+    track_name: str, teams: int, tries: int, runs: int | None, gpus: int | None, device: str, json_file: Path | None
+) -> None:
+    """Say what a competition takes, from what was measured on this machine.
+
+    The more runs are stored here, the better it is known: evaluate a few baselines first.
+    """
+    from harness.leaderboard.assurance.plan import Request, plan, stored_runs
+
+    track = catalogue.open_track(track_name, home() / "tracks")
+    kind = chosen_device(device)
+    conditions = conditions_here(
+        track, home(), device=kind, isolation=isolations.choose(device=kind), announce=console().print
+    )
+    assert conditions.limit is not None
+    request = Request(teams, tries, runs or track.declaration.evaluation.runs, gpus or conditions.jobs)
+    figures = plan(request, track, kind, conditions.limit, stored_runs(home(), track, kind))
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    for figure in figures:
+        table.add_row(figure.name, f"{_number(figure.value)} {figure.unit}".rstrip(), figure.origin)
+    console().print(table)
+    if json_file is not None:
+        write_json(json_file, [figure.to_json() for figure in figures])
+
+
+def _number(value: float) -> str:
+    """Return a figure with three digits that count."""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UsageError(f"--timezone takes a name such as UTC or Europe/Zurich, not {name!r}") from None
+
+
+def _of_workers(reports: "Mapping[str, Report]") -> Iterator[str]:
+    """Yield a sentence on each worker of a cluster."""
+    for address, each in reports.items():
+        what = f"{each.gpu or each.device}, isolation {each.isolation}, time limit {each.limit_seconds:.2f} s"
+        yield f"worker {address} on {each.machine}: {what}"
+
+
+def _sum_up(contenders: list[Contender]) -> None:
+    """Say how all of them ended. What the harness failed at is no submission's fault, and ends with exit code 4."""
+    states = Counter(contender.entry.state for contender in contenders)
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "nothing to run"
+    console().print(f"{len(contenders)} submission{'s' if len(contenders) != 1 else ''}: {counts}")
+    failed = [contender.name for contender in contenders if contender.entry.outcome == Outcome.HARNESS_ERROR]
+    if failed:
+        console().print(f"the harness failed at {', '.join(failed)}; the same command tries again", markup=False)
+        sys.exit(4)

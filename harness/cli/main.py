@@ -1,0 +1,80 @@
+"""The command line as a whole: its commands, and which error gives which exit code.
+
+Exit codes: 0 fine; 2 wrong usage; 3 the submission failed; 4 the harness or the machine failed.
+"""
+
+import errno
+from typing import Any
+
+import click
+
+from harness import __version__
+from harness.cli.evaluate import check_command, compare_command, evaluate_command, report_command
+from harness.cli.leaderboard import leaderboard
+from harness.cli.metric import score_command
+from harness.cli.options import (
+    console,
+    device_option,
+)
+from harness.cli.prepare import prepare_command
+from harness.environment import home
+from harness.errors import MachineError, UsageError
+from harness.report.doctor import findings
+
+__all__ = ["cli"]
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+INTERRUPTED = 130  # as a shell reports an interrupted command
+
+
+class _Commands(click.Group):
+    """Gives each kind of error its exit code; anything else is a bug and keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            raise click.UsageError(str(error)) from None
+        except MachineError as error:
+            raise _Failure(str(error)) from None
+        except OSError as error:
+            if error.errno not in FULL_DISK:
+                raise
+            message = f"cannot write below {home()}: {error.strerror}; what was stored before is intact. Make room, "
+            raise _Failure(f"{message}or set HARNESS_HOME, then run the command again") from None
+        except KeyboardInterrupt:
+            click.echo("interrupted: finished runs are stored, the same command goes on from there", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+class _Failure(click.ClickException):
+    """The harness or the machine failed."""
+
+    exit_code = 4
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def cli() -> None:
+    """Run, time and score machine-unlearning submissions.
+
+    \b
+    harness evaluate submissions/template.py          score a submission
+    harness evaluate submissions/foo.py --quick       a first look: 16 runs
+    harness check submissions/foo.py --debug          one run with prints and breakpoint()
+    """
+
+
+@cli.command("doctor")
+@device_option
+def doctor_command(device: str) -> None:
+    """Show what this machine offers: devices, isolation and why, versions, disk."""
+    for name, value in findings(home(), device).items():
+        console().print(f"{name:12s} {value}", highlight=False, soft_wrap=True)
+
+
+for command in (
+    *(evaluate_command, check_command, compare_command, report_command),
+    *(prepare_command, score_command, leaderboard),
+):
+    cli.add_command(command)

@@ -1,0 +1,47 @@
+"""The command that scores anyone's arrays."""
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from harness.cli.options import (
+    console,
+)
+from harness.errors import UsageError
+from harness.storage import read_arrays, write_json
+
+__all__ = ["score_command"]
+
+
+@click.command("score")
+@click.option("--unlearned", required=True, type=click.Path(path_type=Path), help="An .npz, see below.")
+@click.option("--retrained", required=True, type=click.Path(path_type=Path), help="An .npz with as many models.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result here.")
+def score_command(unlearned: Path, retrained: Path, json_file: Path | None) -> None:
+    """Score anyone's arrays with the official metric.
+
+    Each .npz holds `confidence` (models, forget examples), or `logits` (models, forget examples, classes) and `labels`
+    (forget examples). With `retain_accuracy` and `test_accuracy` (models) in both, the final score is printed too.
+    """
+    from harness.scoring.arrays import score_arrays
+
+    sides = [_arrays(file) for file in (unlearned, retrained)]
+    try:
+        result = score_arrays(*sides)
+    except ValueError as error:
+        raise UsageError(f"{unlearned} and {retrained} cannot be scored: {error}") from None
+    for name, value in result.items():
+        console().print(f"{name:22s} {'' if value is None else format(value, '.6g')}", highlight=False)
+    if json_file is not None:
+        write_json(json_file, result)
+
+
+def _arrays(file: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz. Raises UsageError if it is none."""
+    try:
+        return read_arrays(file)
+    except FileNotFoundError:
+        raise UsageError(f"no file {file}") from None
+    except (OSError, ValueError):
+        raise UsageError(f"{file} is no .npz of arrays; harness score --help says what it has to hold") from None

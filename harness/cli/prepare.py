@@ -1,0 +1,130 @@
+"""The command that makes tracks ready."""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from harness.accelerator import of
+from harness.cli.options import (
+    Device,
+    chosen_device,
+    console,
+)
+from harness.environment import home
+from harness.errors import MachineError, UsageError
+from harness.report.terminal import ProgressBar
+from harness.tracks import catalogue
+from harness.tracks.archive import export_track, import_track
+from harness.tracks.track import Track
+
+__all__ = ["prepare_command"]
+
+
+@click.command("prepare")
+@click.argument("track_name", metavar="TRACK")
+@click.option("--force", is_flag=True, help="Prepare it anew, and report how far the new reference is from the old.")
+@click.option("--retrained", type=click.IntRange(min=1), help="Add models until each pool holds so many.")
+@click.option("--estimate", is_flag=True, help="Say how long it takes, from a few timed steps; prepare nothing.")
+@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Data to use as they are.")
+@click.option("--export", "public_file", type=click.Path(path_type=Path), help="Write the public part as one file.")
+@click.option("--export-private", "whole_file", type=click.Path(path_type=Path), help="Write all, secret included.")
+@click.option("--import", "import_file", type=click.Path(path_type=Path), help="Unpack an exported track.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="How many trainings at once.  [default: the cores; 4 on a GPU]"
+)
+@click.option("--device", type=Device(), default="auto", show_default=True, help="What trains.")
+def prepare_command(
+    track_name: str,
+    force: bool,
+    retrained: int | None,
+    estimate: bool,
+    data: Path | None,
+    public_file: Path | None,
+    whole_file: Path | None,
+    import_file: Path | None,
+    jobs: int | None,
+    device: str,
+) -> None:
+    """Make a track ready: split the data, train originals and retrained models.
+
+    A declaration of several forget sets makes as many tracks, which share data and originals.
+    """
+    tracks = home() / "tracks"
+    if import_file is not None:
+        track = import_track(import_file, tracks)
+        console().print(f"unpacked {track.name} to {track.folder}")
+        return
+    found = catalogue.find(track_name, tracks)
+    kind = chosen_device(device)
+    trainer = _Trainer(tracks, jobs or of(kind).default_trainings(), kind, data)
+    if estimate:
+        trainer.estimate(found)
+        return
+    exported = [(public_file, False), (whole_file, True)]
+    if len(found) > 1 and any(file is not None for file, _ in exported):
+        raise UsageError(f"{track_name} declares {len(found)} tracks; name one of them to export it: {found[0].name}")
+    for declared in found:
+        if force or not (tracks / declared.name).exists():
+            trainer.prepare(declared)
+        track = catalogue.open_declared(declared, tracks)
+        if retrained is not None:
+            track = trainer.grow(track, retrained)
+        for file, private in exported:
+            if file is not None:
+                export_track(track, file, private=private)
+                console().print(f"wrote {'all' if private else 'the public part'} of {track.name} to {file}")
+        console().print(
+            f"{track.name} is ready: {track.manifest.retrained} retrained models in each pool, in {track.folder}"
+        )
+
+
+@dataclass(frozen=True)
+class _Trainer:
+    """How the models of tracks are trained here."""
+
+    tracks: Path
+    jobs: int
+    device: str
+    data: Path | None
+
+    def prepare(self, declared: catalogue.Declared) -> None:
+        from data_prep.prepare import prepare  # imports torch
+
+        with contextlib.suppress(UsageError, MachineError):  # what it is compared with, if there is anything
+            catalogue.open_declared(declared, self.tracks)
+        with ProgressBar(console(), f"preparing {declared.name}") as bar:
+            prepared = prepare(
+                declared.declaration,
+                declared.file,
+                self.tracks,
+                jobs=self.jobs,
+                device=self.device,
+                data=self.data,
+                on_progress=bar,
+            )
+        if (track := prepared.originals_of) is not None:
+            console().print(f"{declared.name} has the original models of {track}")
+        if prepared.drift is not None:
+            console().print(str(prepared.drift))
+
+    def grow(self, track: Track, retrained: int) -> Track:
+        from data_prep.prepare import grow  # imports torch
+
+        with ProgressBar(console(), f"adding models to {track.name}") as bar:
+            return grow(track, retrained, jobs=self.jobs, device=self.device, on_progress=bar)
+
+    def estimate(self, found: list[catalogue.Declared]) -> None:
+        from data_prep.estimate import estimate  # imports torch
+
+        first = found[0]
+        at_once = f"{self.jobs} trainings at once" if self.jobs > 1 else "one training at a time"
+        console().print(f"timing a few steps of {first.name} on {self.device}, {at_once}; nothing is prepared ...")
+        result = estimate(
+            first.declaration, first.file, self.tracks, jobs=self.jobs, device=self.device, data=self.data
+        )
+        if len(found) > 1:
+            console().print(f"each of {len(found)} tracks, which share their original models:")
+        for name, value, remark in result.lines:
+            console().print(f" {name:17s} {value:12s} {remark}")

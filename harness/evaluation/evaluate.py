@@ -1,0 +1,278 @@
+"""The whole story of an evaluation: missing runs are made, every run is stored, stored runs are scored."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from harness.errors import UsageError
+from harness.evaluation.findings import Findings, find
+from harness.evaluation.reference import MIN_ALARM_RUNS, Reference, Scored, load_reference, reference_name
+from harness.record import Records
+from harness.runner.isolation import Isolation, weakest
+from harness.runner.outcome import Outcome
+from harness.runs.queue import Pending, make_runs
+from harness.runs.run import Conditions, Limit, Run
+from harness.runs.store import Results
+from harness.scoring.alarms import Alarm
+from harness.submission import Submission
+from harness.tracks.track import Track, siblings
+
+__all__ = [
+    "MIN_RANKED_RUNS",
+    "N_SWAPPED",
+    "Evaluation",
+    "check_runs",
+    "evaluate",
+    "missing_runs",
+    "recall",
+    "recall_siblings",
+    "share_of_limit",
+    "unranked_because",
+]
+
+MIN_RANKED_RUNS = 16
+N_SWAPPED = 2  # runs made again with other examples to forget, for an alarm
+UNKNOWN = Isolation("none", {})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of a submission after an evaluation."""
+
+    submission: Submission
+    track: Track
+    conditions: Conditions
+    outcome: Outcome
+    n_requested: int
+    runs: tuple[Run, ...]  # in the order of the indices, up to and including the first failed one
+    n_made: int  # of them made now; the others were stored
+    findings: Findings | None  # None unless every run is OK
+    reference: Reference
+
+    @property
+    def scored(self) -> Scored | None:
+        """The score with its noise."""
+        return None if self.findings is None else self.findings.scored
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...] | None:
+        """Signs that the score may mean something else; None where nothing was scored, or too few runs to tell."""
+        return None if self.findings is None else self.findings.alarms
+
+    @property
+    def records(self) -> Records:
+        """The records of the runs that are OK."""
+        return Records.concatenate(run.record for run in self.runs if run.record is not None)
+
+    @property
+    def failed(self) -> Run | None:
+        """The run that failed, if one did."""
+        return next((run for run in self.runs if run.outcome != Outcome.OK), None)
+
+    @property
+    def isolation(self) -> str:
+        """The weakest level any of the runs was made at; without runs the one they would be made at."""
+        levels: list[str] = [run.info["isolation"] for run in self.runs] or [self.conditions.isolation.level]
+        return weakest(levels)
+
+    @property
+    def share_of_limit(self) -> float:
+        """Mean of seconds / limit over the runs; above 1 the submission is over the limit. NaN without runs."""
+        return share_of_limit(self.runs) if self.runs else np.nan
+
+    @property
+    def unranked_because(self) -> str | None:
+        """Why this score is not ranked, or None if it is."""
+        limit = self.conditions.limit
+        if self.outcome != Outcome.OK:
+            return f"outcome {self.outcome}"
+        if limit is not None and limit.is_overridden:
+            return "time limit overridden"
+        return unranked_because(self.n_requested, self.share_of_limit)
+
+
+def evaluate(
+    submission: Submission,
+    track: Track,
+    conditions: Conditions,
+    *,
+    runs: int,
+    home: Path,
+    required_isolation: str | None = None,
+    rescore: bool = False,
+    on_run: Callable[[Run], None] = lambda run: None,
+) -> Evaluation:
+    """Make the runs that are not stored yet, and score all of them.
+
+    rescore: make no runs, and score the stored ones anew. on_run hears of every run made, as they are done.
+    Raises UsageError if there are fewer retrained models than runs, or too few stored runs to rescore.
+    An interruption loses at most the runs in flight; the same call again goes on from there.
+    """
+    check_runs(track, runs)
+    results = Results(home, track, submission, conditions)
+    reference = load_reference(track, runs, Results.cache(home, track))
+    done = results.runs(range(runs), required_isolation, gpus=conditions.gpus)
+    missing = [] if submission.problems else missing_runs(done, runs)
+    if missing and rescore:
+        raise UsageError(
+            f"--rescore makes no runs, and {len(missing)} of {runs} are not stored; leave it out to make them"
+        )
+    if missing:
+        done |= _make(submission, track, conditions, results, missing, on_run=on_run)
+    in_order = _up_to_first_failure(done)
+    outcome = Outcome.INVALID_SUBMISSION if submission.problems else in_order[-1].outcome
+    made = sum(run.index in missing for run in in_order)
+    findings = None
+    if outcome == Outcome.OK:
+        stored = None if rescore or made else results.read(_scored_name(track, runs))
+        if stored is not None:
+            findings = Findings.from_json(stored)
+        else:
+            swapped = _swapped(submission, track, conditions, results, may_run=not rescore and runs >= MIN_ALARM_RUNS)
+            findings = find(in_order, swapped, track.originals(), reference)
+            results.write(_scored_name(track, runs), findings.to_json())
+    return Evaluation(
+        submission=submission,
+        track=track,
+        conditions=conditions,
+        outcome=outcome,
+        n_requested=runs,
+        runs=tuple(in_order),
+        n_made=made,
+        findings=findings,
+        reference=reference,
+    )
+
+
+def share_of_limit(runs: Sequence[Run]) -> float:
+    """Return the mean of seconds / limit over some runs."""
+    return float(np.mean([run.seconds / run.info["limit_seconds"] for run in runs]))
+
+
+def unranked_because(n_runs: int, share_of_limit: float) -> str | None:
+    """Return why so many runs that are OK, with this mean share of the time limit, are not ranked; None if they are."""
+    if share_of_limit > 1:
+        return "over the limit"
+    return f"fewer than {MIN_RANKED_RUNS} runs" if n_runs < MIN_RANKED_RUNS else None
+
+
+def check_runs(track: Track, runs: int) -> None:
+    """Raise UsageError if a track has fewer retrained models in a pool than there are to be runs."""
+    if runs > track.manifest.retrained:
+        raise UsageError(
+            f"{runs} runs need {runs} retrained models in each pool, {track.name} has {track.manifest.retrained}; "
+            f"add models with: harness prepare {track.name} --retrained {runs}"
+        )
+
+
+def recall(
+    submission: Submission,
+    track: Track,
+    device: str,
+    *,
+    runs: int,
+    home: Path,
+    isolation: Isolation = UNKNOWN,
+    rescore: bool = False,
+) -> Evaluation:
+    """Return the evaluation of stored runs under the track's own limit, and make none.
+
+    isolation: what is known of how they were made beside the level, which they say themselves. rescore: score them
+    anew. Raises UsageError, naming the command that makes them, if some are not stored.
+    """
+    threads = track.declaration.limits.threads
+    unknown = Conditions(limit=None, isolation=isolation, device=device, threads=threads)
+    results = Results(home, track, submission, unknown)
+    stored = results.runs(range(runs))
+    if not submission.problems and (missing := missing_runs(stored, runs)):
+        raise UsageError(
+            f"{len(missing)} of {runs} runs of {submission.path} on {track.name} are not stored; make them with: "
+            f"harness evaluate {submission.path}, and the same --track, --runs, --set and --device"
+        )
+    never_scored = results.read(_scored_name(track, runs)) is None  # as these many runs
+    conditions = _conditions_of(stored, unknown, track)
+    return evaluate(submission, track, conditions, runs=runs, home=home, rescore=rescore or never_scored)
+
+
+def recall_siblings(evaluation: Evaluation, home: Path) -> list[Evaluation]:
+    """Return the stored evaluations of as many runs on tracks with the same originals, those whose runs are all OK."""
+    device, runs, found = evaluation.conditions.device, evaluation.n_requested, []
+    originals = evaluation.track.originals().weights_sha256
+    for track in siblings(evaluation.track):
+        if not np.array_equal(track.originals().weights_sha256, originals):
+            continue  # prepared apart
+        with contextlib.suppress(UsageError):  # not evaluated there
+            found.append(recall(evaluation.submission, track, device, runs=runs, home=home))
+    return [other for other in found if other.outcome == Outcome.OK]
+
+
+def _conditions_of(stored: dict[int, Run], unknown: Conditions, track: Track) -> Conditions:
+    """Return what stored runs were made under, as far as they do not say it themselves: the limit of the first one."""
+    if not stored:
+        return unknown
+    info = stored[min(stored)].info
+    seconds, fraction = info["limit_seconds"], track.declaration.limits.time_limit_fraction
+    training_seconds = None if info["calibration"] is None else seconds / fraction
+    limit = Limit(
+        seconds,
+        fraction,
+        training_seconds=training_seconds,
+        calibration=info["calibration"],
+        floor_seconds=info.get("floor_seconds"),
+    )
+    return replace(unknown, limit=limit)
+
+
+def _scored_name(track: Track, runs: int) -> str:
+    """Return what the findings of so many runs are stored under."""
+    return f"scored-{reference_name(track, runs)}"
+
+
+def _swapped(
+    submission: Submission, track: Track, conditions: Conditions, results: Results, *, may_run: bool
+) -> list[Run]:
+    """Return the first runs made with other examples to forget, as far as they are stored or may be made."""
+    done = results.runs(range(N_SWAPPED), gpus=conditions.gpus, swap_forget_set=True)
+    missing = missing_runs(done, N_SWAPPED)
+    if missing and may_run:
+        done |= _make(submission, track, conditions, results, missing, swap_forget_set=True)
+    return _up_to_first_failure(done)
+
+
+def _make(
+    submission: Submission,
+    track: Track,
+    conditions: Conditions,
+    results: Results,
+    indices: list[int],
+    *,
+    on_run: Callable[[Run], None] = lambda run: None,
+    swap_forget_set: bool = False,
+) -> dict[int, Run]:
+    """Make runs here, and return those that were made before one failed."""
+    from harness.runs.local import Here  # imports torch, which a repeated call has no use for
+
+    made = {}
+    pending = Pending(submission, results, indices, swap_forget_set)
+    for _, run in make_runs([pending], Here(track, conditions)):
+        on_run(run)
+        made[run.index] = run
+    return made
+
+
+def missing_runs(stored: dict[int, Run], runs: int) -> list[int]:
+    """Return the indices below `runs` that are still to be run: those after a failed run are skipped."""
+    first_failed = min((index for index, run in stored.items() if run.outcome != Outcome.OK), default=runs)
+    return [index for index in range(first_failed) if index not in stored]
+
+
+def _up_to_first_failure(runs: dict[int, Run]) -> list[Run]:
+    in_order = []
+    for index in sorted(runs):
+        in_order.append(runs[index])
+        if runs[index].outcome != Outcome.OK:
+            break
+    return in_order

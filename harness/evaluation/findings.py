@@ -1,0 +1,109 @@
+"""What scoring finds of an evaluation's runs: the score with its noise, the audit, the alarms."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.evaluation.reference import Reference, Scored, outputs
+from harness.record import Records
+from harness.runs.run import Run
+from harness.scoring.alarms import Alarm, Behaviour, Standing, alarms
+from harness.scoring.audit import Audit, audit
+from harness.scoring.score import Outputs
+from harness.scoring.uncertainty import standard_error
+
+__all__ = ["Findings", "find"]
+
+MIN_AUDIT_RUNS = 8
+SEED = 0  # of the audit's draws: the same runs have the same findings
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that is found of n runs; plain values beside the score, ready to be stored."""
+
+    scored: Scored
+    audit: dict[str, Any] | None  # the fields of `harness.scoring.audit.Audit`; None below MIN_AUDIT_RUNS
+    alarms: tuple[Alarm, ...] | None  # None below MIN_ALARM_RUNS
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        found = None if self.alarms is None else [asdict(alarm) for alarm in self.alarms]
+        return {"scored": self.scored.to_json(), "audit": self.audit, "alarms": found}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "Findings":
+        """Return what `to_json` returned. Raises KeyError or TypeError if it is something else."""
+        found = stored["alarms"]
+        raised = None if found is None else tuple(Alarm(**alarm) for alarm in found)
+        return cls(Scored.from_json(stored["scored"]), stored["audit"], raised)
+
+
+def find(runs: Sequence[Run], swapped: Sequence[Run], originals: Records, reference: Reference) -> Findings:
+    """Return the findings of runs that are all OK, as many as the reference has models.
+
+    swapped: the first of them made again with other examples to forget, as far as there are any; they may have failed.
+    originals: records of the original models.
+    """
+    records = Records.concatenate(run.record for run in runs if run.record is not None)
+    unlearned = outputs(records, reference.forget_labels)
+    scored = reference.score(unlearned)
+    audited = _audit(unlearned, records, reference) if len(runs) >= MIN_AUDIT_RUNS else None
+    raised = None
+    if reference.null is not None and audited is not None:
+        raised = alarms(
+            _behaviour(runs, records, unlearned, _change_under_swap(runs, swapped, originals)),
+            reference.scoring.confidences,
+            reference.null,
+            _standing(scored, audited),
+        )
+        raised += _failures(swapped)
+    return Findings(scored, None if audited is None else asdict(audited), None if raised is None else tuple(raised))
+
+
+def _audit(unlearned: Outputs, records: Records, reference: Reference) -> Audit:
+    """Return estimators beside the official one, of what the models say of the forget set."""
+    logits = (records.forget_logits, reference.scoring_logits)
+    return audit(unlearned.confidences, reference.scoring.confidences, logits=logits, seed=SEED)
+
+
+def _behaviour(runs: Sequence[Run], records: Records, unlearned: Outputs, change: float | None) -> Behaviour:
+    return Behaviour(
+        confidences=unlearned.confidences,
+        weights=records.weights_sha256,
+        distance=records.distance,
+        order=np.array([run.info["order"] for run in runs]),
+        val_accuracy=records.accuracy_on("val"),
+        test_accuracy=records.accuracy_on("test"),
+        change_under_swap=change,
+    )
+
+
+def _standing(scored: Scored, audited: Audit) -> Standing:
+    error = 0.0 if scored.halves is None else standard_error(scored.halves.calibrated_score)
+    found = audited.estimates
+    tests = [] if found is None else [found.set_level, found.all_logits]
+    return Standing(scored.calibrated - 1, error, tuple(test.p_value for test in tests if test is not None))
+
+
+def _change_under_swap(runs: Sequence[Run], swapped: Sequence[Run], originals: Records) -> float | None:
+    """Return how much other examples to forget change a run's outputs, over what the run changes of its original's."""
+    change, whole = 0.0, 0.0
+    for other in swapped:
+        run = runs[other.index]
+        if other.record is None or run.record is None:
+            continue
+        ours = run.record.forget_logits
+        change += float(np.abs(other.record.forget_logits - ours).mean())
+        whole += float(np.abs(ours - originals.forget_logits[run.record.original]).mean())
+    return change / whole if whole > 0 else None
+
+
+def _failures(swapped: Sequence[Run]) -> list[Alarm]:
+    failed = [run for run in swapped if run.outcome.is_fault_of_submission]
+    if not failed:
+        return []
+    message = f"with other examples to forget the outcome was {failed[0].outcome}: it works for these alone"
+    return [Alarm("fails with another forget set", message, float(len(failed)), 0.0)]

@@ -1,0 +1,123 @@
+"""What runs are scored against: the retrained models of a track, and the ends of the scale for any number of runs."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.record import Records
+from harness.scoring.alarms import Null, null_of
+from harness.scoring.ceiling import Ceiling, ceiling
+from harness.scoring.epsilons import min_count_epsilons, smooth_credits
+from harness.scoring.score import (
+    SCORER_VERSION,
+    HalfSamples,
+    Outputs,
+    Score,
+    calibrated_score,
+    half_sample_scores,
+    score,
+)
+from harness.scoring.uncertainty import cluster_error
+from harness.storage import read_json, write_json
+from harness.tracks.track import POOLS, Track
+
+__all__ = ["MIN_ALARM_RUNS", "Reference", "Scored", "load_reference", "outputs", "reference_name"]
+
+MIN_ALARM_RUNS = 16  # fewer runs are not ranked either
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A score with its noise."""
+
+    score: Score
+    calibrated: float
+    halves: HalfSamples | None  # None where there are too few models
+    error_over_subjects: float | None  # of the calibrated score, had others been forgotten; None without subjects
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        halves = self.halves and {name: values.tolist() for name, values in dataclasses.asdict(self.halves).items()}
+        return {**vars(self), "score": dataclasses.asdict(self.score), "halves": halves}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "Scored":
+        """Return what `to_json` returned. Raises KeyError or TypeError if it is something else."""
+        kept = stored["halves"]
+        halves = HalfSamples(**{name: np.array(values) for name, values in kept.items()}) if kept else None
+        return cls(**{**stored, "score": Score(**stored["score"]), "halves": halves})
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The first n retrained models of each pool."""
+
+    scoring: Outputs
+    scoring_logits: np.ndarray  # (n, n_forget, n_classes)
+    ceiling_outputs: Outputs  # of the other pool, which stands for a perfect submission
+    forget_labels: np.ndarray
+    forget_subjects: np.ndarray | None  # (n_forget,) whose image each example is; None where the track does not say
+    ceiling: Ceiling
+    floor: Score  # original models left as they are
+    null: Null | None  # how retrained models behave among themselves; None below MIN_ALARM_RUNS
+
+    def score(self, unlearned: Outputs) -> Scored:
+        """Score unlearned models, as many as this reference has retrained ones."""
+        scored = score(unlearned, self.scoring)
+        qualities = self.ceiling.half_sample_qualities
+        halves = None if qualities is None else half_sample_scores(unlearned, self.scoring, qualities)
+        calibrated = calibrated_score(scored, self.ceiling.smooth_quality)
+        return Scored(scored, calibrated, halves, self._error_over_subjects(unlearned, calibrated))
+
+    def _error_over_subjects(self, unlearned: Outputs, calibrated: float) -> float | None:
+        if self.forget_subjects is None:
+            return None
+        credit = smooth_credits(min_count_epsilons(unlearned.confidences, self.scoring.confidences))
+        return calibrated * cluster_error(credit / credit.mean(), self.forget_subjects)
+
+
+def load_reference(track: Track, n: int, cache: Path) -> Reference:
+    """Return the reference for n runs; ceiling and floor are computed once for each n and kept in `cache`."""
+    forget = track.examples("forget")
+    labels = forget.labels
+    pools = [track.retrained(pool)[:n] for pool in POOLS]
+    scoring, other_pool = (outputs(pool, labels) for pool in pools)
+    path = cache / f"reference-{reference_name(track, n)}.json"
+    try:
+        stored = read_json(path)
+        best, floor = Ceiling.from_json(stored["ceiling"]), Score(**stored["floor"])
+        null = None if stored["null"] is None else Null(**stored["null"])
+    except (OSError, ValueError, KeyError, TypeError):
+        originals = track.originals()
+        best = ceiling(scoring, other_pool)
+        floor = score(outputs(originals[np.arange(n) % len(originals)], labels), scoring)
+        null = _null(track, scoring, other_pool) if n >= MIN_ALARM_RUNS else None
+        kept = {"floor": dataclasses.asdict(floor), "null": null and dataclasses.asdict(null)}
+        write_json(path, {"ceiling": best.to_json(), **kept})
+    return Reference(scoring, pools[0].forget_logits, other_pool, labels, forget.subjects, best, floor, null)
+
+
+def _null(track: Track, scoring: Outputs, other_pool: Outputs) -> Null:
+    retrained = Records.concatenate(track.retrained(pool) for pool in POOLS)
+    advantage = retrained.accuracy_on("val") - retrained.accuracy_on("test")
+    return null_of(scoring.confidences, other_pool.confidences, val_advantage=advantage)
+
+
+def reference_name(track: Track, n: int) -> str:
+    """Return what scores of n runs are stored under: another reference or another scorer gives another name."""
+    assert track.manifest.reference_hash is not None
+    return f"{n}-{track.manifest.reference_hash[:12]}-v{SCORER_VERSION}"
+
+
+def outputs(records: Records, forget_labels: np.ndarray) -> Outputs:
+    """Return what is scored of some models' records."""
+    return Outputs.of(
+        records.forget_logits,
+        forget_labels,
+        retain_accuracy=records.accuracy_on("retain"),
+        test_accuracy=records.accuracy_on("test"),
+        original=records.original,
+    )

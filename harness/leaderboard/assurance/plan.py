@@ -1,0 +1,142 @@
+"""What a competition will take, before anyone is promised anything: hours, days and disk from what was measured here.
+
+Every figure says where it comes from: measured on this machine, given, computed, or assumed.
+"""
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.accelerator import of
+from harness.evaluation.evaluate import MIN_RANKED_RUNS, N_SWAPPED
+from harness.evaluation.reference import MIN_ALARM_RUNS
+from harness.record import SETS, record_bytes
+from harness.runs.run import Limit
+from harness.runs.store import Results, run_infos
+from harness.tracks.track import Track
+
+__all__ = ["Figure", "Request", "Stored", "plan", "stored_runs"]
+
+RUNS_READ = 8  # of each stored submission: enough for a mean over submissions
+HOUR, DAY = 3600, 86400
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for."""
+
+    teams: int
+    tries: int  # of each team, over the whole competition
+    runs: int  # of each try
+    workers: int  # runs at once: GPUs, or processes on a CPU
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What runs on this track took here, in the mean over submissions."""
+
+    n_submissions: int
+    n_runs: int
+    seconds: float  # on a participant's clock
+    around: float | None  # seconds around that: start, measuring; None if no stored run says
+    bytes: float  # of one run on disk
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of a plan."""
+
+    name: str
+    value: float
+    unit: str
+    origin: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def stored_runs(home: Path, track: Track, device: str) -> Stored | None:
+    """Return what the runs that are stored on this machine took, or None if there are none that ended well."""
+    taken = [_taken(folder) for folder in sorted(Results.cache(home, track).glob(f"*-{device}-v*"))]
+    found = [each for each in taken if each is not None]
+    if not found:
+        return None
+    around = [each.around for each in found if each.around is not None]
+    return Stored(
+        n_submissions=len(found),
+        n_runs=sum(each.n_runs for each in found),
+        seconds=statistics.mean(each.seconds for each in found),
+        around=statistics.mean(around) if around else None,
+        bytes=statistics.mean(each.bytes for each in found),
+    )
+
+
+def _taken(folder: Path) -> Stored | None:
+    """Return what the first runs in one results folder took."""
+    infos = [(path, info) for path, info in run_infos(folder, RUNS_READ) if info["outcome"] == "OK"]
+    if not infos:
+        return None
+    around = [info["whole_seconds"] - info["seconds"] for _, info in infos if "whole_seconds" in info]
+    return Stored(
+        n_submissions=1,
+        n_runs=len(infos),
+        seconds=statistics.mean(info["seconds"] for _, info in infos),
+        around=statistics.median(around) if around else None,  # the first one may have waited for imports
+        bytes=statistics.mean(path.stat().st_size for path, _ in infos),
+    )
+
+
+def plan(request: Request, track: Track, device: str, limit: Limit, stored: Stored | None) -> list[Figure]:
+    """Return what so many tries take, line by line: first what a run takes, then all of them."""
+    return [*_a_run(track, limit, stored), *_all_runs(request, track, device, limit, stored)]
+
+
+def _a_run(track: Track, limit: Limit, stored: Stored | None) -> Iterator[Figure]:
+    where = "the track's own" if limit.calibration is None else f"measured: {limit.fraction:.0%} of a training alone"
+    yield Figure("time limit of a run", limit.seconds, "s", where)
+    if stored is None:
+        return
+    origin = f"measured: {stored.n_runs} stored runs of {stored.n_submissions} submissions"
+    yield Figure("mean time of a run", stored.seconds, "s", origin)
+    if stored.around is not None:
+        yield Figure("around a run", stored.around, "s", f"{origin}; start and measuring, on no clock")
+
+
+def _all_runs(request: Request, track: Track, device: str, limit: Limit, stored: Stored | None) -> Iterator[Figure]:
+    worker = "GPU" if of(device).is_gpu else "CPU worker"
+    submissions, each = request.teams * request.tries, _with_swapped(request.runs)
+    extra = f", and {each - request.runs} more for an alarm" if each > request.runs else ""
+    yield Figure("submissions", submissions, "", f"given: {request.teams} teams x {request.tries} tries")
+    yield Figure("runs", submissions * each, "", f"given: {request.runs} each{extra}")
+    around = 0.0 if stored is None else stored.around or 0.0
+    uncounted = "" if around else "; what is around a run is not known yet and not counted"
+    cases = [(", at most", limit.seconds, f"assumed: every run takes its whole limit{uncounted}")]
+    if stored is not None:
+        cases.append(("", stored.seconds, f"assumed: runs take what stored ones took{uncounted}"))
+    for which, seconds, origin in cases:
+        total = submissions * each * (seconds + around)
+        yield Figure(f"{worker} hours{which}", total / HOUR, "h", origin)
+        yield Figure(
+            f"days{which}", total / DAY / request.workers, "d", f"computed: {request.workers} at once, no pause"
+        )
+    if request.runs > MIN_RANKED_RUNS:
+        first = submissions * _with_swapped(MIN_RANKED_RUNS) * (cases[-1][1] + around)
+        origin = f"computed: {MIN_RANKED_RUNS} runs each; with --boundary most get no more"
+        yield Figure(f"{worker} hours, first stage", first / HOUR, "h", origin)
+    per_run, origin = _bytes(track, stored)
+    yield Figure("disk", submissions * each * per_run / 1e9, "GB", f"{origin}, {per_run / 1e6:.2f} MB each")
+
+
+def _with_swapped(runs: int) -> int:
+    return runs + (N_SWAPPED if runs >= MIN_ALARM_RUNS else 0)
+
+
+def _bytes(track: Track, stored: Stored | None) -> tuple[float, str]:
+    """Return the bytes of a stored run, and how they are known."""
+    if stored is not None:
+        return stored.bytes, "measured: stored runs"
+    sizes = {name: len(track.examples(name)) for name in SETS}
+    return float(record_bytes(sizes, track.manifest.n_classes)), "computed: the arrays of a record"

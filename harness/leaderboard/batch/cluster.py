@@ -1,0 +1,227 @@
+"""A Dask cluster as a crew: its workers are asked what they are, have the track, and make the runs of a batch.
+
+Whoever reaches a Dask scheduler can run any code on it, on its workers and on its clients, so one is only used over TLS
+or on this machine, unless somebody insists.
+"""
+
+import contextlib
+import ipaddress
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import harness
+from harness.errors import MachineError, UsageError
+from harness.parallel import repeated, run_each
+from harness.runner.isolation import Isolation, weakest
+from harness.runs.queue import Pending, Task
+from harness.runs.run import RUNNER_VERSION, Run
+from harness.tracks.archive import export_track
+from harness.tracks.track import Track
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+    from harness.leaderboard.batch.cluster_worker import Post, Report
+
+__all__ = ["Asked", "Cluster", "check_address"]
+
+CONNECT_SECONDS = 10
+WATCH_SECONDS = 5.0  # between two looks at whether any worker is left
+INSTALL = 'pip install "unlearning-harness[cluster]"'
+
+
+def check_address(address: str, *, is_insecure: bool = False) -> None:
+    """Raise UsageError for a scheduler that strangers might reach."""
+    if is_insecure or _is_safe(address):
+        return
+    raise UsageError(
+        f"{address} is neither tls:// nor on this machine, and whoever reaches an open Dask scheduler can run any code "
+        "on its workers and here; use tls:// (docs/organizers.md), or a tunnel to 127.0.0.1, or give --insecure"
+    )
+
+
+def _is_safe(address: str) -> bool:
+    scheme, _, place = address.rpartition("://")
+    if scheme == "tls":
+        return True
+    host = place.rpartition(":")[0].strip("[]")
+    try:
+        is_local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_local = host == "localhost"
+    return scheme in ("", "tcp") and is_local
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What every worker is asked for."""
+
+    device: str  # auto, cpu, cuda
+    isolation: str
+    required_isolation: str | None
+
+
+class Cluster:
+    """The workers of a scheduler, ready for one batch. Use as a context."""
+
+    def __init__(
+        self, address: str, track: Track, asked: Asked, *, is_insecure: bool, say: Callable[[str], None]
+    ) -> None:
+        """Connect, and ask every worker what it is; `say` hears, in a sentence, of what somebody has to look after.
+
+        Raises UsageError if there is no such cluster, MachineError if a worker cannot take part.
+        """
+        check_address(address, is_insecure=is_insecure)
+        self._say = say
+        self.client = _connect(address)
+        try:
+            for other in (self.client.scheduler_info(0)["address"], *self.client.nthreads()):
+                check_address(other, is_insecure=is_insecure)
+            self._post = self._posted(track, asked)
+            self.reports = self._reports(track)
+            self._check(self.reports)
+        except BaseException:
+            self.client.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
+    @property
+    def device(self) -> str:
+        """What all workers run on."""
+        return next(iter(self.reports.values())).device
+
+    @property
+    def gpus(self) -> frozenset[str]:
+        """Names and drivers of the workers' GPUs."""
+        return frozenset(each.gpu for each in self.reports.values() if each.gpu is not None)
+
+    @property
+    def isolation(self) -> Isolation:
+        """The weakest level of any worker."""
+        return Isolation(weakest(each.isolation for each in self.reports.values()), {})
+
+    def make(self, wanted: Iterable[tuple[Pending, Task]]) -> Iterator[tuple[Pending, Run]]:
+        """Yield the runs as workers finish them. A worker's death costs the runs it had: others make them again."""
+        from distributed import KilledWorker
+
+        from harness.leaderboard.batch.cluster_worker import make_run
+
+        sent: dict[int, Pending] = {}
+
+        def numbered() -> Iterator[tuple[int, Task]]:
+            for number, (pending, task) in enumerate(wanted):
+                sent[number] = pending
+                yield number, task
+
+        try:
+            with repeated(self._watch(), WATCH_SECONDS):
+                for number, run in run_each(partial(make_run, self._post), numbered(), client=self.client):
+                    yield sent.pop(number), run
+        except KilledWorker as error:
+            raise MachineError(f"workers died again and again: {error}; look at their logs") from None
+
+    def _watch(self) -> Callable[[], None]:
+        """Return a look at the workers that says when the last one has died: its runs wait until there is another."""
+        command = f"dask worker {self.client.scheduler_info(0)['address']} --nthreads 1"
+        were_some = True
+
+        def look() -> None:
+            nonlocal were_some
+            if self.client.status != "running":
+                return  # of a scheduler that is gone the batch hears by itself
+            with contextlib.suppress(OSError):
+                are_some = bool(self.client.nthreads())
+                if were_some and not are_some:
+                    self._say(f"no worker is left; the batch goes on once there is one: {command}")
+                were_some = are_some
+
+        return look
+
+    def _posted(self, track: Track, asked: Asked) -> "Post":
+        from harness.leaderboard.batch.cluster_worker import Post, host_of
+
+        threads = self.client.nthreads()
+        if not threads:
+            address = self.client.scheduler_info(0)["address"]
+            raise UsageError(f"the scheduler has no workers; start some: dask worker {address} --nthreads 1")
+        loads: Counter[str] = Counter()
+        for address, count in threads.items():
+            loads[host_of(address)] += count
+        assert track.manifest.reference_hash is not None
+        return Post(
+            track.name,
+            track.manifest.public_hash,
+            track.manifest.reference_hash,
+            asked.device,
+            asked.isolation,
+            asked.required_isolation,
+            tuple(sorted(loads.items())),
+        )
+
+    def _reports(self, track: Track) -> "dict[str, Report]":
+        """Ask all workers; those that lack the track get it by way of the cluster, each machine once."""
+        reports = self._ask(list(self.client.nthreads()))
+        if lacking := [address for address, each in reports.items() if each.lacks_track]:
+            kept = self.client.scatter(_archived(track), hash=False)
+            self.client.publish_dataset(kept, name=self._post.archive, override=True)
+            try:
+                reports |= self._ask(lacking)
+            finally:
+                self.client.unpublish_dataset(self._post.archive)
+        return reports
+
+    def _ask(self, addresses: list[str]) -> "dict[str, Report]":
+        from harness.leaderboard.batch.cluster_worker import report
+
+        asked: dict[str, Future[Report]] = {
+            address: self.client.submit(report, self._post, workers=[address], pure=False) for address in addresses
+        }
+        return {address: future.result() for address, future in asked.items()}
+
+    def _check(self, reports: "dict[str, Report]") -> None:
+        """Raise MachineError if a worker refuses, is of another version, or is of another kind than the rest."""
+        ours = (harness.__version__, RUNNER_VERSION)
+        refusals = [
+            f"  {address} ({each.machine}): {each.refusal}" for address, each in reports.items() if each.refusal
+        ]
+        refusals += [
+            f"  {address} ({each.machine}): harness {each.versions[0]}, runner {each.versions[1]}; here {ours}"
+            for address, each in reports.items()
+            if each.versions != ours
+        ]
+        if refusals:
+            raise MachineError("workers cannot take part; repair or stop them:\n" + "\n".join(refusals))
+        if len({each.device for each in reports.values()}) > 1:
+            kinds = ", ".join(f"{address} {each.device}" for address, each in reports.items())
+            raise MachineError(f"scores of one board are of one kind of device, and the workers have several: {kinds}")
+
+
+def _connect(address: str) -> "Client":
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UsageError(f"--scheduler needs Dask: {INSTALL}") from None
+    try:
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UsageError(
+            f"no scheduler answers at {address} ({error}); docs/organizers.md says how to start one"
+        ) from None
+
+
+def _archived(track: Track) -> bytes:
+    """Return all of a track, private part included, as one file."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{track.name}.track"
+        export_track(track, file, private=True)
+        return file.read_bytes()

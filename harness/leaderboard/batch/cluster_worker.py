@@ -1,0 +1,160 @@
+"""What a worker of a cluster does: has the track ready, times a training on its machine, and makes runs.
+
+A worker knows a track by its hashes. It looks below its own HARNESS_HOME, which may be a folder it shares with others,
+and where the track is not there it fetches it once from the cluster and keeps it. What is private of a track stays in
+the worker's own process and folder, as it does on one machine: a run's sandbox never sees it.
+"""
+
+import platform
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from distributed import get_client, get_worker
+from filelock import FileLock
+
+import harness
+from harness.accelerator import of, resolve
+from harness.environment import home
+from harness.errors import MachineError
+from harness.runner import isolation as isolations
+from harness.runs.conditions import conditions_here
+from harness.runs.local import Runner
+from harness.runs.queue import Task
+from harness.runs.run import RUNNER_VERSION, Run
+from harness.tracks.archive import import_track
+from harness.tracks.track import Track, load_track
+
+__all__ = ["Post", "Report", "host_of", "make_run", "report"]
+
+
+@dataclass(frozen=True)
+class Post:
+    """What a batch asks of every worker."""
+
+    track: str
+    public_hash: str
+    reference_hash: str
+    device: str  # auto, cpu, cuda
+    isolation: str
+    required_isolation: str | None
+    loads: tuple[tuple[str, int], ...]  # runs at once by host, over all workers that are there
+
+    @property
+    def archive(self) -> str:
+        """The name under which the cluster keeps the track for workers that lack it."""
+        return f"{self.track}-{self.public_hash[:12]}-{self.reference_hash[:12]}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a worker says of itself."""
+
+    machine: str
+    versions: tuple[str, str]
+    device: str = ""
+    gpu: str | None = None
+    isolation: str = ""
+    limit_seconds: float = 0.0
+    lacks_track: bool = False
+    refusal: str = ""  # why it cannot take part
+
+
+def report(post: Post) -> Report:
+    """Get ready for a batch, and say how that went."""
+    myself = Report(platform.node(), (harness.__version__, RUNNER_VERSION))
+    try:
+        runner = _runner(post)
+    except _TrackMissingError:
+        return Report(myself.machine, myself.versions, lacks_track=True)
+    except Exception as error:  # noqa: BLE001 - whatever keeps it from taking part is told where the batch was begun
+        return Report(myself.machine, myself.versions, refusal=f"{type(error).__name__}: {error}")
+    under = runner.conditions
+    return Report(
+        myself.machine, myself.versions, under.device, under.gpu, runner.launcher.isolation, runner.limit.seconds
+    )
+
+
+def make_run(post: Post, task: tuple[int, Task]) -> tuple[int, Run]:
+    """Make one run; the number that comes with the task goes back with it."""
+    number, wanted = task
+    return number, _runner(post).run(wanted)
+
+
+class _TrackMissingError(MachineError):
+    """The track is neither here nor on the cluster."""
+
+
+_lock = threading.Lock()
+_runners: dict[Post, Runner] = {}
+
+
+def _runner(post: Post) -> Runner:
+    """Return what makes the runs of a batch in this process; the first of its threads makes it."""
+    with _lock:
+        runner = _runners.get(post)
+        if runner is None or runner.launcher.is_closed:
+            _runners[post] = runner = _prepared(post)
+        return runner
+
+
+def _prepared(post: Post) -> Runner:
+    track = _track(post)
+    kind = resolve(post.device)
+    found = isolations.choose(post.isolation, post.required_isolation, device=kind)
+    own_threads = get_worker().state.nthreads
+    is_gpu = of(kind).is_gpu
+    if is_gpu and own_threads > 1:
+        raise MachineError("a worker on a GPU makes one run at a time: start one with --nthreads 1 for each GPU")
+    load = own_threads if is_gpu else dict(post.loads).get(host_of(get_worker().address), own_threads)
+    with FileLock(_folder() / "calibration.lock"):  # one training after another, each under the load it is to have
+        conditions = conditions_here(track, home(), device=kind, isolation=found, jobs=load)
+    return Runner(track, conditions)
+
+
+def host_of(address: str) -> str:
+    """Return the host of a worker's address, such as tcp://10.0.0.5:8786."""
+    return address.rpartition("://")[2].rpartition(":")[0]
+
+
+def _track(post: Post) -> Track:
+    """Return the track from HARNESS_HOME, or from the cluster."""
+    fetched = _folder() / post.archive
+    with FileLock(_folder() / f"{post.archive}.lock"):
+        for folder in (home() / "tracks" / post.track, fetched / post.track):
+            if folder.is_dir() and (track := _matching(folder, post)) is not None:
+                return track
+        _fetch(post, fetched)
+        track = _matching(fetched / post.track, post)
+    if track is None:
+        raise MachineError(f"the track {post.archive} that the cluster keeps is another one")
+    return track
+
+
+def _matching(folder: Path, post: Post) -> Track | None:
+    """Return the track in a folder if it is whole and the one that is asked for."""
+    try:
+        track = load_track(folder)
+    except MachineError:
+        return None
+    hashes = (track.manifest.public_hash, track.manifest.reference_hash)
+    return track if hashes == (post.public_hash, post.reference_hash) else None
+
+
+def _fetch(post: Post, folder: Path) -> None:
+    """Unpack the track that the cluster keeps below a folder. Raises _TrackMissingError if it keeps none."""
+    client = get_client()
+    if post.archive not in client.list_datasets():
+        raise _TrackMissingError(f"the track {post.track} is not below {home()}, and the cluster does not keep it")
+    content: bytes = client.get_dataset(post.archive).result()
+    with tempfile.NamedTemporaryFile(dir=_folder(), suffix=".track") as file:
+        file.write(content)
+        file.flush()
+        import_track(Path(file.name), folder)
+
+
+def _folder() -> Path:
+    folder = home() / "fetched"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds references
+    return folder

@@ -1,0 +1,60 @@
+"""Puts files on the board: each version of a file's code is an entry, as far as its team's quota goes."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+
+from harness.leaderboard.batch.teams import Candidate, Quota
+from harness.leaderboard.board.entries import Entry, current, entries, write_entry
+from harness.submission import Submission
+
+__all__ = ["enrol"]
+
+
+def enrol(
+    candidates: Iterable[Candidate],
+    board: Path,
+    *,
+    device: str,
+    results: Callable[[Submission], str],
+    now: datetime,
+    quota: Quota | None,
+) -> dict[str, Entry]:
+    """Return the entries of candidates by name, new ones where there are none; those over their quota have none.
+
+    results: returns the name of a submission's results folder. now: with the time zone that days are counted in.
+    A file that goes back to an earlier version of its code is entered anew.
+    """
+    known = {entry.key: entry for entry in entries(board)}
+    newest = {entry.key for entry in current(list(known.values()))}
+    found = {}
+    for each in candidates:
+        fresh = _entry(each, device=device, results=results(each.submission), now=now)
+        entry = known.get(fresh.key)
+        if entry is None or entry.key not in newest:
+            if quota is not None and quota.is_used_up(each.team, known.values(), now):
+                continue
+            entry = fresh if entry is None else entry.model_copy(update={"entered": now})
+        entry = entry.model_copy(
+            update={"team": each.team, "sha256": fresh.sha256, "device": device, "results": fresh.results}
+        )
+        found[each.name] = entry
+        if known.get(entry.key) != entry:
+            write_entry(board, entry)
+            known[entry.key] = entry
+    return found
+
+
+def _entry(candidate: Candidate, *, device: str, results: str, now: datetime) -> Entry:
+    submission = candidate.submission
+    return Entry(
+        submission=candidate.name,
+        team=candidate.team,
+        file=candidate.path.name,
+        sha256=submission.sha256,
+        code_hash=submission.code_hash,
+        constants=submission.constants,
+        device=device,
+        results=results,
+        entered=now,
+    )

@@ -1,0 +1,110 @@
+"""Scores the stored runs of submissions, many of them in several processes: scoring holds the interpreter."""
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+from rich.console import Console, RenderableType
+
+from harness.evaluation.evaluate import Evaluation, recall
+from harness.evaluation.history import remember
+from harness.report.escaping import escaped
+from harness.report.redaction import redacted
+from harness.report.summary import summary
+from harness.report.terminal import show
+from harness.runner.isolation import Isolation
+from harness.runner.outcome import Outcome
+from harness.scoring.uncertainty import standard_error
+from harness.submission import Submission
+from harness.tracks.track import Track
+
+__all__ = ["Court", "Verdict", "one_line"]
+
+MIN_PER_PROCESS = 8  # submissions; fewer are scored sooner than a process has started
+MAX_LINE = 200
+KEPT = ("ranked", "score_interval", "calibrated_interval")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a submission with all its runs there."""
+
+    outcome: Outcome
+    message: str  # why it failed, in one line
+    report: str  # all of it, as its author is told
+    score: dict[str, Any] | None  # KEPT of the stored score
+
+
+@dataclass(frozen=True)
+class Court:
+    """Scores submissions on one track and stores what it finds."""
+
+    track: Track
+    home: Path
+    device: str
+    isolation: Isolation
+    is_hidden: bool
+
+    def judge(self, submission: Submission, runs: int, *, rescore: bool = True) -> Verdict:
+        """Score a submission whose runs are stored, up to a failed one; without `rescore` a stored score is shown."""
+        evaluation = recall(
+            submission,
+            self.track,
+            self.device,
+            runs=runs,
+            home=self.home,
+            isolation=self.isolation,
+            rescore=rescore,
+        )
+        evaluation = redacted(evaluation) if self.is_hidden else evaluation
+        report = _rounded(evaluation) if self.is_hidden and evaluation.scored else _as_text(show(evaluation, []))
+        if evaluation.outcome != Outcome.OK:
+            return Verdict(evaluation.outcome, _reason(evaluation), report, None)
+        score = summary(evaluation)
+        remember(self.home, evaluation, score)
+        return Verdict(evaluation.outcome, "", report, {name: score[name] for name in KEPT})
+
+    def judge_all(self, submissions: Sequence[Submission], runs: int) -> Iterator[Verdict]:
+        """Yield the verdicts in the order of the submissions."""
+        processes = max(1, min(os.cpu_count() or 1, len(submissions) // MIN_PER_PROCESS))
+        parallel = joblib.Parallel(n_jobs=processes, return_as="generator")
+        yield from parallel(joblib.delayed(self.judge)(submission, runs) for submission in submissions)
+
+
+def one_line(text: str) -> str:
+    """Return a participant's words as the start of one line that can be shown."""
+    return escaped(" ".join(text.split()))[:MAX_LINE]
+
+
+def _reason(evaluation: Evaluation) -> str:
+    if evaluation.failed is None:
+        return one_line("; ".join(evaluation.submission.problems))
+    said = one_line(evaluation.failed.info["message"])
+    return f"run {evaluation.failed.index}: {said or evaluation.outcome.remedy}"
+
+
+def _rounded(evaluation: Evaluation) -> str:
+    """Return what may be told of a score on a hidden forget set: no more digits than its noise is worth.
+
+    Whoever sees a score in full can climb it, one small change after another.
+    """
+    scored = evaluation.scored
+    assert scored is not None
+    error = 0.0 if scored.halves is None else standard_error(scored.halves.calibrated_score)
+    lines = [
+        f"calibrated score {scored.calibrated:.2f}, standard error {error:.2f}; 1.00 is what retraining gets",
+        f"time {evaluation.share_of_limit:.0%} of the limit",
+        *(f"alarm ({alarm.name}): the organizers will look at it" for alarm in evaluation.alarms or ()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _as_text(shown: RenderableType) -> str:
+    """Return what is shown on a terminal as plain text."""
+    file = io.StringIO()
+    Console(file=file, width=120, highlight=False).print(shown)
+    return file.getvalue()

@@ -1,0 +1,117 @@
+"""Evaluates files as teams drop them, in the order in which they are complete, and tells each team how it stands.
+
+What a team is told lies beside its file, as `foo.py.log`: its place in the queue, then its score or what went wrong.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from harness.leaderboard.batch.batch import Batch, Contender
+from harness.leaderboard.batch.progress import ending
+from harness.leaderboard.batch.teams import Candidate, File, files, read
+from harness.storage import write_bytes
+
+__all__ = ["Watch"]
+
+LOOK_SECONDS = 1.0  # between two looks at the folders
+SETTLE_SECONDS = 2.0  # a file that has not changed for so long is complete
+RETRY_SECONDS = 60.0  # until a file that has to wait for its team's quota is looked at again
+LOG_MODE = 0o644  # the harness may run as root, its teams do not
+
+
+@dataclass
+class Seen:
+    """A file as it was at the last look."""
+
+    status: tuple[int, int, int]  # size, time of the last change, inode
+    since: float  # when it was first seen like this
+    is_taken: bool = False
+
+
+class Watch:
+    """Folders that are watched, and the queue of what was dropped there."""
+
+    def __init__(
+        self, places: Sequence[Path], *, source_kb: int, enter: Callable[[Candidate], Contender | str]
+    ) -> None:
+        """enter: returns a candidate as a contender, or a sentence that says why it has to wait."""
+        self.places, self.source_kb, self.enter = places, source_kb, enter
+        self.queue: list[Contender] = []
+        self._seen: dict[Path, Seen] = {}
+        self._told: dict[Path, str] = {}
+        self._looked_at = -LOOK_SECONDS
+
+    def run(self, batch: Batch) -> NoReturn:
+        """Evaluate what is dropped, one submission after another, until it is interrupted."""
+        while True:
+            self.look()
+            if self.queue:
+                batch.run([self.queue.pop(0)])
+            else:
+                time.sleep(LOOK_SECONDS)
+
+    def on_change(self, contender: Contender) -> None:
+        """Tell a team how its submission stands, and look at the folders in passing."""
+        self._tell(contender.candidate, _standing(contender))
+        self.look()
+
+    def look(self) -> None:
+        """Queue the files that have become complete, and tell teams their places."""
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        for file in files(self.places):
+            if self._is_complete(file):
+                self._take(file)
+        for place, contender in enumerate(self.queue, start=1):
+            self._tell(contender.candidate, f"queued: place {place} of {len(self.queue)}")
+
+    def _is_complete(self, file: File) -> bool:
+        """Whether a file has stopped changing and was not taken as it is now."""
+        try:
+            found = file.path.lstat()
+        except OSError:
+            return False
+        status = (found.st_size, found.st_mtime_ns, found.st_ino)
+        seen = self._seen.get(file.path)
+        if seen is None or seen.status != status:
+            self._seen[file.path] = seen = Seen(status, time.monotonic())
+        return not seen.is_taken and time.monotonic() - seen.since >= SETTLE_SECONDS
+
+    def _take(self, file: File) -> None:
+        try:
+            candidate = read(file, source_kb=self.source_kb)
+        except OSError as error:
+            self._seen[file.path].is_taken = True
+            _write_log(file.path, f"{file.name} is not evaluated: {error.strerror or error}\n")
+            return
+        entered = self.enter(candidate)
+        if isinstance(entered, str):
+            self._tell(candidate, entered)
+            self._seen[file.path].since = time.monotonic() + RETRY_SECONDS - SETTLE_SECONDS
+            return
+        self._seen[file.path].is_taken = True
+        self.queue = [waiting for waiting in self.queue if waiting.name != entered.name]  # an older version
+        self.queue.append(entered)
+
+    def _tell(self, candidate: Candidate, sentence: str) -> None:
+        head = f"{candidate.name}, sha256 {candidate.submission.sha256[:16]}\n"
+        if self._told.get(candidate.path) != head + sentence:
+            self._told[candidate.path] = head + sentence
+            _write_log(candidate.path, f"{head}{sentence}\n")
+
+
+def _standing(contender: Contender) -> str:
+    entry = contender.entry
+    if contender.is_open:
+        return "queued: next" if entry.state == "queued" and not entry.runs else f"running: {entry.runs} runs made"
+    return f"{ending(entry)}\n\n{contender.report}"
+
+
+def _write_log(path: Path, content: str) -> None:
+    with contextlib.suppress(OSError):  # a team that took its folder away is not told
+        write_bytes(path.with_name(f"{path.name}.log"), content.encode(errors="replace"), mode=LOG_MODE)

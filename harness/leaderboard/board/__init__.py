@@ -1,0 +1,1 @@
+"""A leaderboard as it lies on disk, and who is where on it."""

@@ -1,0 +1,166 @@
+"""A leaderboard as it lies on disk, read and checked; nothing here writes.
+
+    HARNESS_HOME/leaderboards/TRACK-PUBLIC/
+        board.json           what is ranked and how
+        entries/KEY.json     one submission file each: whose it is, how far it got, where its runs and its score are
+        reviews/KEY.toml     what a person found of an entry that raised an alarm
+        exact/*.json         exact tests about a prize boundary, kept since they take seconds
+        pages/*.json         plots of submissions' pages, kept for the same reason
+
+Scores stay where evaluations put them, in the results folder of the same name. A damaged file is an error that names
+it: a table without one of its rows would be a wrong table.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from harness.errors import MachineError, UsageError
+from harness.leaderboard.board.entries import BoardFile, Entry, Stored, board_folder, current
+from harness.record import Records
+from harness.runs.run import Run
+from harness.runs.store import Results
+from harness.storage import read_json
+from harness.tracks.track import Track
+
+__all__ = ["Board", "ScoredEntry", "StoredScore", "read_board"]
+
+Interval = tuple[float, float]
+Model = TypeVar("Model", bound=Stored)
+
+
+class StoredScore(Stored):
+    """What is shown of a score, as `--json` writes it."""
+
+    n_runs: int
+    scorer_version: str
+    reference_hash: str
+    unranked_because: str | None
+    score: float | None
+    score_interval: Interval | None
+    calibrated_score: float
+    calibrated_interval: Interval | None
+    forgetting_quality: float | None
+    retain_ratio: float
+    test_ratio: float
+    ceiling: float | None
+    ceiling_interval: Interval | None
+    floor: float | None
+    seconds: dict[str, float | None]
+    isolation: dict[str, Any]
+    alarms: tuple[dict[str, Any], ...] | None
+    half_samples: dict[str, tuple[float, ...]] | None
+
+    @property
+    def share_of_limit(self) -> float | None:
+        """Mean of seconds over the limit."""
+        used, allowed = self.seconds["fraction_of_training"], self.seconds["limit_fraction"]
+        return None if used is None or not allowed else used / allowed
+
+    @property
+    def alarm_names(self) -> tuple[str, ...]:
+        """What asks a person to look."""
+        return tuple(str(alarm["name"]) for alarm in self.alarms or ())
+
+
+class ScoredEntry(Entry):
+    """An entry with what is stored of its score."""
+
+    scored: StoredScore | None = None
+
+
+@dataclass(frozen=True)
+class Board:
+    """A leaderboard: its terms and its entries, all versions of all files, sorted by submission and age."""
+
+    folder: Path
+    results: Path
+    terms: BoardFile
+    entries: tuple[ScoredEntry, ...]
+
+    @cached_property
+    def current(self) -> tuple[ScoredEntry, ...]:
+        """The newest entry of every submission."""
+        return tuple(current(self.entries))
+
+    def earlier(self, entry: Entry) -> list[ScoredEntry]:
+        """Return the versions before an entry, the oldest first."""
+        return [other for other in self.entries if other.submission == entry.submission and other != entry]
+
+    def raw_score(self, entry: Entry) -> dict[str, Any]:
+        """Return all that is stored of an entry's score."""
+        stored: dict[str, Any] = read_json(self.results / entry.results / f"{entry.score}.json")
+        return stored
+
+    def reference_values(self, name: str) -> dict[str, Any] | None:
+        """Return what is stored of the reference that a score of this name was made with, None if it is gone."""
+        try:
+            stored: dict[str, Any] = read_json(self.results / f"{name.replace('score-', 'reference-', 1)}.json")
+        except (OSError, ValueError):
+            return None
+        return stored
+
+    def runs(self, entry: ScoredEntry, n_runs: int) -> list[Run]:
+        """Return an entry's first runs, which all have records. Raises MachineError if some are not stored."""
+        stored = Results.at(self.results / entry.results).runs(range(n_runs))
+        runs = [run for run in stored.values() if run.record is not None]
+        if len(runs) < n_runs:
+            raise MachineError(
+                f"{n_runs - len(runs)} of {n_runs} runs of {entry.submission} are not in "
+                f"{self.results / entry.results}; make them again: harness leaderboard run"
+            )
+        return runs
+
+    def records(self, entry: ScoredEntry, n_runs: int) -> Records:
+        """Return the records of an entry's first runs. Raises MachineError if some are not stored."""
+        return Records.concatenate(run.record for run in self.runs(entry, n_runs) if run.record is not None)
+
+
+def read_board(home: Path, track: Track) -> Board:
+    """Return the leaderboard of a track.
+
+    Raises UsageError if there is none, MachineError naming every file that is damaged or missing.
+    """
+    folder, results = board_folder(home, track), Results.cache(home, track)
+    if not (folder / "board.json").is_file():
+        raise UsageError(f"there is no leaderboard of {track.name}; start one: harness leaderboard run FOLDER")
+    problems: list[str] = []
+    terms = _read(BoardFile, folder / "board.json", problems)
+    entries = list(_entries(folder / "entries", results, problems))
+    if terms is None or problems:
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        raise MachineError(
+            f"the leaderboard {folder} has damaged files:{listed}\nremove them, or put them back from a copy; "
+            "harness leaderboard run writes anew what is missing"
+        )
+    entries.sort(key=lambda entry: (entry.submission, entry.entered, entry.key))
+    return Board(folder, results, terms, tuple(entries))
+
+
+def _entries(folder: Path, results: Path, problems: list[str]) -> Iterator[ScoredEntry]:
+    for path in sorted(folder.glob("[!.]*.json")):
+        entry = _read(ScoredEntry, path, problems)
+        if entry is None:
+            continue
+        if entry.key != path.stem:
+            problems.append(f"{path}: the entry in it is {entry.key}")
+        scored = entry.score and _read(StoredScore, results / entry.results / f"{entry.score}.json", problems)
+        yield entry.model_copy(update={"scored": scored or None})
+
+
+def _read(model: type[Model], path: Path, problems: list[str]) -> Model | None:
+    """Return what a file holds, or None after adding what is wrong with it to the problems."""
+    try:
+        return model.model_validate(read_json(path))
+    except FileNotFoundError:
+        problems.append(f"{path}: missing")
+    except ValidationError as error:
+        first = error.errors()[0]
+        problems.append(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}")
+    except (OSError, ValueError) as error:
+        problems.append(f"{path}: {error}")
+    return None

@@ -1,0 +1,120 @@
+"""What a submission's page shows: its standing, its alarms in words, facts, and the plots of its runs."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness.evaluation.evaluate import recall
+from harness.leaderboard.board.reviews import Review
+from harness.leaderboard.board.rows import SOURCE_KB, Leaderboard, Row
+from harness.leaderboard.board.stored import Board, ScoredEntry
+from harness.leaderboard.pages.columns import COLUMNS
+from harness.report.escaping import escaped
+from harness.report.sections import sections
+from harness.report.tables import number
+from harness.runs.store import Results
+from harness.storage import read_json, write_json
+from harness.submission import read_submission
+from harness.tracks.track import Track
+
+__all__ = ["page_of", "submission_values"]
+
+
+def page_of(key: str) -> str:
+    """Return where in a site the page of an entry lies."""
+    return f"submissions/{key}.html"
+
+
+def submission_values(
+    row: Row, entry: ScoredEntry, shown: Leaderboard, track: Track, review: Review | None, *, hidden: bool
+) -> dict[str, Any]:
+    """Return the values of the template `submission.html` for one row; rounded scores have no plots."""
+    return {
+        "key": entry.key,
+        "name": escaped(row.submission),
+        "is_compared": row.score is not None,
+        "tiles": _tiles(row, shown),
+        "notes": _notes(row, entry, review, shown),
+        "facts": _facts(row, entry, shown),
+        "sections": [] if shown.rounded is not None else _sections(shown.board, entry, track, hidden=hidden),
+    }
+
+
+def _tiles(row: Row, shown: Leaderboard) -> list[tuple[str, str, list[str]]]:
+    if row.calibrated_score is None:
+        return [("outcome", str(row.outcome or row.unranked_because), [escaped(row.message or "")])]
+    texts = {column.name: column.text(row, shown.rounded) for column in COLUMNS}
+    place = [row.unranked_because or ("a baseline is not ranked" if row.kind == "baseline" else "")]
+    tied = ["a range: these runs cannot tell it from those beside it"] if row.rank_best != row.rank_worst else []
+    return [
+        ("rank", row.rank or "not ranked", tied if row.rank is not None else place),
+        ("calibrated score", texts["calibrated"], ["1.00 is what retraining gets"]),
+        ("official score", texts["official"], [f"{texts['of ceiling']} of what retrained models get"]),
+    ]
+
+
+def _notes(row: Row, entry: ScoredEntry, review: Review | None, shown: Leaderboard) -> list[str]:
+    """Return alarms in words and what was found of them; with rounded scores, whose figures they would tell, names."""
+    alarms = () if entry.scored is None else entry.scored.alarms or ()
+    messages = [
+        f"alarm ({alarm['name']})" + ("" if shown.rounded is not None else f": {alarm['message']}") for alarm in alarms
+    ]
+    if review is None:
+        return messages
+    said = [text for text in (review.reason, review.re_run and f"re-run: {review.re_run}") if text]
+    return [*messages, ". ".join([f"review: {row.review}", *said])]
+
+
+def _facts(row: Row, entry: ScoredEntry, shown: Leaderboard) -> list[tuple[str, str]]:
+    constants = ", ".join(f"{name} = {value}" for name, value in entry.constants.items())
+    earlier = ", ".join(_version(other, shown) for other in shown.board.earlier(entry))
+    texts = {column.name: column.text(row, shown.rounded) for column in COLUMNS}
+    known = [
+        ("team", escaped(row.team or "")),
+        ("constants", constants),
+        ("remedy", "" if row.outcome is None or row.outcome.remedy == row.message else row.outcome.remedy),
+        ("note", escaped(row.message or "") if row.calibrated_score is not None else ""),
+        ("forgetting quality", texts["F"] if row.calibrated_score is not None else ""),
+        ("retain and test ratio", f"{texts['retain']} and {texts['test']}" if row.retain_ratio is not None else ""),
+        ("time", f"{texts['time']} of the limit" if row.share_of_limit is not None else ""),
+        ("runs", texts["runs"]),
+        ("device", texts["device"]),
+        ("isolation", texts["isolation"]),
+        ("scorer", texts["scorer"]),
+        ("entered", entry.entered.strftime("%d %b %Y, %H:%M %Z")),
+        ("earlier versions", earlier),
+        ("code", entry.code_hash[:16]),
+    ]
+    return [(name, value) for name, value in known if value]
+
+
+def _version(entry: ScoredEntry, shown: Leaderboard) -> str:
+    digits = 2 if shown.rounded is None else shown.rounded
+    said = str(entry.outcome or entry.state) if entry.scored is None else number(entry.scored.calibrated_score, digits)
+    return f"{said} ({entry.entered.strftime('%d %b')})"
+
+
+def _sections(board: Board, entry: ScoredEntry, track: Track, *, hidden: bool) -> list[dict[str, Any]]:
+    """Return the plots and tables of a scored entry; they take seconds, and are kept. None where runs are not here."""
+    if entry.scored is None:
+        return []
+    kept = board.folder / "pages" / f"{entry.key}-{entry.score}{'-hidden' if hidden else ''}-{harness.__version__}.json"
+    try:
+        stored: list[dict[str, Any]] = read_json(kept)
+    except (OSError, ValueError):
+        stored = _made_sections(board, entry, track, hidden=hidden)
+        if stored:
+            write_json(kept, stored)
+    return stored
+
+
+def _made_sections(board: Board, entry: ScoredEntry, track: Track, *, hidden: bool) -> list[dict[str, Any]]:
+    assert entry.scored is not None
+    results, n = Results.at(board.results / entry.results), entry.scored.n_runs
+    if len(results.runs(range(n))) < n:
+        return []
+    submission = read_submission(results.folder / "submission.py", source_kb=SOURCE_KB)
+    named = replace(submission, path=Path(entry.file), sha256=entry.sha256, constants=entry.constants)
+    evaluation = recall(named, track, entry.device, runs=n, home=board.results.parents[1])
+    return [asdict(section) for section in sections(evaluation, board.raw_score(entry), hidden=hidden)]

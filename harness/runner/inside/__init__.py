@@ -1,0 +1,7 @@
+"""All of the runner that a submission's process loads; nothing it says is trusted.
+
+Programs: `zygote` and `first` (a run forked from a warm process), `fresh` (a new process for each), `foreground` (for
+a file's author). All of them use `worker`. Besides these such a process loads of the harness: `contract`, `loaders`,
+`models`, `accelerator` with `cuda_driver`, `statements`, `errors`, `runner.message`, and the inner half of
+`runner.sandbox`.
+"""

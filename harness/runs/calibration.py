@@ -1,0 +1,108 @@
+"""How long one training takes here: what the time limit of a run is a fraction of.
+
+One unstacked model is trained in a process of its own (`data_prep.timed_training`) with a run's number of threads, with
+as many such processes at once as there are workers, so that runs and trainings are slowed down alike. The median is
+kept per machine and load.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from harness.accelerator import of
+from harness.errors import MachineError
+from harness.runner.process import ROOT, environment
+from harness.storage import write_json
+from harness.tracks.track import Track
+
+__all__ = ["Calibration", "calibrate"]
+
+N_SAMPLES = 3  # trainings timed, at least
+TIMED = "data_prep.timed_training"  # a program, not an import: what times is no part of what runs and scores
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The time of one training alone on one machine under one load."""
+
+    id: str
+    training_seconds: float  # median of the samples
+    samples: tuple[float, ...]
+
+
+def calibrate(
+    track: Track,
+    home: Path,
+    *,
+    device: str,
+    threads: int,
+    jobs: int,
+    on_start: Callable[[], None] = lambda: None,
+) -> Calibration:
+    """Return the calibration of this machine, track, threads and workers; measure it if there is none yet."""
+    load = {
+        "track": track.manifest.fingerprint,
+        "machine": f"{platform.node()} {platform.machine()} {os.cpu_count()}",
+        "device": device,
+        "gpu": of(device).identity,
+        "threads": threads,
+        "workers": jobs,
+        "torch": version("torch"),
+    }
+    key = hashlib.sha256(json.dumps(load, sort_keys=True).encode()).hexdigest()[:12]
+    path = home / "calibration" / f"{track.name}-{key}.json"
+    try:
+        stored = json.loads(path.read_text())
+        return Calibration(key, stored["training_seconds"], tuple(stored["samples"]))
+    except (OSError, ValueError, KeyError):
+        on_start()
+    samples: list[float] = []
+    while len(samples) < N_SAMPLES:
+        samples += _time_trainings(track, device, threads, jobs)
+    calibration = Calibration(key, statistics.median(samples), tuple(samples))
+    write_json(path, {**load, "training_seconds": calibration.training_seconds, "samples": samples})
+    return calibration
+
+
+def _time_trainings(track: Track, device: str, threads: int, jobs: int) -> list[float]:
+    """Return the seconds of `jobs` trainings that start at the same moment.
+
+    On a GPU each process times as many as are wanted: to start it takes as long as they do.
+    """
+    samples = N_SAMPLES if of(device).is_gpu else 1
+    command = [sys.executable, "-m", TIMED, str(track.folder), device, str(threads), str(samples)]
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))  # packages may lie on the latter
+    own_threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    processes = [
+        subprocess.Popen(
+            command,
+            env=environment(device) | own_threads | {"PYTHONPATH": path},  # the same as that of runs
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(jobs)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()  # warm
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        answers = [process.communicate()[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    if any(process.returncode for process in processes):
+        raise MachineError("a training to calibrate the time limit failed; its error is above")
+    return [float(seconds) for answer in answers for seconds in answer.split()]

@@ -1,0 +1,66 @@
+"""What runs are made under on this machine: limits of the track, the time limit as it is here, isolation, jobs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from harness.accelerator import of
+from harness.errors import UsageError
+from harness.runner.isolation import Isolation
+from harness.runs.calibration import calibrate
+from harness.runs.floor import floor_seconds
+from harness.runs.run import Conditions, Limit
+from harness.tracks.track import Track
+
+__all__ = ["Announce", "conditions_here"]
+
+Announce = Callable[[str], None]  # hears, in a sentence, of a measurement that begins
+
+
+def conditions_here(
+    track: Track,
+    home: Path,
+    *,
+    device: str,
+    isolation: Isolation,
+    jobs: int | None = None,
+    time_limit: float | None = None,
+    may_run: bool = True,
+    announce: Announce = lambda sentence: None,
+) -> Conditions:
+    """Return what runs are made under; the time limit is measured if this machine has not been calibrated yet.
+
+    time_limit: another share of a training than the track's. may_run: False if nothing is to be run, and so nothing
+    measured. Raises UsageError.
+    """
+    threads = track.declaration.limits.threads
+    jobs = jobs or of(device).default_jobs(threads)
+    if not may_run:
+        return Conditions(None, isolation, device, threads=threads, jobs=jobs)
+    limit = _limit(track, home, device, jobs, time_limit, announce)
+    conditions = Conditions(limit, isolation, device, of(device).identity, threads, jobs)
+    if limit.calibration is None:
+        return conditions
+    return replace(conditions, limit=replace(limit, floor_seconds=floor_seconds(track, home, conditions)))
+
+
+def _limit(track: Track, home: Path, device: str, jobs: int, fraction: float | None, announce: Announce) -> Limit:
+    limits = track.declaration.limits
+    if fraction is not None and fraction <= 0:
+        raise UsageError("--time-limit takes a share of a training above 0, such as 0.1")
+    share = limits.time_limit_fraction if fraction is None else fraction
+    if limits.seconds is not None:
+        seconds = limits.seconds * share / limits.time_limit_fraction
+        return Limit(seconds, share, is_overridden=fraction is not None)
+    trainings = f"{jobs} trainings at once" if jobs > 1 else "trainings"
+    announcement = f"timing {trainings}, once per machine: a run may use {limits.time_limit_fraction:.0%} of one ..."
+    calibration = calibrate(
+        track, home, device=device, threads=limits.threads, jobs=jobs, on_start=lambda: announce(announcement)
+    )
+    return Limit(
+        seconds=share * calibration.training_seconds,
+        fraction=share,
+        is_overridden=fraction is not None,
+        training_seconds=calibration.training_seconds,
+        calibration=calibration.id,
+    )

@@ -1,0 +1,65 @@
+"""What a run that does nothing takes on the clock: no submission is faster, and every one pays it.
+
+Between "go" and the end of the process lie the start of the file, the weights that are handed in, and the end of the
+process itself, on a GPU with that of its context. Measured once for each calibration and level of isolation.
+"""
+
+import json
+import statistics
+from pathlib import Path
+
+from harness.runner.outcome import Outcome
+from harness.runner.run import execute
+from harness.runs.run import RUNNER_VERSION, Conditions
+from harness.storage import write_json
+from harness.tracks.track import Track
+
+__all__ = ["LARGE_SHARE", "floor_seconds"]
+
+LARGE_SHARE = 0.05  # of the time limit: more is said beside the times
+N_RUNS = 3
+NOTHING = "def unlearn(net, retain_loader, forget_loader, val_loader): pass"
+
+
+def floor_seconds(track: Track, home: Path, conditions: Conditions) -> float | None:
+    """Return the median seconds of a run that does nothing, measured now if it is not stored.
+
+    None if such a run fails: whatever it is, the next run says it.
+    """
+    assert conditions.limit is not None, "runs need a time limit"
+    name = f"{track.name}-{conditions.limit.calibration}-{conditions.isolation.level}-v{RUNNER_VERSION}"
+    path = home / "calibration" / f"floor-{name}.json"
+    try:
+        stored: float = json.loads(path.read_text())["median"]
+        return stored
+    except (OSError, ValueError, KeyError):
+        seconds = _measured(track, conditions)
+    if seconds is None:
+        return None
+    median = statistics.median(seconds)
+    write_json(path, {"median": median, "samples": seconds})
+    return median
+
+
+def _measured(track: Track, conditions: Conditions) -> list[float] | None:
+    from harness.runs.local import launcher_for  # imports torch
+
+    assert conditions.limit is not None
+    n_values = sum(value.size for value in track.original(0).values() if value.dtype.kind == "f")
+    found = []
+    for _ in range(N_RUNS):
+        finished = execute(
+            launcher_for(track, conditions),
+            source=NOTHING,
+            filename="nothing.py",
+            original=0,
+            seeds={"torch": 0, "numpy": 0, "random": 0},
+            device=conditions.device,
+            threads=conditions.threads,
+            limit_seconds=conditions.limit.seconds,
+            n_values=n_values,
+        )
+        if finished.outcome != Outcome.OK:
+            return None
+        found.append(finished.seconds)
+    return found

@@ -1,0 +1,217 @@
+"""Makes runs on this machine: several at once, each measured as soon as it has ended."""
+
+import contextlib
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from harness.accelerator import Accelerator
+from harness.environment import environment
+from harness.parallel import run_each
+from harness.runner import launch
+from harness.runner.launch import launcher
+from harness.runner.message import Job
+from harness.runner.outcome import Outcome
+from harness.runner.process import Launcher
+from harness.runner.run import Finished, execute, seeds_of
+from harness.runner.sandbox.sandboxes import Quota
+from harness.runs.measure import Meter, NoMemoryError, NonFiniteLogitsError
+from harness.runs.queue import Pending, Task
+from harness.runs.run import Conditions, Run
+from harness.submission import Submission
+from harness.tracks.track import Track
+
+__all__ = ["Here", "Runner", "launcher_for", "run_in_foreground"]
+
+FREE_SHARE = 0.75  # of a GPU's memory, before a run that is to have it alone
+FREE_SECONDS, FREE_PAUSE = 20.0, 0.2  # how long it may take until the run before has given back its own
+
+
+class Here:
+    """This machine as a crew."""
+
+    def __init__(self, track: Track, conditions: Conditions) -> None:
+        self.runner = Runner(track, conditions)
+
+    def make(self, wanted: Iterable[tuple[Pending, Task]]) -> Iterator[tuple[Pending, Run]]:
+        """Yield the runs as they are done, `conditions.jobs` at a time."""
+
+        def run_unless_over(item: tuple[Pending, Task]) -> tuple[Pending, Run] | None:
+            each, task = item
+            return None if each.is_over(task.index) else (each, self.runner.run(task))
+
+        with _interrupted_by(self.runner.launcher.close):
+            yield from filter(None, run_each(run_unless_over, wanted, jobs=self.runner.conditions.jobs))
+
+
+class Runner:
+    """Runs submissions on one track and measures what comes back. Several threads may share it."""
+
+    def __init__(self, track: Track, conditions: Conditions) -> None:
+        assert conditions.limit is not None, "runs need a time limit"
+        torch.set_num_threads(conditions.threads)  # of the measuring here, which shares the cores with the runs
+        self.track, self.conditions, self.limit = track, conditions, conditions.limit
+        self.meter = Meter(track, conditions.device)
+        self.turns = _Turns(alone=self.meter.accelerator.is_gpu)
+        self.launcher = launcher_for(track, conditions)
+
+    def run(self, task: Task) -> Run:
+        """Run a submission once and measure what came back."""
+        original = task.index % len(self.meter.originals)
+        with self.turns.run():
+            started = time.monotonic()
+            finished = self._execute(task, original)
+        record = None
+        if finished.weights is not None:
+            try:
+                with self.turns.measurement():
+                    record = self.meter.record_run(finished.weights, original)
+            except NonFiniteLogitsError:
+                message = "the weights are finite, the outputs of the net are not"
+                finished = replace(finished, outcome=Outcome.NON_FINITE, message=message)
+            except NoMemoryError as error:
+                finished = replace(finished, outcome=Outcome.HARNESS_ERROR, message=str(error))
+        info = self._info(finished, task.order) | {"whole_seconds": time.monotonic() - started}
+        return Run(task.index, finished.outcome, finished.seconds, info, record)
+
+    def _execute(self, task: Task, original: int) -> Finished:
+        if self.conditions.jobs == 1 and (taken := _why_taken(self.meter.accelerator)) is not None:
+            return Finished(Outcome.HARNESS_ERROR, 0.0, message=taken)
+        submission = task.submission
+        return execute(
+            self.launcher,
+            source=submission.source,
+            filename=submission.path.name,
+            original=original,
+            seeds=seeds_of(self.track.secret, submission.code_hash, task.index),
+            device=self.conditions.device,
+            threads=self.conditions.threads,
+            limit_seconds=self.limit.seconds,
+            n_values=self.meter.n_values,
+            swap_forget_set=task.swap_forget_set,
+        )
+
+    def _info(self, finished: Finished, order: int) -> dict[str, Any]:
+        return {
+            "message": finished.message,
+            "lines": list(finished.lines),
+            "log": finished.log,
+            "seconds_inside": finished.seconds_inside,
+            "harness_errors": list(finished.harness_errors),
+            "limit_seconds": self.limit.seconds,
+            "floor_seconds": self.limit.floor_seconds,
+            "calibration": self.limit.calibration,
+            "order": order,
+            "device": self.conditions.device,
+            "gpu": self.conditions.gpu,
+            "isolation": self.launcher.isolation,
+            "environment": environment(),
+        }
+
+
+def launcher_for(track: Track, conditions: Conditions) -> Launcher:
+    """Return what starts the runs of a track under some conditions; the same for all of this process."""
+    limits = track.declaration.limits
+    return launcher(
+        track.public,
+        public_hash=track.manifest.public_hash,
+        device=conditions.device,
+        log_kb=limits.log_kb,
+        isolation=conditions.isolation.level,
+        quota=Quota(limits.memory_mb, limits.processes, limits.scratch_mb, conditions.threads),
+        fork=conditions.fork,
+    )
+
+
+def _why_taken(device: Accelerator) -> str | None:
+    """Return why a run on a GPU would lack memory through no fault of its own; None if it would not."""
+    deadline = time.monotonic() + FREE_SECONDS
+    while (memory := device.memory()) is not None:
+        free, total = memory
+        if free >= FREE_SHARE * total:
+            return None
+        if time.monotonic() >= deadline:
+            return (
+                f"the GPU has {free / 2**30:.1f} of {total / 2**30:.1f} GB free, and a run is to have "
+                f"{FREE_SHARE:.0%} of it; end what else uses it (nvidia-smi)"
+            )
+        time.sleep(FREE_PAUSE)
+    return None
+
+
+class _Turns:
+    """Whose turn it is on a device. On a GPU nothing is measured beside a run, whose clock would see it."""
+
+    def __init__(self, *, alone: bool) -> None:
+        self.alone = alone  # whether a measurement waits for the runs to end, and runs for it
+        self._changed = threading.Condition()
+        self._runs = self._measurements = self._waiting = 0
+
+    @contextlib.contextmanager
+    def run(self) -> Iterator[None]:
+        """Wait until no model is being measured or about to be, then keep measurements away."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self.alone and (self._measurements or self._waiting)))
+            self._runs += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._runs -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def measurement(self) -> Iterator[None]:
+        """Wait, on a GPU, until nothing runs and nothing else is measured."""
+        with self._changed:
+            self._waiting += 1
+            self._changed.wait_for(lambda: not (self.alone and (self._runs or self._measurements)))
+            self._waiting -= 1
+            self._measurements += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._measurements -= 1
+                self._changed.notify_all()
+
+
+@contextlib.contextmanager
+def _interrupted_by(end_runs: Callable[[], None]) -> Iterator[None]:
+    """Let Ctrl-C end the runs in flight first: the threads that wait for them could not be interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        end_runs()
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def run_in_foreground(submission: Submission, track: Track, conditions: Conditions) -> bool:
+    """Run a submission once in the foreground, with the seeds of run 0; whether it returned a fit net."""
+    assert conditions.limit is not None, "runs need a time limit"
+    with tempfile.TemporaryDirectory(prefix="harness-scratch-") as scratch:
+        job = Job(
+            source=submission.source,
+            filename=str(submission.path.resolve()),
+            original=0,
+            seeds=seeds_of(track.secret, submission.code_hash, 0),
+            device=conditions.device,
+            threads=conditions.threads,
+            time_limit_seconds=conditions.limit.seconds,
+            scratch=scratch,
+        )
+        return launch.run_in_foreground(track.public, job)

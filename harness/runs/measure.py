@@ -1,0 +1,169 @@
+"""Turns a model's weights into its record: the trusted side runs every model itself, on the track's four data sets."""
+
+import copy
+import hashlib
+import math
+import time
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness import accelerator, models
+from harness.errors import MachineError
+from harness.loaders import to_inputs
+from harness.record import SETS, Records
+from harness.scoring.official import logit_scaled_confidence
+from harness.tracks.track import Track
+
+__all__ = ["Meter", "NoMemoryError", "NonFiniteLogitsError", "build_model"]
+
+BATCH_SIZE = 1024
+ATTEMPTS = 4  # at finding memory for a measurement
+PAUSE_SECONDS = 2.0  # before the next one: what a run held may still be on its way back
+
+
+class NoMemoryError(MachineError):
+    """The GPU has no memory for a measurement, though no run is on it."""
+
+
+class NonFiniteLogitsError(Exception):
+    """A model with finite weights has outputs that are not (an overflow, a negative variance)."""
+
+
+def build_model(track: Track) -> nn.Module:
+    """Return a freshly initialised network of the track's architecture."""
+    model, manifest = track.declaration.model, track.manifest
+    return models.build(
+        model.name,
+        n_classes=manifest.n_classes,
+        channels=manifest.channels,
+        width=model.width,
+        folder=track.public,
+    )
+
+
+class Meter:
+    """Measures models of one track; holds the four data sets as inputs, so make it once.
+
+    The inputs stay in the memory of the host. On a GPU there is nothing of them while nothing is measured, and outputs
+    are those of float32 arithmetic: the rounding of TF32 would be seen in the confidences.
+    `record` may be called from several threads at once.
+    """
+
+    def __init__(self, track: Track, device: str = "cpu") -> None:
+        data = track.declaration.data
+        sets = {name: track.examples(name) for name in SETS}
+        self.track, self.accelerator = track, accelerator.of(device)
+        self.labels = {name: examples.labels for name, examples in sets.items()}
+        self.inputs = {
+            name: to_inputs(examples.images, scale=data.scale, mean=data.mean, std=data.std)
+            for name, examples in sets.items()
+        }
+
+    @cached_property
+    def originals(self) -> list[dict[str, np.ndarray]]:
+        """The weights of the original models."""
+        return [self.track.original(index) for index in range(self.track.declaration.reference.originals)]
+
+    @cached_property
+    def schema(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the float weights a run hands in, in the order in which it does."""
+        state = self._net.state_dict()
+        return {name: tuple(value.shape) for name, value in state.items() if value.is_floating_point()}
+
+    @cached_property
+    def _net(self) -> nn.Module:
+        """A net to be copied, which takes less time than to draw the initial weights of another."""
+        return build_model(self.track).eval()
+
+    @property
+    def n_values(self) -> int:
+        """How many float weights a run hands in."""
+        return sum(math.prod(shape) for shape in self.schema.values())
+
+    def record(self, weights: Mapping[str, np.ndarray], *, original: int | None = None) -> Records:
+        """Return the record of one model.
+
+        weights: all parameters and buffers by name. original: index of the original model it started from.
+        Raises NonFiniteLogitsError, NoMemoryError.
+        """
+        net = copy.deepcopy(self._net)
+        net.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
+        logits = self._outputs(net)
+        if not all(np.isfinite(values).all() for values in logits.values()):
+            raise NonFiniteLogitsError
+        correct = {name: logits[name].argmax(1) == self.labels[name] for name in SETS}
+        confidence = {
+            name: logit_scaled_confidence(logits[name], self.labels[name]).astype(np.float32)
+            for name in ("retain", "val")
+        }
+        return Records(
+            forget_logits=logits["forget"][None],
+            test_logits=logits["test"][None],
+            retain_confidence=confidence["retain"][None],
+            retain_correct=correct["retain"][None],
+            val_confidence=confidence["val"][None],
+            val_correct=correct["val"][None],
+            accuracy=np.array([[correct[name].mean() for name in SETS]]),
+            original=np.array([-1 if original is None else original]),
+            distance=np.array([np.nan if original is None else _distance(weights, self.originals[original])]),
+            weights_sha256=np.array([_sha256(weights)]),
+        )
+
+    def record_run(self, values: np.ndarray, original: int) -> Records:
+        """Return the record of a run that handed in float weights as one vector; integer buffers are the original's.
+
+        Raises NonFiniteLogitsError, NoMemoryError.
+        """
+        weights = dict(self.originals[original])
+        offset = 0
+        for name, shape in self.schema.items():
+            size = math.prod(shape)
+            weights[name] = values[offset : offset + size].reshape(shape)
+            offset += size
+        return self.record(weights, original=original)
+
+    def _outputs(self, net: nn.Module) -> dict[str, np.ndarray]:
+        """Return a net's logits on every set, and leave nothing on a GPU; try again where it has no memory."""
+        for attempt in range(ATTEMPTS):
+            time.sleep(PAUSE_SECONDS if attempt else 0)
+            try:
+                with self.accelerator.exact():
+                    net.to(self.accelerator.device())
+                    return {name: self._logits(net, inputs) for name, inputs in self.inputs.items()}
+            except RuntimeError as error:
+                if not (self.accelerator.is_gpu and accelerator.is_out_of_memory(error)):
+                    raise
+            finally:
+                net.to("cpu")
+                self.accelerator.release()
+        raise NoMemoryError(
+            "the GPU has no memory to measure a model, though no run is on it; end what else uses it (nvidia-smi)"
+        )
+
+    @torch.inference_mode()
+    def _logits(self, net: nn.Module, inputs: Tensor) -> np.ndarray:
+        device = self.accelerator.device()
+        logits = [net(accelerator.to_device(batch, device)) for batch in inputs.split(BATCH_SIZE)]
+        outputs: np.ndarray = torch.cat(logits).float().cpu().numpy()
+        return outputs
+
+
+def _distance(weights: Mapping[str, np.ndarray], original: Mapping[str, np.ndarray]) -> float:
+    """Return the L2 distance over parameters and float buffers."""
+    squares = [
+        np.sum((value.astype(np.float64) - original[name]) ** 2)
+        for name, value in weights.items()
+        if np.issubdtype(value.dtype, np.floating)
+    ]
+    return float(np.sqrt(np.sum(squares)))
+
+
+def _sha256(weights: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name} {value.dtype} {value.shape}\0".encode() + np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()

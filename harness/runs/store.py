@@ -1,0 +1,119 @@
+"""What runs leave on disk: one file per run, named by what determines it; written whole or not at all.
+
+    HARNESS_HOME/results/TRACK-PUBLIC/CODE-DEVICE/
+        submission.py       what was run, with constants set
+        run-0003.npz        the record of run 3: its outputs, and how it went as JSON
+        swapped-0000.npz    that of run 0 with other examples to forget
+        scored-64-REF.json  what scoring the first 64 runs against that reference found: score, audit, alarms
+        score-64-REF.json   all that was found, as `--json` writes it
+
+A run is found again by code_hash, hash of `public/`, index, device kind, runner version and time limit, so that nothing
+is run twice and more runs add only the new ones. One made on another GPU or with another driver is made again.
+"""
+
+import contextlib
+import itertools
+import json
+import zipfile
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.record import Records
+from harness.runner.isolation import is_enough
+from harness.runner.outcome import Outcome
+from harness.runs.run import RUNNER_VERSION, Conditions, Run
+from harness.storage import read_arrays, read_json, write_arrays, write_bytes, write_json
+from harness.submission import Submission
+from harness.tracks.track import Track
+
+__all__ = ["Results", "run_infos"]
+
+
+class Results:
+    """The runs and scores of one submission on one track and one kind of device."""
+
+    def __init__(self, home: Path, track: Track, submission: Submission, conditions: Conditions) -> None:
+        limit = f"-limit{conditions.limit.fraction:g}" if conditions.limit and conditions.limit.is_overridden else ""
+        key = f"{submission.code_hash[:16]}-{conditions.device}{limit}-v{RUNNER_VERSION}"
+        self.folder = self.cache(home, track) / key
+
+    @staticmethod
+    def cache(home: Path, track: Track) -> Path:
+        """Return the folder of all results on a track."""
+        return home / "results" / f"{track.name}-{track.manifest.public_hash[:12]}"
+
+    @classmethod
+    def at(cls, folder: Path) -> "Results":
+        """Return the results that lie in a folder."""
+        found = cls.__new__(cls)
+        found.folder = folder
+        return found
+
+    def beside(self, folder: str) -> "Results":
+        """Return the results of another submission on the same track, by the name of their folder."""
+        return self.at(self.folder.with_name(folder))
+
+    def begin(self, submission: Submission) -> None:
+        """Keep what is about to be run."""
+        write_bytes(self.folder / "submission.py", submission.source.encode())
+
+    def runs(
+        self,
+        indices: Iterable[int],
+        required_isolation: str | None = None,
+        *,
+        gpus: Collection[str] = (),
+        swap_forget_set: bool = False,
+    ) -> dict[int, Run]:
+        """Return the stored runs among the indices.
+
+        Those made below the required isolation do not count, nor those on other GPUs than the given ones, if any.
+        """
+        paths = {index: self._run_path(index, swap_forget_set) for index in indices}
+        stored = {index: run for index, path in paths.items() if (run := self._run(index, path)) is not None}
+        return {
+            index: run
+            for index, run in stored.items()
+            if is_enough(run.info["isolation"], required_isolation) and (not gpus or run.info.get("gpu") in gpus)
+        }
+
+    def _run(self, index: int, path: Path) -> Run | None:
+        """Return a stored run, or None. A file that cannot be read counts as none: the run is made again."""
+        try:
+            arrays = read_arrays(path)
+            info = json.loads(str(arrays["info"]))
+            record = Records.from_arrays(arrays) if "accuracy" in arrays else None
+        except (OSError, ValueError, KeyError):
+            return None
+        return Run(index, Outcome(info.pop("outcome")), info.pop("seconds"), info, record)
+
+    def save_run(self, run: Run, *, swap_forget_set: bool = False) -> None:
+        """Store a run."""
+        info = {"outcome": run.outcome, "seconds": run.seconds, **run.info}
+        arrays = {} if run.record is None else run.record.arrays()
+        write_arrays(self._run_path(run.index, swap_forget_set), {"info": np.array(json.dumps(info)), **arrays})
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Return values stored under a name, or None."""
+        try:
+            stored: dict[str, Any] = read_json(self.folder / f"{name}.json")
+        except (OSError, ValueError):
+            return None
+        return stored
+
+    def write(self, name: str, values: dict[str, Any]) -> None:
+        """Store plain values under a name."""
+        write_json(self.folder / f"{name}.json", values)
+
+    def _run_path(self, index: int, swap_forget_set: bool) -> Path:
+        return self.folder / f"{'swapped' if swap_forget_set else 'run'}-{index:04d}.npz"
+
+
+def run_infos(folder: Path, count: int) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the first runs stored in a results folder, and how each went; their records are not read."""
+    for path in itertools.islice(sorted(folder.glob("run-*.npz")), count):
+        with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as arrays:
+            yield path, json.loads(str(arrays["info"]))

@@ -1,0 +1,75 @@
+"""Tracks by name: which are declared here, which ships prepared, which are prepared already."""
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.tracks.archive import import_track
+from harness.tracks.declaration import Declaration, read_declaration
+from harness.tracks.track import Track, load_track
+
+__all__ = ["Declared", "find", "open_declared", "open_track"]
+
+FOLDER = Path(str(files("data_prep")))  # declarations and tracks that ship prepared
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A declaration and the file it was read from."""
+
+    declaration: Declaration
+    file: Path
+
+    @property
+    def name(self) -> str:
+        """The track's name."""
+        return self.declaration.name
+
+    @property
+    def shipped(self) -> Path | None:
+        """The file of this very track that ships prepared, if one does."""
+        shipped = FOLDER / "prepared" / f"{self.file.stem}.track"
+        return shipped if self.file.parent == FOLDER / "tracks" and shipped.is_file() else None
+
+
+def find(track: str, tracks: Path) -> list[Declared]:
+    """Return the track of a name, or those that a TOML file declares: one, or as many siblings as it has forget sets.
+
+    A name is that of a track declared here, or of one that is prepared below the folder `tracks`. Raises UsageError.
+    """
+    known = {path.stem: path for path in sorted((FOLDER / "tracks").glob("*.toml"))}
+    prepared = {path.parent.name for path in tracks.glob("[!.]*/manifest.json")} - known.keys()
+    if track in prepared:
+        return [Declared(load_track(tracks / track).declaration, tracks / track / "track.toml")]
+    if not track.endswith(".toml") and track not in known:
+        names = ", ".join([*known, *sorted(prepared)])
+        raise UsageError(f"no track {track!r}; there are {names}, or give a declaration: --track my.toml")
+    file = known.get(track, Path(track))
+    return [Declared(declaration, file) for declaration in read_declaration(file).siblings]
+
+
+def open_track(track: str, tracks: Path) -> Track:
+    """Return a prepared track of those below the folder `tracks`; one that ships prepared is unpacked there.
+
+    Raises UsageError if it has to be prepared first, or if a file declares several.
+    """
+    found = find(track, tracks)
+    if len(found) > 1:
+        names = ", ".join(declared.name for declared in found)
+        raise UsageError(f"{track} declares the tracks {names}; name one of them: --track {found[0].name}")
+    return open_declared(found[0], tracks)
+
+
+def open_declared(declared: Declared, tracks: Path) -> Track:
+    """Return a prepared track, as `open_track` does."""
+    folder = tracks / declared.name
+    if not folder.exists() and declared.shipped is not None:
+        import_track(declared.shipped, tracks)
+    command = f"harness prepare {declared.file if declared.file.parent != FOLDER / 'tracks' else declared.name}"
+    if not folder.exists():
+        raise UsageError(f"the track {declared.name} is not prepared; run: {command}")
+    prepared = load_track(folder)
+    if prepared.declaration != declared.declaration:
+        raise UsageError(f"{declared.file} has changed since {prepared.name} was prepared; run: {command} --force")
+    return prepared

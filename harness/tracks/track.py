@@ -1,0 +1,163 @@
+"""A prepared track: the folder that everything is run on and scored against.
+
+    FOLDER/track.toml        the declaration
+    FOLDER/manifest.json     hashes of all below, versions, when and where it was prepared
+    FOLDER/public/           what a submission may see: retain, forget and val set, original models
+    FOLDER/private/          the reference: secret, test set, split, records of originals and of retrained models
+
+`data_prep` writes this folder, everybody else reads it. Imports no torch.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.errors import MachineError
+from harness.record import Records
+from harness.storage import hash_folder, read_arrays, write_json
+from harness.tracks.declaration import Declaration, Positive, Section, parse_declaration
+from harness.tracks.hashes import reference_hash
+
+__all__ = [
+    "ORIGINALS",
+    "POOLS",
+    "Examples",
+    "Manifest",
+    "Track",
+    "load_track",
+    "siblings",
+    "write_manifest",
+]
+
+ORIGINALS = "originals"
+POOLS = ("scoring", "ceiling")  # of retrained models: one to score against, one to score as if it were a submission
+
+
+class Manifest(Section):
+    """Names of what a prepared folder holds, and how it came about."""
+
+    fingerprint: str  # sha256 of declaration, data and split
+    public_hash: str  # sha256 of public/
+    reference_hash: str | None  # sha256 of private/ without the secret; None in a public export
+    n_classes: Positive
+    class_names: list[str] | None = None
+    channels: Positive
+    retrained: Positive  # models in each of the two pools
+    prepared: dict[str, Any]  # versions, device, seconds
+    sibling: int = 0  # which of the tracks that its declaration stands for
+    family: str | None = None  # sha256 of all that siblings share; None for a track without
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One data set of a track."""
+
+    images: np.ndarray  # (n, height, width, channels) uint8
+    labels: np.ndarray  # (n,) int64
+    subjects: np.ndarray | None = None  # (n,) integers or names: whose image it is, where the data say
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: np.ndarray | slice) -> "Examples":
+        """Return some of the examples."""
+        return Examples(**{name: array[rows] for name, array in self.arrays().items()})
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays by name, as they are stored."""
+        return {name: array for name, array in vars(self).items() if array is not None}
+
+
+@dataclass(frozen=True)
+class Track:
+    """A prepared track on disk; arrays are read when they are asked for."""
+
+    folder: Path
+    declaration: Declaration
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        """The track's name."""
+        return self.declaration.name
+
+    @property
+    def public(self) -> Path:
+        """The folder a submission may see."""
+        return self.folder / "public"
+
+    @property
+    def private(self) -> Path:
+        """The folder a submission must never see."""
+        return self.folder / "private"
+
+    @property
+    def secret(self) -> bytes:
+        """The key all seeds of runs are derived with."""
+        return bytes.fromhex((self.private / "secret").read_text().strip())
+
+    def examples(self, name: str) -> Examples:
+        """Return the retain, forget, val or test set."""
+        arrays = read_arrays(self.examples_file(name))
+        return Examples(arrays["images"], arrays["labels"], arrays.get("subjects"))
+
+    def examples_file(self, name: str) -> Path:
+        """Return the file of a data set; the test set is private."""
+        return (self.private if name == "test" else self.public) / f"{name}.npz"
+
+    def original(self, index: int) -> dict[str, np.ndarray]:
+        """Return the weights of one original model by name."""
+        from safetensors.numpy import load_file
+
+        return dict(load_file(self.public / f"original-{index}.safetensors"))
+
+    def originals(self) -> Records:
+        """Return the records of the original models."""
+        return Records.from_arrays(read_arrays(self.records_file(ORIGINALS)))
+
+    def retrained(self, pool: str) -> Records:
+        """Return the records of one of the two POOLS of retrained models."""
+        return Records.from_arrays(read_arrays(self.records_file(pool)))
+
+    def records_file(self, kind: str) -> Path:
+        """Return the file of records of the ORIGINALS or of one of the POOLS."""
+        return self.private / (f"{kind}.npz" if kind == ORIGINALS else f"retrained-{kind}.npz")
+
+
+def load_track(folder: Path) -> Track:
+    """Return a prepared track after checking its hashes. Raises MachineError if a file is missing or damaged."""
+    remedy = f"remove {folder}, or prepare it anew: harness prepare {folder.name} --force"
+    try:
+        declaration = parse_declaration((folder / "track.toml").read_text(encoding="utf-8"))
+        manifest = Manifest.model_validate_json((folder / "manifest.json").read_text(encoding="utf-8"))
+        if not 0 <= manifest.sibling < len(declaration.siblings):
+            raise ValueError(f"sibling {manifest.sibling} is none of its declaration's")
+        track = Track(folder, declaration.siblings[manifest.sibling], manifest)
+        intact = hash_folder(track.public) == manifest.public_hash
+        if manifest.reference_hash is not None:
+            intact = intact and reference_hash(track.private) == manifest.reference_hash and bool(track.secret)
+    except (OSError, ValueError) as error:
+        raise MachineError(f"the track {folder.name} is damaged ({error}); {remedy}") from None
+    if not intact:
+        raise MachineError(f"the track {folder.name} is damaged (its files do not match their hashes); {remedy}")
+    return track
+
+
+def siblings(track: Track) -> list[Track]:
+    """Return the other intact tracks in the folder of a track or a draft that share its data and originals."""
+    family_name, found = track.manifest.family, []
+    if family_name is None:
+        return []
+    for file in sorted(track.folder.parent.glob("[!.]*/manifest.json")):
+        if family_name in file.read_text(encoding="utf-8", errors="replace"):
+            with contextlib.suppress(MachineError):
+                found.append(load_track(file.parent))
+    return [other for other in found if other.name != track.name]
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, which makes a prepared folder complete."""
+    write_json(folder / "manifest.json", manifest.model_dump())
