@@ -24,7 +24,7 @@ import click
 from benchmarks.overhead import SOURCE
 from harness.environment import environment, home
 from harness.evaluation.evaluate import recall
-from harness.leaderboard.assurance.plan import Request, plan, stored_runs
+from harness.leaderboard.assurance.costs import Request, plan, stored_runs
 from harness.leaderboard.batch.cluster import Asked, Cluster
 from harness.report.summary import summary
 from harness.runner.isolation import choose

@@ -23,10 +23,10 @@ import numpy as np
 
 from harness.environment import environment, home
 from harness.parallel import run_each
+from harness.runner.execution import Finished, execute, seeds_of
 from harness.runner.isolation import choose
 from harness.runner.launch import close_all, launcher
 from harness.runner.process import Launcher
-from harness.runner.run import Finished, execute, seeds_of
 from harness.runner.sandbox.cgroup import PREFIX, find_hierarchies
 from harness.runner.sandbox.sandboxes import Quota
 from harness.runs.measure import Meter

@@ -43,7 +43,7 @@ def read_submission(path: Path, *, source_kb: int, constants: Mapping[str, str] 
     cannot be set.
     """
     if not path.exists():
-        raise UsageError(f"no file {path}; copy submissions/template.py to start one")
+        raise UsageError(f"no file {path}; start one: harness new {path}")
     if not path.is_file():
         raise UsageError(f"{path} is not a file; name one submission, such as submissions/template.py")
     return submission_of(path, path.read_bytes(), source_kb=source_kb, constants=constants)

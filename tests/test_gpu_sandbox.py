@@ -21,10 +21,10 @@ from click.testing import Result
 from harness import accelerator, cuda_driver
 from harness.errors import MachineError
 from harness.runner import isolation, launch
+from harness.runner.execution import execute
 from harness.runner.isolation import LEVELS, Findings, choose, look
 from harness.runner.outcome import Outcome
 from harness.runner.process import environment
-from harness.runner.run import execute
 from harness.runner.sandbox import gpu, privileges, probe
 from harness.runner.sandbox.plan import Plan
 from harness.runner.sandbox.sandboxes import Quota

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from harness.runner import launch
+from harness.runner.execution import Finished, execute
 from harness.runner.fork import ForkLauncher
 from harness.runner.isolation import look
 from harness.runner.outcome import Outcome
 from harness.runner.process import Launcher
-from harness.runner.run import Finished, execute
 from harness.runner.sandbox import cgroup
 from harness.runner.sandbox.cgroup import Cgroups, Hierarchy
 from harness.runner.sandbox.plan import packages

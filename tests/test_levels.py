@@ -149,7 +149,7 @@ import json, pathlib, sys
 sys.path.insert(0, {str(ROOT)!r})
 from harness.runner import launch
 from harness.runner.isolation import look
-from harness.runner.run import execute
+from harness.runner.execution import execute
 from harness.runner.sandbox.sandboxes import Quota
 found = look()
 levels = {{}}

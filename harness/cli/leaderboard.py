@@ -176,7 +176,7 @@ def plan_command(
 
     The more runs are stored here, the better it is known: evaluate a few baselines first.
     """
-    from harness.leaderboard.assurance.plan import Request, plan, stored_runs
+    from harness.leaderboard.assurance.costs import Request, plan, stored_runs
 
     track = catalogue.open_track(track_name, home() / "tracks")
     kind = chosen_device(device)

@@ -9,14 +9,15 @@ from typing import Any
 import click
 
 from harness import __version__
-from harness.cli.evaluate import check_command, compare_command, evaluate_command, report_command
 from harness.cli.leaderboard import leaderboard
 from harness.cli.metric import score_command
+from harness.cli.new import new_command
 from harness.cli.options import (
     console,
     device_option,
 )
 from harness.cli.prepare import prepare_command
+from harness.cli.submissions import check_command, compare_command, evaluate_command, report_command
 from harness.environment import home
 from harness.errors import MachineError, UsageError
 from harness.report.doctor import findings
@@ -59,7 +60,8 @@ def cli() -> None:
     """Run, time and score machine-unlearning submissions.
 
     \b
-    harness evaluate submissions/template.py          score a submission
+    harness new submissions/foo.py                    start a submission from the template
+    harness evaluate submissions/foo.py               score it
     harness evaluate submissions/foo.py --quick       a first look: 16 runs
     harness check submissions/foo.py --debug          one run with prints and breakpoint()
     """
@@ -75,6 +77,6 @@ def doctor_command(device: str) -> None:
 
 for command in (
     *(evaluate_command, check_command, compare_command, report_command),
-    *(prepare_command, score_command, leaderboard),
+    *(new_command, prepare_command, score_command, leaderboard),
 ):
     cli.add_command(command)

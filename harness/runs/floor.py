@@ -8,8 +8,8 @@ import json
 import statistics
 from pathlib import Path
 
+from harness.runner.execution import execute
 from harness.runner.outcome import Outcome
-from harness.runner.run import execute
 from harness.runs.run import RUNNER_VERSION, Conditions
 from harness.storage import write_json
 from harness.tracks.track import Track

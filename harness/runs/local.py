@@ -15,11 +15,11 @@ from harness.accelerator import Accelerator
 from harness.environment import environment
 from harness.parallel import run_each
 from harness.runner import launch
+from harness.runner.execution import Finished, execute, seeds_of
 from harness.runner.launch import launcher
 from harness.runner.message import Job
 from harness.runner.outcome import Outcome
 from harness.runner.process import Launcher
-from harness.runner.run import Finished, execute, seeds_of
 from harness.runner.sandbox.sandboxes import Quota
 from harness.runs.measure import Meter, NoMemoryError, NonFiniteLogitsError
 from harness.runs.queue import Pending, Task
