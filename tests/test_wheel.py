@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -19,7 +20,12 @@ Installed = Callable[..., subprocess.CompletedProcess[str]]
 def install(place: Path) -> None:
     """Build the wheel and install it alone into a new environment, which finds all else in that of the tests."""
     pip, environment, dist = [sys.executable, "-m", "pip", "--quiet"], place / "environment", place / "dist"
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(dist), str(ROOT)]
+    source = place / "source"  # a copy: a build leaves files where it is made, which would be in the next one too
+    for name in ("harness", "data_prep", "baselines", "submissions"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copyfile(ROOT / name, source / name)
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(dist), str(source)]
     subprocess.run(build, check=True, capture_output=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(environment)}))
