@@ -9,10 +9,68 @@ from pathlib import Path
 
 import pytest
 
+import harness
+from harness.contract import PACKAGES, TIME_LIMIT_VARIABLE
 from harness.cuda_driver import CODES
+from harness.declaration import Limits, read_declaration
+from harness.leaderboard.teams import FINAL, MAX_CHOICES
+from harness.runner.outcome import Outcome
 from harness.runner.remedies import CONTAINER_FLAGS
 
 ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.stem)
+def test_a_page_says_who_it_is_for_and_the_readme_links_it(file: Path) -> None:
+    title, _, audience, after, *_ = file.read_text().splitlines()
+    assert title.startswith("# ")
+    assert audience.startswith("For ")
+    assert after == ""
+    assert f"(docs/{file.name})" in (ROOT / "README.md").read_text()
+
+
+LINKING = [*PAGES, *sorted(ROOT.glob("*.md")), ROOT / "submissions" / "README.md", ROOT / "baselines" / "README.md"]
+
+
+@pytest.mark.parametrize("file", LINKING, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_between_pages_lead_to_files_that_exist(file: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", file.read_text()):
+        assert link.startswith("https://") or (file.parent / link).exists(), link
+
+
+def test_the_rules_list_every_outcome_and_package_and_only_those() -> None:
+    text = page("rules.md")
+    assert re.findall(r"^\| `([A-Z_]+)` \|", text, re.MULTILINE) == list(Outcome)
+    allowed = text.partition("## Packages")[2].partition("##")[0]
+    assert set(re.findall(r"`(\w+)`", allowed)) == {name.partition(".")[0] for name in PACKAGES}
+    assert f'`os.environ["{TIME_LIMIT_VARIABLE}"]`' in text
+    assert FINAL in text
+    assert MAX_CHOICES == 2  # "one or two of its files"
+
+
+# Rows of the table of limits in docs/rules.md, in their order, and what is behind the number.
+LIMITS = {"threads": "", "memory_mb": " MB", "processes": "", "scratch_mb": " MB", "source_kb": " KB", "log_kb": " KB"}
+
+
+def test_the_rules_give_the_limits_of_the_tracks() -> None:
+    table = page("rules.md").partition("## Other limits")[2].partition("|---")[2].partition("\n\n")[0]
+    rows = [line.split("|")[2:4] for line in table.splitlines()[1:]]
+    for file in (ROOT / "data_prep" / "tracks").glob("*.toml"):
+        limits = read_declaration(file).limits
+        assert limits.time_limit_fraction == Limits().time_limit_fraction == 0.1
+        column = 0 if file.stem.startswith("digits") else 1
+        expected = [f"{getattr(limits, name)}{unit}" for name, unit in LIMITS.items()]
+        assert [row[column].strip() for row in rows] == expected, file.stem
+
+
+def test_the_citation_names_the_version_and_licence_of_the_package() -> None:
+    citation = (ROOT / "CITATION.cff").read_text()
+    project = (ROOT / "pyproject.toml").read_text()
+    assert f"\nversion: {harness.__version__}\n" in citation
+    assert re.findall(r'^license = "(.+)"$', project, re.MULTILINE) == re.findall(
+        r"^license: (.+)$", citation, re.MULTILINE
+    )
 
 
 def test_the_page_of_gpus_says_what_the_code_says() -> None:
@@ -92,9 +150,14 @@ def test_an_organizer_gets_from_nothing_to_a_site_by_what_is_printed(tmp_path: P
     assert "alpha/method.py" in site
 
 
-def commands_of(page: str) -> list[str]:
+def page(name: str) -> str:
+    """Return the text of a page."""
+    return (ROOT / "docs" / name).read_text()
+
+
+def commands_of(name: str) -> list[str]:
     """Return the blocks of a page that are to be run."""
-    return re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```sh\n(.*?)^```$", page(name), re.MULTILINE | re.DOTALL)
 
 
 def endless(line: str) -> str:
