@@ -12,10 +12,10 @@ import pytest
 import harness
 from harness.contract import PACKAGES, TIME_LIMIT_VARIABLE
 from harness.cuda_driver import CODES
-from harness.declaration import Limits, read_declaration
-from harness.leaderboard.teams import FINAL, MAX_CHOICES
+from harness.leaderboard.batch.teams import FINAL, MAX_CHOICES
 from harness.runner.outcome import Outcome
 from harness.runner.remedies import CONTAINER_FLAGS
+from harness.tracks.declaration import Limits, read_declaration
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -62,6 +62,21 @@ def test_the_rules_give_the_limits_of_the_tracks() -> None:
         column = 0 if file.stem.startswith("digits") else 1
         expected = [f"{getattr(limits, name)}{unit}" for name, unit in LIMITS.items()]
         assert [row[column].strip() for row in rows] == expected, file.stem
+
+
+def test_what_ci_and_the_hooks_name_is_there() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    named = re.findall(r"(?<![\w/.-])(?:tests|docs|submissions|\.ci)/[\w./-]*\w", workflow)
+    assert {"tests/attacks", ".ci/run"} <= set(named)
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    for tool in ("ruff check", "ruff format", "mypy"):  # as `make lint` has it
+        assert f"entry: .venv/bin/{tool}" in (ROOT / ".pre-commit-config.yaml").read_text()
+        assert f"$(BIN)/{tool}" in (ROOT / "Makefile").read_text()
+
+
+def test_the_form_for_failed_submissions_offers_every_outcome() -> None:
+    form = (ROOT / ".github" / "ISSUE_TEMPLATE" / "submission_failed.yml").read_text()
+    assert re.findall(r"^ +- ([A-Z_]+)$", form, re.MULTILINE) == [one for one in Outcome if one != Outcome.OK]
 
 
 def test_the_citation_names_the_version_and_licence_of_the_package() -> None:
