@@ -19,7 +19,6 @@ from harness.accelerator import resolve
 from harness.environment import environment, home
 from harness.evaluation.evaluate import Evaluation, evaluate
 from harness.evaluation.reference import load_reference, outputs
-from harness.report.summary import summary
 from harness.runner.isolation import choose
 from harness.runs.conditions import conditions_here
 from harness.runs.run import Conditions
@@ -74,7 +73,7 @@ def evaluated(file: Path, constants: dict[str, str], track: Track, conditions: C
     """Return the row of one file."""
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=constants)
     evaluation = evaluate(submission, track, conditions, runs=track.declaration.evaluation.runs, home=home())
-    result = summary(evaluation)
+    result = evaluation.score_file.to_json()
     if result["score"] is None:
         return {"outcome": result["outcome"]}
     kept = ("outcome", "score", "score_interval", "calibrated_score", "calibrated_interval", "forgetting_quality")

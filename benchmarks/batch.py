@@ -26,7 +26,6 @@ from harness.environment import environment, home
 from harness.evaluation.evaluate import recall
 from harness.leaderboard.assurance.costs import Request, plan, stored_runs
 from harness.leaderboard.batch.cluster import Asked, Cluster
-from harness.report.summary import summary
 from harness.runner.isolation import choose
 from harness.runs.conditions import conditions_here
 from harness.runs.local import Here
@@ -134,7 +133,7 @@ def _scoring(track: Track, folder: Path, runs: int) -> dict[str, float]:
     for count in (runs // 2, runs):
         recall(submission, track, "cpu", runs=count, home=folder)  # ceiling and floor are computed once
         started = time.process_time()
-        summary(recall(submission, track, "cpu", runs=count, home=folder, rescore=True))
+        recall(submission, track, "cpu", runs=count, home=folder, rescore=True)
         seconds[count] = time.process_time() - started
     per_run = (seconds[runs] - seconds[runs // 2]) / (runs - runs // 2)
     return {"runs": runs, "seconds": seconds[runs], "constant": seconds[runs] - runs * per_run, "per_run": per_run}

@@ -27,7 +27,6 @@ from harness.environment import environment, home
 from harness.errors import UsageError
 from harness.evaluation.evaluate import evaluate
 from harness.report.style import RETRAINED, STYLE, WIDTH, svg
-from harness.report.summary import summary
 from harness.runner.isolation import choose
 from harness.runs.run import Conditions, Limit
 from harness.storage import write_bytes, write_json
@@ -120,7 +119,7 @@ def measured(file: str, constants: dict[str, str], track: Track, runs: int) -> d
     submission = read_submission(ROOT / "baselines" / f"{file}.py", source_kb=256, constants=constants)
     limit = Limit(LIMIT_SECONDS, LIMIT_SECONDS, is_overridden=True)
     conditions = Conditions(limit, choose(), jobs=of("cpu").default_jobs(1))
-    result = summary(evaluate(submission, track, conditions, runs=runs, home=home()))
+    result = evaluate(submission, track, conditions, runs=runs, home=home()).score_file.to_json()
     assert result["outcome"] == "OK", result["failure"]
     metrics = {name: {**result["full_stack"][name], "n": runs} for name in METRICS}
     return {

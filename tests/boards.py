@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from harness.evaluation.reference import reference_name
+from harness.evaluation.reference import load_reference, reference_name
+from harness.evaluation.score_file import Epsilon, HalfSampleScores, ScoreFile, score_file
 from harness.leaderboard.board.entries import Entry
+from harness.runner.isolation import Isolation
+from harness.runner.outcome import Outcome
+from harness.runs.run import Conditions, Limit, Run
 from harness.runs.store import Results
-from harness.scoring.score import SCORER_VERSION
+from harness.scoring.score import HalfSamples
 from harness.scoring.uncertainty import INFLATION
 from harness.storage import read_json, write_json
+from harness.submission import Submission
 from harness.tracks.track import Track
 
 __all__ = ["BoardWriter"]
@@ -116,25 +121,37 @@ class BoardWriter:
         own = {"state": "done", "runs": runs, "stage": runs, "outcome": "OK", "score": score}
         key = self.add(name, **{**own, **values})
         reach = 1.96 * noise
-        stored = {
-            "n_runs": runs,
-            "scorer_version": SCORER_VERSION,
-            "reference_hash": self.track.manifest.reference_hash,
-            "unranked_because": None,
-            "score": value / 5,
-            "score_interval": [(value - reach) / 5, (value + reach) / 5],
-            "calibrated_score": value,
-            "calibrated_interval": [value - reach, value + reach],
-            "forgetting_quality": value / 5,
-            "retain_ratio": 1.0,
-            "test_ratio": 0.99,
-            "ceiling": 0.2,
-            "ceiling_interval": [0.15, 0.25],
-            "floor": 0.03,
-            "seconds": {"fraction_of_training": 0.05, "limit_fraction": 0.1},
-            "isolation": {"level": "full"},
-            "alarms": [],
-            "half_samples": {"score": (halves / 5).tolist(), "calibrated_score": halves.tolist()},
-        }
-        write_json(self.results / read_json(self.entry_file(key))["results"] / f"{score}.json", stored)
+        stored = self._scored(name, runs).model_copy(
+            update={
+                "score": value / 5,
+                "score_interval": ((value - reach) / 5, (value + reach) / 5),
+                "calibrated_score": value,
+                "calibrated_interval": (value - reach, value + reach),
+                "forgetting_quality": value / 5,
+                "retain_ratio": 1.0,
+                "test_ratio": 0.99,
+                "half_samples": HalfSampleScores.of(HalfSamples(halves / 5, halves, halves)),
+            }
+        )
+        write_json(self.results / read_json(self.entry_file(key))["results"] / f"{score}.json", stored.to_json())
         return key
+
+    def _scored(self, name: str, runs: int) -> ScoreFile:
+        """Return the score of so many runs that took half their limit, without the scores themselves."""
+        track, file = self.track, Path(name)
+        limit = Limit(10.0, 0.1, training_seconds=100.0, calibration="synthetic")
+        info = {"limit_seconds": limit.seconds, "isolation": "full"}
+        made = score_file(
+            Submission(file, "", "0" * 64, "0" * 64, {}, ()),
+            track,
+            Conditions(limit, Isolation("full", {})),
+            [Run(index, Outcome.OK, limit.seconds / 2, info) for index in range(runs)],
+            load_reference(track, min(runs, track.manifest.retrained), self.results),
+            outcome=Outcome.OK,
+            unranked_because=None,
+            findings=None,
+            full_stack=None,
+        )
+        epsilon = Epsilon(median=1.0, unresolved=0, perfectly_separated=0, smooth_quality=0.1)
+        ends = {"ceiling": 0.2, "ceiling_interval": (0.15, 0.25), "floor": 0.03}
+        return made.model_copy(update={"alarms": (), "epsilon": epsilon, **ends})

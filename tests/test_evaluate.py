@@ -435,7 +435,7 @@ def test_rescore_scores_stored_runs_anew_and_makes_none(
     assert "4 of 4 are not stored" in nothing.output
     first = evaluated(file, "--runs", 4)
     stored = run_files(home)
-    scored = next(home.glob("results/*/*/scored-4-*.json"))
+    scored = next(home.glob("results/*/*/score-4-*.json"))
     scored.write_text(scored.read_text().replace(str(first["score"]), "9.0"))
     assert evaluated(file, "--runs", 4)["score"] == 9.0  # a repeated call shows what is stored
     assert evaluated(file, "--runs", 4, "--rescore")["score"] == first["score"]

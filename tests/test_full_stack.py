@@ -361,15 +361,21 @@ def test_other_retrained_models_of_a_track_look_retrained_and_originals_do_not(t
     retrained, identity = (
         full_stack(tiny, records, seconds=[0.5] * 16, training_seconds=10.0) for records in (ceiling, runs)
     )
-    assert json.loads(json.dumps(retrained, allow_nan=False)) == retrained
-    for name, found in (("ra", retrained["ra"]), ("ta", retrained["ta"])):
+    plain = dataclasses.asdict(retrained)
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    for name, found in (("ra", retrained.ra), ("ta", retrained.ta)):
         stored = {"ra": "retain", "ta": "test"}[name]
-        assert found["mean"] == pytest.approx(100 * ceiling.accuracy_on(stored).mean())
-        assert found["retrained_mean"] == pytest.approx(100 * tiny.retrained("scoring").accuracy_on(stored).mean())
-    assert retrained["ua"]["mean"] == pytest.approx(100 - 100 * ceiling.accuracy_on("forget").mean())
+        assert found.mean == pytest.approx(100 * ceiling.accuracy_on(stored).mean())
+        assert found.retrained_mean == pytest.approx(100 * tiny.retrained("scoring").accuracy_on(stored).mean())
+    assert retrained.ua.mean == pytest.approx(100 - 100 * ceiling.accuracy_on("forget").mean())
     for name in ("ua", "mia_efficacy", "mia_efficacy_threshold", "mia_privacy_threshold", "ra", "ta"):
-        metric = retrained[name]
-        assert abs(metric["gap"]) < metric["sd"] + metric["retrained_sd"], name
-    assert retrained["rte"]["mean"] == pytest.approx(0.05)
-    assert retrained["efficiency"] == pytest.approx(20)
-    assert identity["ua"]["mean"] < retrained["ua"]["mean"]
+        metric: Metric = getattr(retrained, name)
+        assert metric.gap is not None
+        assert metric.sd is not None
+        assert metric.retrained_sd is not None
+        assert abs(metric.gap) < metric.sd + metric.retrained_sd, name
+    assert retrained.rte.mean == pytest.approx(0.05)
+    assert retrained.efficiency == pytest.approx(20)
+    assert identity.ua.mean is not None
+    assert retrained.ua.mean is not None
+    assert identity.ua.mean < retrained.ua.mean

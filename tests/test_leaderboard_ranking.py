@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from harness.evaluation.score_file import ScoreFile
 from harness.leaderboard.board.ranking import Ranked, rank
-from harness.leaderboard.board.stored import ScoredEntry, StoredScore
+from harness.leaderboard.board.stored import ScoredEntry
 from harness.storage import read_json, write_json
 from harness.tracks.track import Track
 from tests.boards import BoardWriter
@@ -34,7 +35,7 @@ def rows(harness: Callable[..., Result], tiny_file: Path) -> Rows:
 def contender(name: str, value: float, *, runs: int = 16) -> Ranked:
     """Return a contender whose half-samples have noise of their own."""
     generator = np.random.default_rng([*name.encode()])
-    scored = StoredScore.model_construct(n_runs=runs)
+    scored = ScoreFile.model_construct(n_runs=runs)
     entry = ScoredEntry.model_construct(submission=name, code_hash="", scored=scored)
     return Ranked(entry, value, tuple(generator.normal(value, NOISE, 200)))
 

@@ -1,8 +1,11 @@
 """The spread of runs over forget sets, originals and repetitions."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from harness.evaluation.score_file import ScoreFile
 from harness.report.tables import sibling_table
 from harness.scoring.spread import Spread, spread
 
@@ -50,11 +53,11 @@ def test_a_deterministic_method_has_no_spread_over_runs() -> None:
 
 
 def test_scores_on_siblings_stand_beside_each_other_with_mean_and_spread() -> None:
-    ratios = {"forgetting_quality": 0.1, "retain_ratio": 1.0, "test_ratio": 1.0, "n_runs": 64}
+    ratios: dict[str, Any] = {"forgetting_quality": 0.1, "retain_ratio": 1.0, "test_ratio": 1.0, "n_runs": 64}
     table = sibling_table(
         [
-            {"track": "mine-0", "score": 0.1, "calibrated_score": 0.5, **ratios},
-            {"track": "mine-1", "score": None, "calibrated_score": 0.7, **ratios},
+            ScoreFile.model_construct(None, track="mine-0", score=0.1, calibrated_score=0.5, **ratios),
+            ScoreFile.model_construct(None, track="mine-1", score=None, calibrated_score=0.7, **ratios),
         ]
     )
     dash = "\N{EN DASH}"

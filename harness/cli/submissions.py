@@ -22,7 +22,7 @@ from harness.evaluation.evaluate import Evaluation, evaluate, recall, recall_sib
 from harness.evaluation.history import comparisons, remember
 from harness.evaluation.reference import load_reference
 from harness.report.redaction import redacted
-from harness.report.summary import comparison_summary, summary
+from harness.report.summary import comparison_summary
 from harness.report.terminal import LiveRuns, show, show_check
 from harness.runner import isolation as isolations
 from harness.runner.outcome import Outcome
@@ -85,13 +85,12 @@ def evaluate_command(
     evaluation = _evaluated(submission, track, conditions, n_runs, require_isolation, rescore=rescore)
     if hidden:
         evaluation = redacted(evaluation)
-    result = summary(evaluation)
-    sentences = comparisons(home(), evaluation, result)
+    sentences = comparisons(home(), evaluation)
     if evaluation.outcome == Outcome.OK:
-        remember(home(), evaluation, result)
+        remember(home(), evaluation)
     console().print(show(evaluation, sentences))
     if json_file is not None:
-        write_json(json_file, result)
+        write_json(json_file, evaluation.score_file.to_json())
     _exit_with(evaluation)
 
 

@@ -3,15 +3,18 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from harness.errors import UsageError
-from harness.evaluation.findings import Findings, find
+from harness.evaluation.findings import find
+from harness.evaluation.full_metrics import full_stack
 from harness.evaluation.reference import MIN_ALARM_RUNS, Reference, Scored, load_reference, reference_name
+from harness.evaluation.score_file import ScoreFile, score_file
 from harness.record import Records
-from harness.runner.isolation import Isolation, weakest
+from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
 from harness.runs.queue import Pending, make_runs
 from harness.runs.run import Conditions, Limit, Run
@@ -29,7 +32,9 @@ __all__ = [
     "missing_runs",
     "recall",
     "recall_siblings",
+    "score_name",
     "share_of_limit",
+    "stored_score",
     "unranked_because",
 ]
 
@@ -49,18 +54,18 @@ class Evaluation:
     n_requested: int
     runs: tuple[Run, ...]  # in the order of the indices, up to and including the first failed one
     n_made: int  # of them made now; the others were stored
-    findings: Findings | None  # None unless every run is OK
     reference: Reference
+    score_file: ScoreFile
 
-    @property
+    @cached_property
     def scored(self) -> Scored | None:
-        """The score with its noise."""
-        return None if self.findings is None else self.findings.scored
+        """The score with its noise; None unless every run is OK."""
+        return self.score_file.scored
 
     @property
     def alarms(self) -> tuple[Alarm, ...] | None:
         """Signs that the score may mean something else; None where nothing was scored, or too few runs to tell."""
-        return None if self.findings is None else self.findings.alarms
+        return self.score_file.alarms
 
     @property
     def records(self) -> Records:
@@ -75,23 +80,12 @@ class Evaluation:
     @property
     def isolation(self) -> str:
         """The weakest level any of the runs was made at; without runs the one they would be made at."""
-        levels: list[str] = [run.info["isolation"] for run in self.runs] or [self.conditions.isolation.level]
-        return weakest(levels)
+        return self.score_file.isolation.level
 
     @property
     def share_of_limit(self) -> float:
         """Mean of seconds / limit over the runs; above 1 the submission is over the limit. NaN without runs."""
         return share_of_limit(self.runs) if self.runs else np.nan
-
-    @property
-    def unranked_because(self) -> str | None:
-        """Why this score is not ranked, or None if it is."""
-        limit = self.conditions.limit
-        if self.outcome != Outcome.OK:
-            return f"outcome {self.outcome}"
-        if limit is not None and limit.is_overridden:
-            return "time limit overridden"
-        return unranked_because(self.n_requested, self.share_of_limit)
 
 
 def evaluate(
@@ -125,15 +119,17 @@ def evaluate(
     in_order = _up_to_first_failure(done)
     outcome = Outcome.INVALID_SUBMISSION if submission.problems else in_order[-1].outcome
     made = sum(run.index in missing for run in in_order)
-    findings = None
-    if outcome == Outcome.OK:
-        stored = None if rescore or made else results.read(_scored_name(track, runs))
-        if stored is not None:
-            findings = Findings.from_json(stored)
-        else:
+    stored = None if rescore or made or outcome != Outcome.OK else stored_score(results, track, runs)
+    if stored is None:
+        swapped = []
+        if outcome == Outcome.OK:
             swapped = _swapped(submission, track, conditions, results, may_run=not rescore and runs >= MIN_ALARM_RUNS)
-            findings = find(in_order, swapped, track.originals(), reference)
-            results.write(_scored_name(track, runs), findings.to_json())
+        scored = _scored(submission, track, conditions, in_order, swapped, reference, outcome, runs)
+        if outcome == Outcome.OK:
+            results.write(score_name(track, runs), scored.to_json())
+    else:  # of the same code, perhaps as another file
+        named = {"submission": submission.name, "sha256": submission.sha256, "constants": dict(submission.constants)}
+        scored = stored.model_copy(update=named)
     return Evaluation(
         submission=submission,
         track=track,
@@ -142,9 +138,51 @@ def evaluate(
         n_requested=runs,
         runs=tuple(in_order),
         n_made=made,
-        findings=findings,
         reference=reference,
+        score_file=scored,
     )
+
+
+def _scored(
+    submission: Submission,
+    track: Track,
+    conditions: Conditions,
+    runs: Sequence[Run],
+    swapped: Sequence[Run],
+    reference: Reference,
+    outcome: Outcome,
+    n_requested: int,
+) -> ScoreFile:
+    """Return what is known of runs up to the first that failed, scored if none did."""
+    findings = metrics = None
+    if outcome == Outcome.OK:
+        findings = find(runs, swapped, track.originals(), reference)
+        metrics = full_stack(
+            track,
+            Records.concatenate(run.record for run in runs if run.record is not None),
+            seconds=[run.seconds for run in runs],
+            training_seconds=conditions.limit.training_seconds if conditions.limit else None,
+        )
+    return score_file(
+        submission,
+        track,
+        conditions,
+        runs,
+        reference,
+        outcome=outcome,
+        unranked_because=_unranked_because(outcome, conditions.limit, runs, n_requested),
+        findings=findings,
+        full_stack=metrics,
+    )
+
+
+def _unranked_because(outcome: Outcome, limit: Limit | None, runs: Sequence[Run], n_requested: int) -> str | None:
+    """Return why a score is not ranked, or None if it is."""
+    if outcome != Outcome.OK:
+        return f"outcome {outcome}"
+    if limit is not None and limit.is_overridden:
+        return "time limit overridden"
+    return unranked_because(n_requested, share_of_limit(runs))
 
 
 def share_of_limit(runs: Sequence[Run]) -> float:
@@ -192,7 +230,7 @@ def recall(
             f"{len(missing)} of {runs} runs of {submission.path} on {track.name} are not stored; make them with: "
             f"harness evaluate {submission.path}, and the same --track, --runs, --set and --device"
         )
-    never_scored = results.read(_scored_name(track, runs)) is None  # as these many runs
+    never_scored = stored_score(results, track, runs) is None
     conditions = _conditions_of(stored, unknown, track)
     return evaluate(submission, track, conditions, runs=runs, home=home, rescore=rescore or never_scored)
 
@@ -226,9 +264,20 @@ def _conditions_of(stored: dict[int, Run], unknown: Conditions, track: Track) ->
     return replace(unknown, limit=limit)
 
 
-def _scored_name(track: Track, runs: int) -> str:
-    """Return what the findings of so many runs are stored under."""
-    return f"scored-{reference_name(track, runs)}"
+def score_name(track: Track, runs: int) -> str:
+    """Return what the score of so many runs is stored under."""
+    return f"score-{reference_name(track, runs)}"
+
+
+def stored_score(results: Results, track: Track, runs: int) -> ScoreFile | None:
+    """Return the score of so many runs, if it is stored in the form this version of the harness has."""
+    stored = results.read(score_name(track, runs))
+    if stored is None:
+        return None
+    try:
+        return ScoreFile.from_json(stored)
+    except ValueError:
+        return None
 
 
 def _swapped(

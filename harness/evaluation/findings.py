@@ -1,8 +1,7 @@
 """What scoring finds of an evaluation's runs: the score with its noise, the audit, the alarms."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,23 +21,11 @@ SEED = 0  # of the audit's draws: the same runs have the same findings
 
 @dataclass(frozen=True)
 class Findings:
-    """All that is found of n runs; plain values beside the score, ready to be stored."""
+    """All that is found of n runs."""
 
     scored: Scored
-    audit: dict[str, Any] | None  # the fields of `harness.scoring.audit.Audit`; None below MIN_AUDIT_RUNS
+    audit: Audit | None  # None below MIN_AUDIT_RUNS
     alarms: tuple[Alarm, ...] | None  # None below MIN_ALARM_RUNS
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        found = None if self.alarms is None else [asdict(alarm) for alarm in self.alarms]
-        return {"scored": self.scored.to_json(), "audit": self.audit, "alarms": found}
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> "Findings":
-        """Return what `to_json` returned. Raises KeyError or TypeError if it is something else."""
-        found = stored["alarms"]
-        raised = None if found is None else tuple(Alarm(**alarm) for alarm in found)
-        return cls(Scored.from_json(stored["scored"]), stored["audit"], raised)
 
 
 def find(runs: Sequence[Run], swapped: Sequence[Run], originals: Records, reference: Reference) -> Findings:
@@ -60,7 +47,7 @@ def find(runs: Sequence[Run], swapped: Sequence[Run], originals: Records, refere
             _standing(scored, audited),
         )
         raised += _failures(swapped)
-    return Findings(scored, None if audited is None else asdict(audited), None if raised is None else tuple(raised))
+    return Findings(scored, audited, None if raised is None else tuple(raised))
 
 
 def _audit(unlearned: Outputs, records: Records, reference: Reference) -> Audit:

@@ -1,11 +1,9 @@
-"""The full-stack metrics of a submission's runs: from a track and its records to what `--json` writes."""
+"""The full-stack metrics of a submission's runs, from a track and its records."""
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from harness.record import Records
-from harness.scoring.full_stack import Labels, Predictions, full_stack_metrics
+from harness.scoring.full_stack import FullStack, Labels, Predictions, full_stack_metrics
 from harness.tracks.track import Track
 
 __all__ = ["full_stack"]
@@ -13,14 +11,14 @@ __all__ = ["full_stack"]
 
 def full_stack(
     track: Track, records: Records, *, seconds: Sequence[float], training_seconds: float | None
-) -> dict[str, Any]:
-    """Return the fields of `FullStack` as plain values: n runs beside the first n retrained models to score against.
+) -> FullStack:
+    """Return the metrics of n runs beside the first n retrained models to score against.
 
     seconds: of every run. training_seconds: of one training alone, None on tracks with a limit of their own.
     The attacked examples follow from the track alone, so that its submissions are attacked alike.
     """
     retain, forget, test = (track.examples(name).labels for name in ("retain", "forget", "test"))
-    metrics = full_stack_metrics(
+    return full_stack_metrics(
         _predictions(records),
         _predictions(track.retrained("scoring")[: len(records)]),
         Labels(retain, forget, test),
@@ -28,7 +26,6 @@ def full_stack(
         training_seconds=training_seconds,
         seed=int(track.manifest.fingerprint[:16], 16),
     )
-    return dataclasses.asdict(metrics)
 
 
 def _predictions(records: Records) -> Predictions:

@@ -3,7 +3,6 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -37,18 +36,6 @@ class Scored:
     calibrated: float
     halves: HalfSamples | None  # None where there are too few models
     error_over_subjects: float | None  # of the calibrated score, had others been forgotten; None without subjects
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        halves = self.halves and {name: values.tolist() for name, values in dataclasses.asdict(self.halves).items()}
-        return {**vars(self), "score": dataclasses.asdict(self.score), "halves": halves}
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> "Scored":
-        """Return what `to_json` returned. Raises KeyError or TypeError if it is something else."""
-        kept = stored["halves"]
-        halves = HalfSamples(**{name: np.array(values) for name, values in kept.items()}) if kept else None
-        return cls(**{**stored, "score": Score(**stored["score"]), "halves": halves})
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ The page needs nothing beside itself: plots are embedded, and what a participant
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from harness.evaluation.evaluate import Evaluation
+from harness.evaluation.score_file import Interval, ScoreFile
 from harness.report.sections import sections
-from harness.report.summary import remarks, summary
+from harness.report.summary import remarks
 from harness.report.tables import number
 from harness.runner.outcome import Outcome
 from harness.scoring.score import SCORER_VERSION
@@ -26,7 +26,7 @@ def render_page(evaluation: Evaluation, siblings: Sequence[Evaluation] = ()) -> 
     Takes some seconds: metrics, audit and, for comparison, the audit of retrained models are computed from the records.
     """
     assert evaluation.outcome == Outcome.OK, "a failed submission has no page"
-    found = summary(evaluation)
+    found = evaluation.score_file
     return (
         pages("harness.report")
         .get_template("page.html")
@@ -52,19 +52,19 @@ def pages(*packages: str) -> Environment:
     )
 
 
-def _tiles(found: dict[str, Any]) -> list[tuple[str, str, list[str]]]:
+def _tiles(found: ScoreFile) -> list[tuple[str, str, list[str]]]:
     """Return what is printed large: name, value, and lines that say how to read it."""
     official = [
-        f"95 % interval {_range(found['score_interval'], 3)}",
-        f"ceiling {_score(found['ceiling'])} ({_range(found['ceiling_interval'], 3)}): retrained models",
-        f"floor {_score(found['floor'])}: original models as they are",
+        f"95 % interval {_range(found.score_interval, 3)}",
+        f"ceiling {_score(found.ceiling)} ({_range(found.ceiling_interval, 3)}): retrained models",
+        f"floor {_score(found.floor)}: original models as they are",
     ]
-    calibrated = [f"95 % interval {_range(found['calibrated_interval'], 2)}", "1.00 is what retraining gets"]
-    if found["error_over_subjects"] is not None:
-        calibrated.append(f"± {number(found['error_over_subjects'], 2)} had other subjects been forgotten")
+    calibrated = [f"95 % interval {_range(found.calibrated_interval, 2)}", "1.00 is what retraining gets"]
+    if found.error_over_subjects is not None:
+        calibrated.append(f"± {number(found.error_over_subjects, 2)} had other subjects been forgotten")
     return [
-        ("official score", _score(found["score"]), official),
-        ("calibrated score", number(found["calibrated_score"], 2), calibrated),
+        ("official score", _score(found.score), official),
+        ("calibrated score", number(found.calibrated_score, 2), calibrated),
     ]
 
 
@@ -74,7 +74,7 @@ def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     submission, track, score = evaluation.submission, evaluation.track, evaluation.scored.score
     constants = ", ".join(f"{name} = {value}" for name, value in submission.constants.items())
     versions = evaluation.runs[0].info["environment"]
-    because = evaluation.unranked_because
+    because = evaluation.score_file.unranked_because
     quality = f"{_score(score.forgetting_quality)}, median epsilon {number(score.median_epsilon, 2)}"
     return [
         ("submission", f"{submission.name} ({constants})" if constants else submission.name),
@@ -115,7 +115,7 @@ def _score(value: float | None) -> str:
     return "withheld" if value is None else number(value, 3)
 
 
-def _range(interval: list[float] | None, digits: int) -> str:
+def _range(interval: Interval | None, digits: int) -> str:
     """Return an interval of scores, which are never below 0."""
     if interval is None:
         return "unknown"

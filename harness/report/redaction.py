@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.evaluation.evaluate import Evaluation
+from harness.evaluation.score_file import failure_of
 from harness.runner.outcome import Outcome
 from harness.runs.run import Run
 
@@ -27,7 +28,8 @@ def redacted(evaluation: Evaluation) -> Evaluation:
     lines = evaluation.submission.source.splitlines()
     name = evaluation.submission.path.name
     runs = tuple(replace(run, info=_without_words(run, name, lines)) for run in evaluation.runs)
-    return replace(evaluation, runs=runs)
+    failure = failure_of(evaluation.submission, runs)
+    return replace(evaluation, runs=runs, score_file=evaluation.score_file.model_copy(update={"failure": failure}))
 
 
 def _without_words(run: Run, name: str, source: list[str]) -> dict[str, Any]:

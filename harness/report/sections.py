@@ -2,21 +2,20 @@
 
 import base64
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.reference import outputs
+from harness.evaluation.score_file import ScoreFile
 from harness.record import SETS, Records
 from harness.report import plots
 from harness.report.style import ORIGINAL, RETRAINED, UNLEARNED, svg
-from harness.report.summary import summary
 from harness.report.tables import Table, audit_table, full_stack_table, number, sibling_table, spread_table
 from harness.scoring.attacks import gaussian_log_ratios
-from harness.scoring.audit import audit
+from harness.scoring.audit import Audit, audit
 from harness.scoring.official import example_epsilons
 from harness.scoring.spread import spread
 from harness.scoring.tradeoff import trade_off
@@ -40,11 +39,11 @@ class Section:
 
 
 def sections(
-    evaluation: Evaluation, found: dict[str, Any], siblings: Sequence[Evaluation] = (), *, hidden: bool = False
+    evaluation: Evaluation, found: ScoreFile, siblings: Sequence[Evaluation] = (), *, hidden: bool = False
 ) -> list[Section]:
     """Return the sections of an evaluation whose runs are all OK, in the order of the page.
 
-    found: its summary. siblings: evaluations of the same file on tracks with the same originals, other forget sets.
+    found: its score. siblings: evaluations of the same file on tracks with the same originals, other forget sets.
     hidden: without those that show forget examples, or of which classes and subjects they are.
     """
     compared = Compared.of(evaluation)
@@ -93,11 +92,11 @@ class Compared:
         )
 
 
-def _scale(found: dict[str, Any]) -> Section:
-    official, best, floor = found["score"], found["ceiling"], found["floor"]
+def _scale(found: ScoreFile) -> Section:
+    official, best, floor = found.score, found.ceiling, found.floor
     rows = [
-        plots.ScaleRow("retrained (the ceiling)", RETRAINED, best, found["ceiling_interval"]),
-        plots.ScaleRow("unlearned (this submission)", UNLEARNED, official, found["score_interval"]),
+        plots.ScaleRow("retrained (the ceiling)", RETRAINED, best, found.ceiling_interval),
+        plots.ScaleRow("unlearned (this submission)", UNLEARNED, official, found.score_interval),
         plots.ScaleRow("original (the floor)", ORIGINAL, floor),
     ]
     return Section(
@@ -273,45 +272,46 @@ def _spread(evaluations: Sequence[Evaluation]) -> Section:
     )
 
 
-def _siblings(found: dict[str, Any], siblings: Sequence[Evaluation]) -> list[Section]:
+def _siblings(found: ScoreFile, siblings: Sequence[Evaluation]) -> list[Section]:
     if not siblings:
         return []
     return [
         Section(
             "Other forget sets",
             "The same file on tracks with the same original models and other forget sets: how far its scores carry.",
-            table=sibling_table([found, *(summary(sibling) for sibling in siblings)]),
+            table=sibling_table([found, *(sibling.score_file for sibling in siblings)]),
         )
     ]
 
 
-def _tables(evaluation: Evaluation, found: dict[str, Any], compared: Compared) -> list[Section]:
+def _tables(evaluation: Evaluation, found: ScoreFile, compared: Compared) -> list[Section]:
+    assert found.full_stack is not None
     sections = [
         Section(
             "Full-stack metrics",
             "Mean over models ± standard deviation between models; the gap with its standard error. No value is good "
             "by itself: the aim is the retrained models' value, and a gap below their own deviation is none.",
-            table=full_stack_table(found["full_stack"]),
+            table=full_stack_table(found.full_stack),
         )
     ]
-    if found["audit"] is not None:
+    if found.audit is not None:
         ceiling = _audit_of_ceiling(evaluation, compared)
         sections.append(
             Section(
                 "Audit",
                 "Further estimates of how far unlearned and retrained models are apart on the forget set. Beside them "
                 "what retrained models get when they are scored as a submission: that, not 0, is the mark to reach.",
-                table=audit_table(found["audit"], ceiling),
+                table=audit_table(found.audit, ceiling),
             )
         )
     return sections
 
 
-def _audit_of_ceiling(evaluation: Evaluation, compared: Compared) -> dict[str, Any]:
+def _audit_of_ceiling(evaluation: Evaluation, compared: Compared) -> Audit:
     """Return the audit of the second pool of retrained models, scored as if it were a submission."""
     models = evaluation.track.retrained("ceiling")[: len(compared.unlearned)]
     logits = (models.forget_logits, compared.retrained.forget_logits)
-    return asdict(audit(compared.ceiling, compared.scoring, logits=logits, seed=0))
+    return audit(compared.ceiling, compared.scoring, logits=logits, seed=0)
 
 
 def _embedded(figure: Figure) -> str:

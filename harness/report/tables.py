@@ -1,10 +1,13 @@
-"""The full-stack metrics and the audit in a report: from a summary's plain values to rows of text."""
+"""The full-stack metrics and the audit in a report, as rows of text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from harness.evaluation.score_file import ScoreFile
+from harness.scoring.audit import Audit, Estimates
+from harness.scoring.full_stack import FullStack, Metric
 from harness.scoring.spread import Spread
 
 __all__ = ["UNKNOWN", "Table", "audit_table", "full_stack_table", "number", "sibling_table", "spread_table"]
@@ -88,27 +91,31 @@ TRACES = (
 )
 
 
-def full_stack_table(found: dict[str, Any]) -> Table:
-    """Return the full-stack metrics of a summary, beside those of retrained models."""
+def full_stack_table(found: FullStack) -> Table:
+    """Return the full-stack metrics of a submission, beside those of retrained models."""
     header = ("metric", "unlearned", "retrained", "gap", "what it is")
-    metrics = [
-        (
-            row.label,
-            _plus_minus(found[row.key]["mean"], found[row.key]["sd"], row.digits),
-            _plus_minus(found[row.key]["retrained_mean"], found[row.key]["retrained_sd"], row.digits),
-            _plus_minus(found[row.key]["gap"], found[row.key]["gap_standard_error"], row.digits, sign="+"),
-            row.meaning,
+    metrics = []
+    for row in METRICS:
+        metric: Metric = getattr(found, row.key)
+        metrics.append(
+            (
+                row.label,
+                _plus_minus(metric.mean, metric.sd, row.digits),
+                _plus_minus(metric.retrained_mean, metric.retrained_sd, row.digits),
+                _plus_minus(metric.gap, metric.gap_standard_error, row.digits, sign="+"),
+                row.meaning,
+            )
         )
-        for row in METRICS
+    scalars = [
+        (row.label, number(getattr(found, row.key), row.digits), UNKNOWN, UNKNOWN, row.meaning) for row in SCALARS
     ]
-    scalars = [(row.label, number(found[row.key], row.digits), UNKNOWN, UNKNOWN, row.meaning) for row in SCALARS]
     return Table(header, metrics + scalars)
 
 
-def audit_table(found: dict[str, Any], ceiling: dict[str, Any]) -> Table:
-    """Return the audit of a summary beside that of retrained models scored as a submission, both as plain values."""
-    rows = [_pair(row, found["traces"], ceiling["traces"]) for row in TRACES]
-    ours, theirs = found["estimates"], ceiling["estimates"]
+def audit_table(found: Audit, ceiling: Audit) -> Table:
+    """Return the audit of a submission beside that of retrained models scored as one."""
+    rows = [_pair(row, found.traces, ceiling.traces) for row in TRACES]
+    ours, theirs = found.estimates, ceiling.estimates
     if ours is not None and theirs is not None:
         profile = [
             _Row(
@@ -117,24 +124,24 @@ def audit_table(found: dict[str, Any], ceiling: dict[str, Any]) -> Table:
                 3,
                 "largest P(unlearned) - e^epsilon P(retrained)",
             )
-            for epsilon in ours["divergences"]
+            for epsilon in ours.divergences
         ]
         rows = [
             *(_pair(row, ours, theirs) for row in ESTIMATES),
-            *(_pair(row, *(_at_least_0(side["divergences"]) for side in (ours, theirs))) for row in profile),
-            *(_pair(row, ours["set_level"], theirs["set_level"]) for row in SET_LEVEL),
-            *(_pair(row, ours["all_logits"], theirs["all_logits"]) for row in ALL_LOGITS),
+            *(_divergence(row, ours, theirs) for row in profile),
+            *(_pair(row, ours.set_level, theirs.set_level) for row in SET_LEVEL),
+            *(_pair(row, ours.all_logits, theirs.all_logits) for row in ALL_LOGITS),
             *rows,
         ]
     return Table(("estimate", "unlearned", "retrained", "what it is"), rows)
 
 
-def sibling_table(evaluations: Sequence[dict[str, Any]]) -> Table:
-    """Return the scores of summaries on sibling tracks, with their mean and spread."""
+def sibling_table(evaluations: Sequence[ScoreFile]) -> Table:
+    """Return the scores of a file on sibling tracks, with their mean and spread."""
     header = ("track", "official score", "calibrated score", "forgetting quality", "retain ratio", "test ratio", "of")
     keys = ("score", "calibrated_score", "forgetting_quality", "retain_ratio", "test_ratio")
-    rows = [(one["track"], *(number(one[key], 3) for key in keys), f"{one['n_runs']} runs") for one in evaluations]
-    columns = [[one[key] for one in evaluations if one[key] is not None] for key in keys]
+    rows = [(one.track, *(number(getattr(one, key), 3) for key in keys), f"{one.n_runs} runs") for one in evaluations]
+    columns = [[value for one in evaluations if (value := getattr(one, key)) is not None] for key in keys]
     for name, statistic in (("mean", fmean), ("standard deviation", stdev)):
         found = [statistic(column) if len(column) > 1 else None for column in columns]
         rows.append((name, *(number(value, 3) for value in found), "forget sets"))
@@ -160,10 +167,13 @@ def _plus_minus(value: float | None, spread: float | None, digits: int, sign: st
     return number(value, digits, sign) + ("" if value is None or spread is None else f" ± {number(spread, digits)}")
 
 
-def _at_least_0(values: dict[str, float]) -> dict[str, float]:
+def _divergence(row: _Row, ours: Estimates, theirs: Estimates) -> tuple[str, ...]:
     """Return divergences as they are shown: below 0 they say no more than 0."""
-    return {name: max(value, 0.0) for name, value in values.items()}
+    values = [number(max(side.divergences[row.key], 0.0), row.digits) for side in (ours, theirs)]
+    return row.label, *values, row.meaning
 
 
-def _pair(row: _Row, ours: dict[str, Any], theirs: dict[str, Any]) -> tuple[str, ...]:
-    return row.label, number(ours[row.key], row.digits), number(theirs[row.key], row.digits), row.meaning
+def _pair(row: _Row, ours: object, theirs: object) -> tuple[str, ...]:
+    """Return the row of a field that both sides have; a dash for a side that is None."""
+    values = [number(getattr(side, row.key, None), row.digits) for side in (ours, theirs)]
+    return row.label, *values, row.meaning

@@ -4,8 +4,7 @@
         submission.py       what was run, with constants set
         run-0003.npz        the record of run 3: its outputs, and how it went as JSON
         swapped-0000.npz    that of run 0 with other examples to forget
-        scored-64-REF.json  what scoring the first 64 runs against that reference found: score, audit, alarms
-        score-64-REF.json   all that was found, as `--json` writes it
+        score-64-REF.json   all that is known of the first 64 runs against that reference: a ScoreFile, as of `--json`
 
 A run is found again by code_hash, hash of `public/`, index, device kind, runner version and time limit, so that nothing
 is run twice and more runs add only the new ones. One made on another GPU or with another driver is made again.

@@ -131,12 +131,13 @@ def _told_apart(perfect: Findings, idle: Findings) -> Check:
 def _between(idle: Findings, known: Mapping[str, Evaluation], perfect: Findings) -> Iterator[Check]:
     """Yield whether methods that do some of a retraining get no less than nothing of it, and no more than all of it."""
     for what, evaluation in known.items():
-        if evaluation.findings is None:
+        own = evaluation.score_file.findings
+        if own is None:
             yield Check(f"{what} runs on this track", str(evaluation.outcome), False)
             continue
         for name, (gap, found) in {
-            f"{what} gets no less than doing nothing": _gap(evaluation.findings, idle),
-            f"{what} gets no more than retraining": _gap(perfect, evaluation.findings),
+            f"{what} gets no less than doing nothing": _gap(own, idle),
+            f"{what} gets no more than retraining": _gap(perfect, own),
         }.items():
             yield Check(name, found, not (gap.is_significant and gap.value < 0))
 

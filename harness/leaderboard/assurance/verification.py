@@ -21,8 +21,9 @@ import harness
 from harness.errors import MachineError, UsageError
 from harness.evaluation.evaluate import share_of_limit, unranked_because
 from harness.evaluation.reference import Reference, load_reference, outputs
+from harness.evaluation.score_file import HalfSampleScores, ScoreFile
 from harness.leaderboard.board.rows import SOURCE_KB, Leaderboard
-from harness.leaderboard.board.stored import Board, ScoredEntry, StoredScore
+from harness.leaderboard.board.stored import Board, ScoredEntry
 from harness.record import Records
 from harness.runner.outcome import Outcome
 from harness.runs.run import RUNNER_VERSION, Run
@@ -161,12 +162,13 @@ def _recomputed(board: Board, entry: ScoredEntry, reference: Reference | None) -
     return entry.model_copy(update={"scored": score}), [f"{entry.submission}: {line}" for line in found]
 
 
-def _score_of(stored: StoredScore, runs: list[Run], reference: Reference) -> StoredScore:
+def _score_of(stored: ScoreFile, runs: list[Run], reference: Reference) -> ScoreFile:
     """Return what scoring finds of some runs; what scoring says nothing of stays as it is stored."""
     records = Records.concatenate(run.record for run in runs if run.record is not None)
     scored = reference.score(outputs(records, reference.forget_labels))
     share = share_of_limit(runs)
-    fraction = stored.seconds["limit_fraction"]
+    fraction = stored.seconds.limit_fraction
+    used = {"fraction_of_training": None if fraction is None else share * fraction}
     values = {
         "score": scored.score.score,
         "calibrated_score": scored.calibrated,
@@ -175,13 +177,9 @@ def _score_of(stored: StoredScore, runs: list[Run], reference: Reference) -> Sto
         "test_ratio": scored.score.test_ratio,
         "ceiling": reference.ceiling.score,
         "floor": reference.floor.score,
-        "seconds": {**stored.seconds, "fraction_of_training": None if fraction is None else share * fraction},
+        "seconds": stored.seconds.model_copy(update=used),
         "unranked_because": unranked_because(len(runs), share),
-        "half_samples": scored.halves
-        and {
-            "score": tuple(scored.halves.score.tolist()),
-            "calibrated_score": tuple(scored.halves.calibrated_score.tolist()),
-        },
+        "half_samples": HalfSampleScores.of(scored.halves) if scored.halves else None,
     }
     return stored.model_copy(update=values)
 
@@ -205,7 +203,7 @@ def _differences_of_outcome(entry: ScoredEntry, results: Results) -> Iterator[st
         yield f"entered as {entry.outcome}, its stored runs say {found}"
 
 
-def _differences_of_scores(stored: StoredScore, again: StoredScore) -> Iterator[str]:
+def _differences_of_scores(stored: ScoreFile, again: ScoreFile) -> Iterator[str]:
     for name in COMPARED:
         was, found = getattr(stored, name), getattr(again, name)
         if not _alike(was, found):
@@ -214,8 +212,8 @@ def _differences_of_scores(stored: StoredScore, again: StoredScore) -> Iterator[
         yield f"share of the time limit is stored as {stored.share_of_limit}, of the runs it is {again.share_of_limit}"
     if stored.unranked_because != again.unranked_because:
         yield f"stored as {stored.unranked_because or 'ranked'}, the runs say {again.unranked_because or 'ranked'}"
-    for name, values in (again.half_samples or {}).items():
-        if not _all_alike((stored.half_samples or {}).get(name, ()), values):
+    for name, values in again.half_samples or ():
+        if not _all_alike(getattr(stored.half_samples, name, ()), values):
             yield f"half-samples of the {name.replace('_', ' ')} are not those computed again"
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.evaluation.evaluate import N_SWAPPED, missing_runs
-from harness.evaluation.reference import MIN_ALARM_RUNS, reference_name
+from harness.evaluation.evaluate import N_SWAPPED, missing_runs, score_name, stored_score
+from harness.evaluation.reference import MIN_ALARM_RUNS
+from harness.evaluation.score_file import ScoreFile
 from harness.leaderboard.batch.elimination import in_reach
 from harness.leaderboard.batch.progress import Progress
 from harness.leaderboard.batch.scorer import Court, one_line
@@ -28,7 +29,6 @@ from harness.tracks.track import Track
 __all__ = ["Batch", "Contender", "Terms", "stages_of"]
 
 WRITE_SECONDS = 1.0  # between two writes of an entry that only counts runs
-INTERVALS = {"calibrated": "calibrated_interval", "official": "score_interval"}
 
 
 @dataclass(frozen=True)
@@ -198,28 +198,26 @@ class Batch:
 
     # ---- scores ---------------------------------------------------------------------------------------------------
 
-    def _score_name(self, stage: int) -> str:
-        return f"score-{reference_name(self.track, stage)}"
-
     def _has_score(self, contender: Contender, stage: int) -> bool:
         """Whether the score of so many runs is stored, and those were isolated as is required now."""
-        stored = contender.results.read(self._score_name(stage))
-        if stored is None or stored["n_runs"] != stage:
+        stored = stored_score(contender.results, self.track, stage)
+        if stored is None or stored.n_runs != stage:
             return False
-        if not is_enough(stored["isolation"]["level"], self.terms.required_isolation):
+        if not is_enough(stored.isolation.level, self.terms.required_isolation):
             return False
         contender.reaches[stage] = self._reach(stored)
         return True
 
-    def _reach(self, score: dict[str, Any]) -> tuple[float, float] | None:
+    def _reach(self, score: ScoreFile) -> tuple[float, float] | None:
         """Return the interval of the score that ranks.
 
         It has no lower end while the submission would not be ranked: then it puts nobody out of reach.
         """
-        interval = score[INTERVALS[self.track.declaration.evaluation.rank_by]]
+        is_official = self.track.declaration.evaluation.rank_by == "official"
+        interval = score.score_interval if is_official else score.calibrated_interval
         if interval is None:
             return None
-        return (interval[0] if score["ranked"] else -math.inf, interval[1])
+        return (interval[0] if score.ranked else -math.inf, interval[1])
 
     def _settle(self, contenders: Sequence[Contender], stage: int) -> None:
         """Say what became of the contenders' runs: scored, failed, or stopped for its time."""
@@ -248,7 +246,7 @@ class Batch:
     def _standing(self, contender: Contender) -> dict[str, Any]:
         """Return what an entry says of the last score."""
         stage = max(contender.reaches, default=0)
-        score = self._score_name(stage) if stage else None
+        score = score_name(self.track, stage) if stage else None
         return {"stage": stage, "score": score, "runs": max(stage, contender.n_ok), "outcome": Outcome.OK}
 
     def _close_out_of_reach(self, contenders: Sequence[Contender], stage: int) -> None:

@@ -5,16 +5,15 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import joblib
 from rich.console import Console, RenderableType
 
 from harness.evaluation.evaluate import Evaluation, recall
 from harness.evaluation.history import remember
+from harness.evaluation.score_file import ScoreFile
 from harness.report.escaping import escaped
 from harness.report.redaction import redacted
-from harness.report.summary import summary
 from harness.report.terminal import show
 from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
@@ -26,7 +25,6 @@ __all__ = ["Court", "Verdict", "one_line"]
 
 MIN_PER_PROCESS = 8  # submissions; fewer are scored sooner than a process has started
 MAX_LINE = 200
-KEPT = ("ranked", "score_interval", "calibrated_interval")
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Verdict:
     outcome: Outcome
     message: str  # why it failed, in one line
     report: str  # all of it, as its author is told
-    score: dict[str, Any] | None  # KEPT of the stored score
+    score: ScoreFile | None
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,8 @@ class Court:
         report = _rounded(evaluation) if self.is_hidden and evaluation.scored else _as_text(show(evaluation, []))
         if evaluation.outcome != Outcome.OK:
             return Verdict(evaluation.outcome, _reason(evaluation), report, None)
-        score = summary(evaluation)
-        remember(self.home, evaluation, score)
-        return Verdict(evaluation.outcome, "", report, {name: score[name] for name in KEPT})
+        remember(self.home, evaluation)
+        return Verdict(evaluation.outcome, "", report, evaluation.score_file)
 
     def judge_all(self, submissions: Sequence[Submission], runs: int) -> Iterator[Verdict]:
         """Yield the verdicts in the order of the submissions."""

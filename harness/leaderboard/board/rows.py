@@ -1,14 +1,14 @@
 """The rows of a leaderboard, whatever they are shown as: a pure function of its folder."""
 
-import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.evaluation.score_file import ScoreFile, round_off
 from harness.leaderboard.board.ranking import Boundary, ExactTest, Ranked, rank
 from harness.leaderboard.board.reviews import Review
-from harness.leaderboard.board.stored import Board, ScoredEntry, StoredScore
+from harness.leaderboard.board.stored import Board, ScoredEntry
 from harness.runner.outcome import Outcome
 from harness.scoring.ceiling import Ceiling
 from harness.scoring.ranks import Places
@@ -143,16 +143,18 @@ def _contender(entry: ScoredEntry, board: Board) -> Ranked:
     return Ranked(entry, value, _halves(entry.scored, board))
 
 
-def _value(score: StoredScore | Row | None, board: Board) -> float | None:
+def _value(score: ScoreFile | Row | None, board: Board) -> float | None:
     """Return the score that ranks."""
     if score is None:
         return None
     return score.score if board.terms.rank_by == "official" else score.calibrated_score
 
 
-def _halves(score: StoredScore | None, board: Board) -> tuple[float, ...]:
-    name = "score" if board.terms.rank_by == "official" else "calibrated_score"
-    return () if score is None or score.half_samples is None else score.half_samples[name]
+def _halves(score: ScoreFile | None, board: Board) -> tuple[float, ...]:
+    if score is None or score.half_samples is None:
+        return ()
+    halves = score.half_samples
+    return halves.score if board.terms.rank_by == "official" else halves.calibrated_score
 
 
 def _half_samples(board: Board, entries: Iterable[ScoredEntry]) -> dict[str, tuple[float, ...]]:
@@ -204,7 +206,7 @@ def _row(
     return row if entry.scored is None else _with_score(row, entry.scored)
 
 
-def _with_score(row: Row, score: StoredScore) -> Row:
+def _with_score(row: Row, score: ScoreFile) -> Row:
     return replace(
         row,
         calibrated_score=score.calibrated_score,
@@ -218,7 +220,7 @@ def _with_score(row: Row, score: StoredScore) -> Row:
         share_of_limit=score.share_of_limit,
         alarms=score.alarm_names,
         runs=score.n_runs,
-        isolation=str(score.isolation["level"]),
+        isolation=score.isolation.level,
         scorer_version=score.scorer_version,
     )
 
@@ -277,33 +279,14 @@ def _share(score: float | None, ceiling: float | None) -> float | None:
 
 
 def _rounded_entry(entry: ScoredEntry, digits: int | None) -> ScoredEntry:
-    """Return an entry whose score says no more than so many digits.
-
-    Intervals are those of the rounded score, their width rounded up: their ends would say more than their middle.
-    """
-    score = entry.scored
-    if digits is None or score is None:
+    """Return an entry whose score says no more than so many digits."""
+    if digits is None or entry.scored is None:
         return entry
-    names = ("calibrated_score", "score", "forgetting_quality", "retain_ratio", "test_ratio", "ceiling", "floor")
-    values: dict[str, Any] = {name: _round(getattr(score, name), digits) for name in names}
-    for name, of in (
-        ("calibrated_interval", "calibrated_score"),
-        ("score_interval", "score"),
-        ("ceiling_interval", "ceiling"),
-    ):
-        interval, middle = getattr(score, name), values[of]
-        if interval is not None and middle is not None:
-            reach = math.ceil((interval[1] - interval[0]) / 2 * 10**digits) / 10**digits
-            values[name] = (_round(middle - reach, digits), _round(middle + reach, digits))
-    return entry.model_copy(update={"scored": score.model_copy(update=values)})
+    return entry.model_copy(update={"scored": entry.scored.rounded(digits)})
 
 
 def _rounded_row(row: Row, digits: int | None) -> Row:
     """Return a row whose figures have so many digits, those included that are not of an entry or follow from others."""
-    names = ("share_of_ceiling", "calibrated_score", "score", "forgetting_quality", "retain_ratio", "test_ratio")
-    values: dict[str, Any] = {name: _round(getattr(row, name), digits) for name in names}
+    names = ("share_of_ceiling", *ScoreFile.ROUNDED)
+    values: dict[str, Any] = {name: round_off(getattr(row, name), digits) for name in names}
     return replace(row, **values)
-
-
-def _round(value: float | None, digits: int | None) -> float | None:
-    return value if value is None or digits is None else round(value, digits) + 0.0  # without the sign of -0.0

@@ -17,60 +17,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from harness.errors import MachineError, UsageError
-from harness.leaderboard.board.entries import BoardFile, Entry, Stored, board_folder, current
+from harness.evaluation.score_file import ScoreFile
+from harness.leaderboard.board.entries import BoardFile, Entry, board_folder, current
 from harness.record import Records
 from harness.runs.run import Run
 from harness.runs.store import Results
 from harness.storage import read_json
 from harness.tracks.track import Track
 
-__all__ = ["Board", "ScoredEntry", "StoredScore", "read_board"]
+__all__ = ["Board", "ScoredEntry", "read_board"]
 
-Interval = tuple[float, float]
-Model = TypeVar("Model", bound=Stored)
-
-
-class StoredScore(Stored):
-    """What is shown of a score, as `--json` writes it."""
-
-    n_runs: int
-    scorer_version: str
-    reference_hash: str
-    unranked_because: str | None
-    score: float | None
-    score_interval: Interval | None
-    calibrated_score: float
-    calibrated_interval: Interval | None
-    forgetting_quality: float | None
-    retain_ratio: float
-    test_ratio: float
-    ceiling: float | None
-    ceiling_interval: Interval | None
-    floor: float | None
-    seconds: dict[str, float | None]
-    isolation: dict[str, Any]
-    alarms: tuple[dict[str, Any], ...] | None
-    half_samples: dict[str, tuple[float, ...]] | None
-
-    @property
-    def share_of_limit(self) -> float | None:
-        """Mean of seconds over the limit."""
-        used, allowed = self.seconds["fraction_of_training"], self.seconds["limit_fraction"]
-        return None if used is None or not allowed else used / allowed
-
-    @property
-    def alarm_names(self) -> tuple[str, ...]:
-        """What asks a person to look."""
-        return tuple(str(alarm["name"]) for alarm in self.alarms or ())
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class ScoredEntry(Entry):
     """An entry with what is stored of its score."""
 
-    scored: StoredScore | None = None
+    scored: ScoreFile | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +56,6 @@ class Board:
     def earlier(self, entry: Entry) -> list[ScoredEntry]:
         """Return the versions before an entry, the oldest first."""
         return [other for other in self.entries if other.submission == entry.submission and other != entry]
-
-    def raw_score(self, entry: Entry) -> dict[str, Any]:
-        """Return all that is stored of an entry's score."""
-        stored: dict[str, Any] = read_json(self.results / entry.results / f"{entry.score}.json")
-        return stored
 
     def reference_values(self, name: str) -> dict[str, Any] | None:
         """Return what is stored of the reference that a score of this name was made with, None if it is gone."""
@@ -148,14 +109,14 @@ def _entries(folder: Path, results: Path, problems: list[str]) -> Iterator[Score
             continue
         if entry.key != path.stem:
             problems.append(f"{path}: the entry in it is {entry.key}")
-        scored = entry.score and _read(StoredScore, results / entry.results / f"{entry.score}.json", problems)
+        scored = entry.score and _read(ScoreFile, results / entry.results / f"{entry.score}.json", problems)
         yield entry.model_copy(update={"scored": scored or None})
 
 
 def _read(model: type[Model], path: Path, problems: list[str]) -> Model | None:
     """Return what a file holds, or None after adding what is wrong with it to the problems."""
     try:
-        return model.model_validate(read_json(path))
+        return model.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         problems.append(f"{path}: missing")
     except ValidationError as error:

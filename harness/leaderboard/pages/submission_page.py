@@ -58,7 +58,7 @@ def _notes(row: Row, entry: ScoredEntry, review: Review | None, shown: Leaderboa
     """Return alarms in words and what was found of them; with rounded scores, whose figures they would tell, names."""
     alarms = () if entry.scored is None else entry.scored.alarms or ()
     messages = [
-        f"alarm ({alarm['name']})" + ("" if shown.rounded is not None else f": {alarm['message']}") for alarm in alarms
+        f"alarm ({alarm.name})" + ("" if shown.rounded is not None else f": {alarm.message}") for alarm in alarms
     ]
     if review is None:
         return messages
@@ -117,4 +117,4 @@ def _made_sections(board: Board, entry: ScoredEntry, track: Track, *, hidden: bo
     submission = read_submission(results.folder / "submission.py", source_kb=SOURCE_KB)
     named = replace(submission, path=Path(entry.file), sha256=entry.sha256, constants=entry.constants)
     evaluation = recall(named, track, entry.device, runs=n, home=board.results.parents[1])
-    return [asdict(section) for section in sections(evaluation, board.raw_score(entry), hidden=hidden)]
+    return [asdict(section) for section in sections(evaluation, entry.scored, hidden=hidden)]
