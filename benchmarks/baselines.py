@@ -2,12 +2,14 @@
 
     python -m benchmarks.baselines [FILE ...] [--set NAME=VALUE] [--track digits]     or: make baselines
 
-Each file is evaluated as `harness evaluate FILE` does it, at the track's default runs; stored runs are not made again.
+Each file is evaluated as `harness evaluate FILE` does it, at the track's default runs, and once more for each of its
+VARIANTS. Stored runs are not made again: after an interruption the same command goes on where it was.
 Writes benchmarks/results/baselines-TRACK.json, and for `digits` the table between the two marks of baselines/README.md.
-Given files replace their rows and leave the others.
+Given files replace their rows and leave the others; with --set they are evaluated with these constants only.
 """
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,11 @@ from harness.storage import write_json
 from harness.submission import read_submission
 from harness.tracks import catalogue
 from harness.tracks.track import Track
+
+__all__ = ["VARIANTS", "cells", "methods"]
+
+# Files that hold several methods -> what chooses the others; each choice is a row of its own.
+VARIANTS = {"prune_then_unlearn": ("PRUNER=imp", "PRUNER=synflow", "PRUNER=random")}
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "baselines" / "README.md"
@@ -49,9 +56,9 @@ def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], de
     conditions = conditions_here(track, home(), device=kind, isolation=choose(device=kind))
     path = ROOT / "benchmarks" / "results" / f"baselines-{track.name}.json"
     rows: dict[str, Any] = json.loads(path.read_text())["rows"] if files and path.is_file() else {}
-    for file in files or sorted((ROOT / "baselines").glob("*.py")):
-        name = " --set ".join((file.stem, *settings))
-        constants = dict(setting.split("=", 1) for setting in settings)
+    for file, chosen in methods(files or sorted((ROOT / "baselines").glob("*.py")), settings):
+        name = " --set ".join((file.stem, *chosen))
+        constants = dict(setting.split("=", 1) for setting in chosen)
         rows[name] = evaluated(file, constants, track, conditions)
         click.echo(f"{name:32s} {json.dumps(rows[name])}")
     assert conditions.limit is not None
@@ -67,6 +74,14 @@ def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], de
     write_json(path, found)
     if track.name == "digits":
         write_between(PAGE, BEGIN, END, table(found))
+
+
+def methods(files: Sequence[Path], settings: tuple[str, ...]) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Yield each file with the settings of each of its rows: those that are given, or none and its variants."""
+    for file in files:
+        yield file, settings
+        if not settings:
+            yield from ((file, (variant,)) for variant in VARIANTS.get(file.stem, ()))
 
 
 def evaluated(file: Path, constants: dict[str, str], track: Track, conditions: Conditions) -> dict[str, Any]:
@@ -128,14 +143,16 @@ def table(found: dict[str, Any]) -> str:
 
 def cells(name: str, row: dict[str, Any]) -> list[str]:
     """Return the cells of one row."""
+    file, *settings = name.split(" --set ")
+    title = f"`{file}.py`" + (f" with {', '.join(settings)}" if settings else "")
     if row.get("score") is None:
-        return [f"`{name}.py`", row.get("outcome", "withheld"), *[""] * 12]
+        return [title, row.get("outcome", "withheld"), *[""] * 12]
     if name == "retrained":
         metrics = [f"{row[metric]:.1f}" for metric in METRICS]
         official = with_reach(row["score"], row["score_interval"], 3)
         return ["retrained models", "1 by definition", official, "", "", "", *metrics, "0", "0", "1", "100 %"]
     return [
-        f"`{name}.py`",
+        title,
         with_reach(row["calibrated_score"], row["calibrated_interval"], 2),
         with_reach(row["score"], row["score_interval"], 3),
         *(f"{row[ratio]:.3f}" for ratio in ("forgetting_quality", "retain_ratio", "test_ratio")),

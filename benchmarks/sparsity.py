@@ -43,7 +43,7 @@ LIMIT_SECONDS = 60.0  # the methods are not compared by time
 
 RATE = {"LEARNING_RATE": "0.05"}  # of all that trains: at the paper's 0.01 nothing is forgotten here
 
-# Method -> constants of prune_omp_then_unlearn.py, whose masks are then those the originals have already.
+# Method -> constants of prune_then_unlearn.py, whose masks are then those the originals have already.
 UNDER_MASKS = {
     "identity": {"UNLEARNER": "finetune", "EPOCHS": "0"},
     "fine-tuning": {"UNLEARNER": "finetune", "EPOCHS": "10", **RATE},
@@ -77,7 +77,7 @@ def main(runs: int) -> None:
     for sparsity in SPARSITIES:
         track = dense if sparsity == 0 else pruned_track(sparsity, runs)
         for name, constants in UNDER_MASKS.items():
-            rows.append(measured("prune_omp_then_unlearn", {"SPARSITY": str(sparsity), **constants}, track, runs))
+            rows.append(measured("prune_then_unlearn", {"SPARSITY": str(sparsity), **constants}, track, runs))
             rows[-1] |= {"sparsity": sparsity, "method": name}
             click.echo(f"{sparsity:.0%} {name}: disparity {rows[-1]['disparity_average']:.2f}")
     schedules = []

@@ -1,13 +1,14 @@
 """Every file of baselines/ and the template: ordinary submissions that work from their defaults."""
 
 import ast
-import runpy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.baselines import VARIANTS, cells, methods
 from harness import models
 from harness.contract import TIME_LIMIT_VARIABLE
 from harness.evaluation.evaluate import Evaluation, evaluate
@@ -20,7 +21,15 @@ from tests.baseline_module import load_baseline
 
 ROOT = Path(__file__).parents[1]
 FILES = [*sorted((ROOT / "baselines").glob("*.py")), ROOT / "submissions" / "template.py"]
-ALLOWED_IMPORTS = {"torch", "torchvision", "numpy", "scipy", "sklearn", "math", "copy", "random", "os", "time"}
+METHODS = [pytest.param(file, {}, id=file.stem) for file in FILES] + [
+    pytest.param(file, dict([variant.split("=")]), id=f"{file.stem}-{variant}")
+    for file in FILES
+    for variant in VARIANTS.get(file.stem, ())
+]
+ALLOWED_IMPORTS = {
+    *("torch", "torchvision", "numpy", "scipy", "sklearn"),
+    *("copy", "itertools", "math", "os", "random", "time"),
+}
 UNCHANGED = {"identity"}  # leaves the weights as they are
 DETERMINISTIC = {*UNCHANGED}  # the same from every seed
 BY_THE_CLOCK = {"retrain_within_budget"}  # does as much as the machine has time for, so it does not repeat
@@ -38,11 +47,13 @@ def test_a_baseline_is_one_self_contained_file_with_its_source(file: Path) -> No
             assert (node.module or "").partition(".")[0] in ALLOWED_IMPORTS
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_baseline_runs_from_its_defaults_and_repeats(file: Path, tiny: Track, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("file", "constants"), METHODS)
+def test_a_baseline_runs_from_its_defaults_and_repeats(
+    file: Path, constants: dict[str, str], tiny: Track, tmp_path: Path
+) -> None:
     seconds = 2.0 if file.stem in BY_THE_CLOCK else 20.0
     conditions = Conditions(Limit(seconds=seconds, fraction=0.1), choose(), jobs=2)
-    submission = read_submission(file, source_kb=256)
+    submission = read_submission(file, source_kb=256, constants=constants)
 
     def evaluated(name: str, runs: int) -> Evaluation:
         return evaluate(submission, tiny, conditions, runs=runs, home=tmp_path / name)
@@ -55,6 +66,22 @@ def test_a_baseline_runs_from_its_defaults_and_repeats(file: Path, tiny: Track, 
     assert np.all(np.array(distances) == 0) == (file.stem in UNCHANGED)
     same_original = hashes[0][0] == hashes[0][2]
     assert same_original == (file.stem in DETERMINISTIC)
+
+
+def function(file: Path, constants: dict[str, str]) -> Any:
+    """Return a file's function, with constants set as `--set` does."""
+    namespace: dict[str, Any] = {}
+    exec(read_submission(file, source_kb=256, constants=constants).source, namespace)
+    return namespace["unlearn"]
+
+
+def test_the_table_has_a_row_for_each_file_and_for_each_variant_of_one() -> None:
+    assert set(VARIANTS) <= {file.stem for file in FILES}
+    rows = [(file.stem, *chosen) for file, chosen in methods(FILES, ())]
+    assert len(set(rows)) == len(rows) == len(METHODS)
+    assert list(methods(FILES[:1], ("EPOCHS=3",))) == [(FILES[0], ("EPOCHS=3",))]
+    title, *_ = cells("prune_then_unlearn --set PRUNER=imp", {"outcome": "TIMEOUT"})
+    assert title == "`prune_then_unlearn.py` with PRUNER=imp"
 
 
 def choices() -> list[tuple[str, str]]:
@@ -81,9 +108,9 @@ def test_a_mistyped_choice_is_an_error_that_names_it(name: str, constant: str) -
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize(("file", "constants"), METHODS)
 def test_a_last_batch_of_one_example_is_no_error_on_a_net_that_ends_at_one_pixel(
-    file: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, constants: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """BatchNorm cannot train on a single value per channel, and raises."""
     monkeypatch.setenv(TIME_LIMIT_VARIABLE, "1.0")
@@ -91,14 +118,14 @@ def test_a_last_batch_of_one_example_is_no_error_on_a_net_that_ends_at_one_pixel
     net = models.build("small_resnet", n_classes=3, channels=1, width=2)
     images = Images(torch.randn(9, 1, 4, 4), torch.arange(9) % 3)  # a fourth of that is one pixel
     loaders = [loader(images, batch_size=8, device=torch.device("cpu")) for _ in range(3)]
-    runpy.run_path(str(file))["unlearn"](net.eval(), *loaders)
+    function(file, constants)(net.eval(), *loaders)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize(("file", "constants"), METHODS)
 def test_a_baseline_works_on_colour_images_of_seven_classes_and_resnet18(
-    file: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, constants: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(TIME_LIMIT_VARIABLE, "1.0")
     torch.manual_seed(0)
@@ -108,7 +135,7 @@ def test_a_baseline_works_on_colour_images_of_seven_classes_and_resnet18(
     for n in (14, 7, 7):
         images = Images(torch.randn(n, 3, 32, 32), torch.arange(n) % 7)
         loaders.append(loader(images, batch_size=8, device=torch.device("cpu")))
-    returned = runpy.run_path(str(file))["unlearn"](net.eval(), *loaders)
+    returned = function(file, constants)(net.eval(), *loaders)
     after = (net if returned is None else returned).state_dict()
     assert after.keys() >= before.keys()
     assert all(torch.isfinite(after[name]).all() for name in before)

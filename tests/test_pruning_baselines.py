@@ -24,7 +24,7 @@ def _seeded() -> None:
 def pruner(method: str, **constants: object) -> Any:
     if method == "synflow":
         constants = {"ITERATIONS": 20} | constants
-    return load_baseline(f"prune_{method}_then_unlearn", **constants)
+    return load_baseline("prune_then_unlearn", PRUNER=method, **constants)
 
 
 def small_net(n_classes: int = 7, width: int = 4) -> Any:
@@ -144,7 +144,7 @@ def test_synaptic_flow_never_prunes_a_whole_layer_where_magnitude_does() -> None
     )
     with torch.no_grad():
         net[2].weight.mul_(1e-3)
-    by_size = pruner("omp", SPARSITY=0.98).magnitude_masks(net)
+    by_size = pruner("omp").magnitude_masks(net, 0.02)
     by_flow = pruner("synflow", SPARSITY=0.98).synflow_masks(net, torch.zeros(1, 8, 8))
     assert min(float(mask.sum()) for mask in by_size) == 0
     assert min(float(mask.sum()) for mask in by_flow) > 0
@@ -152,13 +152,16 @@ def test_synaptic_flow_never_prunes_a_whole_layer_where_magnitude_does() -> None
         assert all(weight.min() < 0 for weight in convolutions(net))  # the net's own signs stay
 
 
-def test_an_unknown_unlearner_is_an_error_that_names_it() -> None:
+@pytest.mark.parametrize("constant", ["PRUNER", "UNLEARNER"])
+def test_an_unknown_choice_is_an_error_that_names_it_before_anything_is_changed(constant: str) -> None:
+    net = small_net()
     with pytest.raises(ValueError, match="'finetuning'"):
-        pruner("omp", UNLEARNER="finetuning", EPOCHS=0).unlearn(small_net(), examples(8), examples(8), None)
+        load_baseline("prune_then_unlearn", **{constant: "finetuning"}).unlearn(net, examples(8), examples(8), None)
+    assert n_left(net) == n_all(net)
 
 
 def test_noise_is_the_larger_the_less_the_retain_set_depends_on_a_weight() -> None:
-    module = pruner("omp", FISHER_ALPHA=1e-4, SPARSITY=0.0)
+    module = pruner("omp", FISHER_ALPHA=1e-4)
     net: Any = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.Flatten(), nn.Linear(2, 3))
     with torch.no_grad():
         net[0].weight.copy_(torch.tensor([1.0, 1e-3]).view(2, 1, 1, 1))
@@ -166,7 +169,7 @@ def test_noise_is_the_larger_the_less_the_retain_set_depends_on_a_weight() -> No
         net[2].bias.zero_()
     before = net[2].weight.detach().clone()
     loader = DataLoader(TensorDataset(torch.ones(8, 1, 1, 1), torch.zeros(8, dtype=torch.long)), batch_size=4)
-    module.add_fisher_noise(net, module.magnitude_masks(net), loader)
+    module.add_fisher_noise(net, module.magnitude_masks(net, 1.0), loader)
     moved = (net[2].weight.detach() - before).abs().mean(dim=0)
     assert moved[1] > 5 * moved[0]
 
