@@ -111,6 +111,9 @@ def batches(loader, batch_size, n_drawn=None):
     )
 
 
+# ---- on small tracks ----------------------------------------------------------------------------------------------
+
+
 def retain_batch_size(loader):
     """Return the source's batch size; of a small retain set the track's, if smaller."""
     is_small = len(loader.dataset) < RETAIN_EPOCH_IMAGES

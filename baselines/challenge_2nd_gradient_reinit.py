@@ -47,8 +47,8 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
     redraw(kernels, redrawn)
     gradient_factors = [torch.where(mask, 1.0, KEPT_GRADIENT_FACTOR) for mask in redrawn]
 
-    retain = epoch_loader(retain_loader)
-    peak = scaled(LEARNING_RATE, retain)
+    retain = epoch_loader(retain_loader, EPOCHS, EPOCH_IMAGES)
+    peak = scaled(LEARNING_RATE, retain, EPOCH_IMAGES)
     optimizer = torch.optim.SGD(net.parameters(), lr=peak, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: warm_up_and_decay(epoch + 1))
     net.train()
@@ -110,14 +110,20 @@ def warm_up_and_decay(epoch):
     return epoch / warm if epoch <= warm else (total - epoch) / (total - warm)
 
 
-def epoch_loader(loader):
-    """Return a loader in the source's batches; of a small set in the track's if smaller, and drawn several times.
+# ---- on small tracks (the same in every file) ---------------------------------------------------------------------
+# The recipes were made for 23,500 faces. A smaller set is drawn several times an epoch, MAX_PASSES times in all, and in
+# the track's own batches if those are smaller. The learning rate makes up for the images that an epoch still lacks.
 
+
+def epoch_loader(loader, epochs, epoch_images):
+    """Return a loader of the same examples in the source's batches; a small set is drawn several times an epoch.
+
+    epochs: how many the loader is for. epoch_images: images of an epoch in the challenge; a set with fewer is small.
     A last batch of one example, which BatchNorm refuses, is left out.
     """
     n_drawn, batch_size = len(loader.dataset), BATCH_SIZE
-    if n_drawn < EPOCH_IMAGES:
-        n_drawn = max(n_drawn, min(EPOCH_IMAGES, n_drawn * MAX_PASSES // EPOCHS))
+    if n_drawn < epoch_images:
+        n_drawn = max(n_drawn, min(epoch_images, int(n_drawn * MAX_PASSES / epochs)))
         batch_size = min(BATCH_SIZE, loader.batch_size)
     return DataLoader(
         loader.dataset,
@@ -129,7 +135,7 @@ def epoch_loader(loader):
     )
 
 
-def scaled(learning_rate, loader):
+def scaled(learning_rate, loader, epoch_images):
     """Return a learning rate for the batches of an epoch loader and for the images it lacks."""
-    missing = max(1.0, EPOCH_IMAGES / len(loader.sampler))
+    missing = max(1.0, epoch_images / len(loader.sampler))
     return min(MAX_LEARNING_RATE, learning_rate * missing * loader.batch_size / BATCH_SIZE)

@@ -42,11 +42,11 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
     assert NOISY_LAYERS in ("first", "all"), NOISY_LAYERS
     assert CLASS_WEIGHTS in ("balanced", "faces"), CLASS_WEIGHTS
     assert WEIGHTING in ("batch", "sample"), WEIGHTING
-    retain = epoch_loader(retain_loader)
+    retain = epoch_loader(retain_loader, EPOCHS, EPOCH_IMAGES)
     weights = class_weights(net, retain_loader)
 
     add_noise(net, NOISE_STD)
-    learning_rate = scaled(LEARNING_RATE, retain)
+    learning_rate = scaled(LEARNING_RATE, retain, EPOCH_IMAGES)
     optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS)
     net.train()
@@ -91,14 +91,20 @@ def weighted_loss(logits, labels, weights):
     return nn.functional.cross_entropy(logits, labels) * weights[labels].mean()
 
 
-def epoch_loader(loader):
-    """Return a loader in the source's batches; of a small set in the track's if smaller, and drawn several times.
+# ---- on small tracks (the same in every file) ---------------------------------------------------------------------
+# The recipes were made for 23,500 faces. A smaller set is drawn several times an epoch, MAX_PASSES times in all, and in
+# the track's own batches if those are smaller. The learning rate makes up for the images that an epoch still lacks.
 
+
+def epoch_loader(loader, epochs, epoch_images):
+    """Return a loader of the same examples in the source's batches; a small set is drawn several times an epoch.
+
+    epochs: how many the loader is for. epoch_images: images of an epoch in the challenge; a set with fewer is small.
     A last batch of one example, which BatchNorm refuses, is left out.
     """
     n_drawn, batch_size = len(loader.dataset), BATCH_SIZE
-    if n_drawn < EPOCH_IMAGES:
-        n_drawn = max(n_drawn, min(EPOCH_IMAGES, n_drawn * MAX_PASSES // EPOCHS))
+    if n_drawn < epoch_images:
+        n_drawn = max(n_drawn, min(epoch_images, int(n_drawn * MAX_PASSES / epochs)))
         batch_size = min(BATCH_SIZE, loader.batch_size)
     return DataLoader(
         loader.dataset,
@@ -110,7 +116,7 @@ def epoch_loader(loader):
     )
 
 
-def scaled(learning_rate, loader):
+def scaled(learning_rate, loader, epoch_images):
     """Return a learning rate for the batches of an epoch loader and for the images it lacks."""
-    missing = max(1.0, EPOCH_IMAGES / len(loader.sampler))
+    missing = max(1.0, epoch_images / len(loader.sampler))
     return min(MAX_LEARNING_RATE, learning_rate * missing * loader.batch_size / BATCH_SIZE)

@@ -54,13 +54,13 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
     return tune_on_pseudo_labels(net, retain_loader, forget_loader)
 
 
-# Part (a)
+# ---- part (a) -----------------------------------------------------------------------------------------------------
 
 
 def transpose_and_train(net, retain_loader):
     """Transpose the kernels, then train on the retain set."""
     transpose_kernels(net)
-    train(net, epoch_loader(retain_loader, EPOCHS), EPOCHS, cosine=True)
+    train(net, epoch_loader(retain_loader, EPOCHS, EPOCH_IMAGES), EPOCHS, cosine=True)
     return net.eval()
 
 
@@ -78,12 +78,12 @@ def is_symmetric(layer):
     return all(isinstance(pair, str) or pair[0] == pair[1] for pair in geometry)
 
 
-# Part (b)
+# ---- part (b) -----------------------------------------------------------------------------------------------------
 
 
 def tune_on_pseudo_labels(net, retain_loader, forget_loader):
     """Fine-tune on the retain set and on forgotten examples labelled with a retrained model's likely mistakes."""
-    retain = epoch_loader(retain_loader, TUNED_EPOCHS + FRESH_EPOCHS + PSEUDO_EPOCHS)
+    retain = epoch_loader(retain_loader, TUNED_EPOCHS + FRESH_EPOCHS + PSEUDO_EPOCHS, EPOCH_IMAGES)
     tuned, fresh = copy.deepcopy(net), copy.deepcopy(net)
     train(tuned, retain, TUNED_EPOCHS)
     reset(fresh)
@@ -123,7 +123,7 @@ def reset(net):
             layer.reset_parameters()
 
 
-# Both parts
+# ---- both parts ---------------------------------------------------------------------------------------------------
 
 
 def train(net, retain, epochs, cosine=False):
@@ -140,7 +140,7 @@ def train(net, retain, epochs, cosine=False):
 
 def sgd(net, retain):
     """Return an optimizer of the whole net for the epochs of a loader."""
-    learning_rate = scaled(LEARNING_RATE, retain)
+    learning_rate = scaled(LEARNING_RATE, retain, EPOCH_IMAGES)
     return torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
 
 
@@ -151,14 +151,20 @@ def step(net, optimizer, images, labels):
     optimizer.step()
 
 
-def epoch_loader(loader, epochs):
-    """Return a loader in the source's batches; of a small set in the track's if smaller, and drawn several times.
+# ---- on small tracks (the same in every file) ---------------------------------------------------------------------
+# The recipes were made for 23,500 faces. A smaller set is drawn several times an epoch, MAX_PASSES times in all, and in
+# the track's own batches if those are smaller. The learning rate makes up for the images that an epoch still lacks.
 
+
+def epoch_loader(loader, epochs, epoch_images):
+    """Return a loader of the same examples in the source's batches; a small set is drawn several times an epoch.
+
+    epochs: how many the loader is for. epoch_images: images of an epoch in the challenge; a set with fewer is small.
     A last batch of one example, which BatchNorm refuses, is left out.
     """
     n_drawn, batch_size = len(loader.dataset), BATCH_SIZE
-    if n_drawn < EPOCH_IMAGES:
-        n_drawn = max(n_drawn, min(EPOCH_IMAGES, n_drawn * MAX_PASSES // epochs))
+    if n_drawn < epoch_images:
+        n_drawn = max(n_drawn, min(epoch_images, int(n_drawn * MAX_PASSES / epochs)))
         batch_size = min(BATCH_SIZE, loader.batch_size)
     return DataLoader(
         loader.dataset,
@@ -170,7 +176,7 @@ def epoch_loader(loader, epochs):
     )
 
 
-def scaled(learning_rate, loader):
+def scaled(learning_rate, loader, epoch_images):
     """Return a learning rate for the batches of an epoch loader and for the images it lacks."""
-    missing = max(1.0, EPOCH_IMAGES / len(loader.sampler))
+    missing = max(1.0, epoch_images / len(loader.sampler))
     return min(MAX_LEARNING_RATE, learning_rate * missing * loader.batch_size / BATCH_SIZE)

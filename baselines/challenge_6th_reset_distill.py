@@ -43,15 +43,16 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
     """Reset the outer layers, distil on the validation set, then train on the retain set."""
     original = copy.deepcopy(net).eval()
     reset_first_and_last(net)
+    epochs = WARMUP_EPOCHS + EPOCHS
     net.train()
 
-    validation = epoch_loader(of_classes(val_loader, WARMUP_CLASSES), WARMUP_EPOCH_IMAGES)
+    validation = epoch_loader(of_classes(val_loader, WARMUP_CLASSES), epochs, WARMUP_EPOCH_IMAGES)
     optimizer = sgd(net, scaled(WARMUP_LEARNING_RATE, validation, WARMUP_EPOCH_IMAGES))
     for _ in range(WARMUP_EPOCHS):
         for images, _ in validation:
             step(optimizer, divergence(net(images), predictions(original, images)))
 
-    retain = epoch_loader(retain_loader, EPOCH_IMAGES)
+    retain = epoch_loader(retain_loader, epochs, EPOCH_IMAGES)
     optimizer = sgd(net, scaled(LEARNING_RATE, retain, EPOCH_IMAGES))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS)
     for _ in range(EPOCHS):
@@ -107,14 +108,20 @@ def step(optimizer, loss):
     optimizer.step()
 
 
-def epoch_loader(loader, epoch_images):
-    """Return a loader in the source's batches; of a small set in the track's if smaller, and drawn several times.
+# ---- on small tracks (the same in every file) ---------------------------------------------------------------------
+# The recipes were made for 23,500 faces. A smaller set is drawn several times an epoch, MAX_PASSES times in all, and in
+# the track's own batches if those are smaller. The learning rate makes up for the images that an epoch still lacks.
 
+
+def epoch_loader(loader, epochs, epoch_images):
+    """Return a loader of the same examples in the source's batches; a small set is drawn several times an epoch.
+
+    epochs: how many the loader is for. epoch_images: images of an epoch in the challenge; a set with fewer is small.
     A last batch of one example, which BatchNorm refuses, is left out.
     """
     n_drawn, batch_size = len(loader.dataset), BATCH_SIZE
     if n_drawn < epoch_images:
-        n_drawn = max(n_drawn, min(epoch_images, n_drawn * MAX_PASSES // (WARMUP_EPOCHS + EPOCHS)))
+        n_drawn = max(n_drawn, min(epoch_images, int(n_drawn * MAX_PASSES / epochs)))
         batch_size = min(BATCH_SIZE, loader.batch_size)
     return DataLoader(
         loader.dataset,

@@ -51,7 +51,7 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
     *_, classifier = (layer for layer in net.modules() if isinstance(layer, nn.Linear))
     classifier.reset_parameters()
 
-    retain = epoch_loader(retain_loader)
+    retain = epoch_loader(retain_loader, SELECTIVE_EPOCHS + FINE_EPOCHS, EPOCH_IMAGES)
     tensors = dict(net.named_parameters())
     normalisation = normalisation_names(net)
     candidates = [name for name in tensors if name not in normalisation]
@@ -65,9 +65,9 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
             add_noise([tensors[name] for name in noisy if name not in chosen_before], noise_std)
         chosen_before.update(selected)
         trainable = tensors if epoch == 0 and FIRST_EPOCH == "all" else normalisation.union(selected)
-        train(net, retain, scaled(SELECTIVE_LEARNING_RATE, retain), trainable)
+        train(net, retain, scaled(SELECTIVE_LEARNING_RATE, retain, EPOCH_IMAGES), trainable)
     for epoch in range(FINE_EPOCHS):
-        train(net, retain, scaled(FINE_LEARNING_RATES[epoch], retain), trainable=tensors)
+        train(net, retain, scaled(FINE_LEARNING_RATES[epoch], retain, EPOCH_IMAGES), trainable=tensors)
     return net.eval()
 
 
@@ -111,14 +111,20 @@ def train(net, loader, learning_rate, trainable):
         optimizer.step()
 
 
-def epoch_loader(loader):
-    """Return a loader in the source's batches; of a small set in the track's if smaller, and drawn several times.
+# ---- on small tracks (the same in every file) ---------------------------------------------------------------------
+# The recipes were made for 23,500 faces. A smaller set is drawn several times an epoch, MAX_PASSES times in all, and in
+# the track's own batches if those are smaller. The learning rate makes up for the images that an epoch still lacks.
 
+
+def epoch_loader(loader, epochs, epoch_images):
+    """Return a loader of the same examples in the source's batches; a small set is drawn several times an epoch.
+
+    epochs: how many the loader is for. epoch_images: images of an epoch in the challenge; a set with fewer is small.
     A last batch of one example, which BatchNorm refuses, is left out.
     """
     n_drawn, batch_size = len(loader.dataset), BATCH_SIZE
-    if n_drawn < EPOCH_IMAGES:
-        n_drawn = max(n_drawn, min(EPOCH_IMAGES, n_drawn * MAX_PASSES // (SELECTIVE_EPOCHS + FINE_EPOCHS)))
+    if n_drawn < epoch_images:
+        n_drawn = max(n_drawn, min(epoch_images, int(n_drawn * MAX_PASSES / epochs)))
         batch_size = min(BATCH_SIZE, loader.batch_size)
     return DataLoader(
         loader.dataset,
@@ -130,7 +136,7 @@ def epoch_loader(loader):
     )
 
 
-def scaled(learning_rate, loader):
+def scaled(learning_rate, loader, epoch_images):
     """Return a learning rate for the batches of an epoch loader and for the images it lacks."""
-    missing = max(1.0, EPOCH_IMAGES / len(loader.sampler))
+    missing = max(1.0, epoch_images / len(loader.sampler))
     return min(MAX_LEARNING_RATE, learning_rate * missing * loader.batch_size / BATCH_SIZE)

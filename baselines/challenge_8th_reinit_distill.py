@@ -27,7 +27,6 @@ from torch.utils.data import DataLoader, RandomSampler
 
 # Published settings
 CYCLE_EPOCHS = (2, 1, 1, 1)
-EPOCHS = sum(CYCLE_EPOCHS)
 DRAWN_FRACTION = 6 / 62  # draws per cycle, of the number of the net's tensors
 REINIT_STD = 0.01
 IMAGE_NOISE_STD = 0.1  # grey levels of 0..255 (notebook); 0.01 in the write-up's settings
@@ -48,9 +47,9 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
     """Forget by re-drawing tensors and remember by matching the original's logits, in cycles."""
     assert NOISE in ("fresh", "accumulated"), NOISE
     original = copy.deepcopy(net).eval()
-    retain = epoch_loader(retain_loader)
+    retain = epoch_loader(retain_loader, sum(CYCLE_EPOCHS), EPOCH_IMAGES)
     noise_std = IMAGE_NOISE_STD * grey_level(retain)
-    learning_rate = scaled(LEARNING_RATE, retain)
+    learning_rate = scaled(LEARNING_RATE, retain, EPOCH_IMAGES)
     optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     epoch = 0
     net.train()
@@ -90,14 +89,20 @@ def grey_level(loader):
     return (images.max() - images.min()) / 255
 
 
-def epoch_loader(loader):
-    """Return a loader in the source's batches; of a small set in the track's if smaller, and drawn several times.
+# ---- on small tracks (the same in every file) ---------------------------------------------------------------------
+# The recipes were made for 23,500 faces. A smaller set is drawn several times an epoch, MAX_PASSES times in all, and in
+# the track's own batches if those are smaller. The learning rate makes up for the images that an epoch still lacks.
 
+
+def epoch_loader(loader, epochs, epoch_images):
+    """Return a loader of the same examples in the source's batches; a small set is drawn several times an epoch.
+
+    epochs: how many the loader is for. epoch_images: images of an epoch in the challenge; a set with fewer is small.
     A last batch of one example, which BatchNorm refuses, is left out.
     """
     n_drawn, batch_size = len(loader.dataset), BATCH_SIZE
-    if n_drawn < EPOCH_IMAGES:
-        n_drawn = max(n_drawn, min(EPOCH_IMAGES, n_drawn * MAX_PASSES // EPOCHS))
+    if n_drawn < epoch_images:
+        n_drawn = max(n_drawn, min(epoch_images, int(n_drawn * MAX_PASSES / epochs)))
         batch_size = min(BATCH_SIZE, loader.batch_size)
     return DataLoader(
         loader.dataset,
@@ -109,7 +114,7 @@ def epoch_loader(loader):
     )
 
 
-def scaled(learning_rate, loader):
+def scaled(learning_rate, loader, epoch_images):
     """Return a learning rate for the batches of an epoch loader and for the images it lacks."""
-    missing = max(1.0, EPOCH_IMAGES / len(loader.sampler))
+    missing = max(1.0, epoch_images / len(loader.sampler))
     return min(MAX_LEARNING_RATE, learning_rate * missing * loader.batch_size / BATCH_SIZE)

@@ -55,7 +55,7 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
     return net
 
 
-# ---------------------------------------------------------------------------------------------------- the diagonal
+# ---- the diagonal -------------------------------------------------------------------------------------------------
 
 
 def fisher_diagonal(net, loader):
@@ -108,7 +108,7 @@ def weighted_labels(probabilities):
             yield torch.full_like(probabilities[..., 0], label, dtype=torch.long), probabilities[..., label].mean(dim=1)
 
 
-# ------------------------------------------------------------------------------------------------------- the noise
+# ---- the noise ----------------------------------------------------------------------------------------------------
 
 
 def noise_variance(fisher, kept, *, in_head):

@@ -67,7 +67,7 @@ def take(loader, n):
     return tuple(torch.cat(parts)[:n] for parts in zip(*batches, strict=True))
 
 
-# ------------------------------------------------------------------------------------ the inverse-Hessian product
+# ---- the inverse-Hessian product ----------------------------------------------------------------------------------
 
 
 def inverse_hessian_product(net, images, labels, vector):
@@ -108,7 +108,7 @@ def summed_product(net, images, vector):
     return flat(torch.autograd.grad(logits, weights, curved))
 
 
-# ------------------------------------------------------------------------------------------- the official variant
+# ---- the official variant -----------------------------------------------------------------------------------------
 
 
 def official_product(net, images, labels, vector):

@@ -96,7 +96,7 @@ def prune_in_rounds(net, retain_loader):
     return masks
 
 
-# ---- masks ----------------------------------------------------------------------------------------------------------
+# ---- masks --------------------------------------------------------------------------------------------------------
 
 
 def convolution_weights(net):
@@ -153,7 +153,7 @@ def synflow_masks(net, image):
     return [mask.to(weight.dtype) for mask, weight in zip(masks, convolution_weights(net), strict=True)]
 
 
-# ---- training and unlearning under the masks ------------------------------------------------------------------------
+# ---- training and unlearning under the masks ----------------------------------------------------------------------
 
 
 def train(net, masks, optimizer, batches, penalty):

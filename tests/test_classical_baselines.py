@@ -57,7 +57,7 @@ def vector_of(net: nn.Module) -> Tensor:
     return parameters_to_vector(net.parameters()).detach().clone()
 
 
-# ------------------------------------------------------------------------------------------------------- influence
+# ---- influence ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("build", [linear, convolutional])
@@ -135,7 +135,7 @@ def fit(images: Tensor, labels: Tensor) -> nn.Module:
     return net
 
 
-# ---------------------------------------------------------------------------------------------------------- Fisher
+# ---- Fisher -------------------------------------------------------------------------------------------------------
 
 
 def test_fisher_diagonal_equals_a_loop_over_examples_and_labels() -> None:
@@ -234,7 +234,7 @@ def test_fisher_leaves_pruned_weights_at_zero_and_out_of_the_mean() -> None:
     assert variance[0].tolist() == pytest.approx([1e-3 * (1 + 1 / 2) / 2] * 3)
 
 
-# -------------------------------------------------------------------------------------------------------------- l1
+# ---- l1 -----------------------------------------------------------------------------------------------------------
 
 
 def test_l1_schedules_are_exact() -> None:
@@ -284,7 +284,7 @@ def test_l1_without_penalty_is_fine_tuning_and_with_it_shrinks_the_weights() -> 
     assert norms[1] < 0.9 * norms[0]
 
 
-# --------------------------------------------------------------------------------------------------- random labels
+# ---- random labels ------------------------------------------------------------------------------------------------
 
 
 def test_random_labels_are_uniform_and_leave_out_the_true_one_on_request() -> None:
@@ -332,7 +332,7 @@ def test_random_labels_train_on_each_example_once_in_a_pass() -> None:
     assert not torch.equal(given[~retained], labels[place[~retained]])
 
 
-# ------------------------------------------------------------------------------- ascent, negative gradient, others
+# ---- ascent, negative gradient, others ----------------------------------------------------------------------------
 
 
 def test_gradient_ascent_raises_the_forget_loss_and_keeps_the_statistics() -> None:
@@ -381,7 +381,7 @@ def test_fine_tuning_for_no_epochs_changes_nothing() -> None:
     assert torch.equal(vector_of(net), before)
 
 
-# ------------------------------------------------------------------------------------------- retraining in a budget
+# ---- retraining in a budget ---------------------------------------------------------------------------------------
 
 
 def test_retraining_fits_a_whole_schedule_into_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
