@@ -8,12 +8,8 @@ Steps:
 2. EPOCHS times: a forget round, which makes the logits of each forgotten example equally similar to those of all
    examples of a retain batch (contrastive loss on raw logits, plain dot product), then a retain round of cross-entropy.
 Deviations: a forget set of more than a fifth of the training set is read to its end, where the source stops at the end
-of the retain set. On a track smaller than the challenge's retain batches are the track's own if smaller than the
-source's, and the learning rates grow by the missing images (the section on small tracks).
-Notes: on `digits` calibrated 0.10 +- 0.02, below fine-tuning's 0.45 and the floor of 0.27 (64 runs). It overshoots:
-the forget set's confidences lie 3.3 standard deviations below those of retrained models, with 0.43 of their spread.
-Its retain rounds alone, without steps on the forget set, already lower the median from 7.9 to 3.8, where retrained
-models have 7.1; the forget set has 13 % of the images there, 2 % in the challenge.
+of the retain set. On a small track the retain batches are the track's own if those are smaller, and the learning rates
+grow by the missing images.
 """
 
 import math
@@ -22,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
-# Published settings
+# As published.
 EPOCHS = 8  # of step 2
 FORGET_BATCH_SIZE = 64
 RETAIN_BATCH_SIZE = 256
@@ -34,7 +30,7 @@ RETAIN_WEIGHT_DECAY = 1e-2  # none on the forget set
 MOMENTUM = 0.9
 TEMPERATURE = 1.15
 
-# Small tracks
+# Adapted to small tracks and short limits.
 FORGET_EPOCH_IMAGES = 480  # of an epoch in the challenge, its forget set of faces
 RETAIN_EPOCH_IMAGES = 23_500  # likewise, its retain set
 MAX_LEARNING_RATE = 0.1  # the starting kit's

@@ -11,20 +11,20 @@ Deviations: EPOCHS is 8 where the source has 10, which would take all of 10 % of
 the whole forget set at the original weights, the paper's formula; the official code takes optimizer steps while it
 sums, and ranks such that the weights with the smallest gradients change. Labels are drawn from all classes, as in the
 code; the paper leaves out the true one (TRUE_LABEL_ALLOWED = False).
-Notes: on `digits` it forgets too much, calibrated 0.09 +- 0.01 (64 runs; floor 0.27, fine-tuning 0.45): labels at
-random teach confidences far below those of unseen images, median 1.1 on the forget set where retrained models have
-7.1; still 1.7 at LEARNING_RATE = 0.001 and 1.9 after 3 epochs.
 """
 
 import torch
 from torch import nn
 
-EPOCHS = 8
+# As published.
 LEARNING_RATE = 0.013
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
 MASK_SHARE = 0.5  # of all weights
 TRUE_LABEL_ALLOWED = True
+
+# Adapted to small tracks and short limits.
+EPOCHS = 8  # 10 in the source
 
 
 def unlearn(net, retain_loader, forget_loader, val_loader):

@@ -1,6 +1,7 @@
 """Every file of baselines/ and the template: ordinary submissions that work from their defaults."""
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from harness.runner.isolation import choose
 from harness.runs.run import Conditions, Limit
 from harness.submission import read_submission
 from harness.tracks.track import Track
-from tests.baseline_module import load_baseline
+from tests.baseline_module import BASELINES, load_baseline
 
 ROOT = Path(__file__).parents[1]
-FILES = [*sorted((ROOT / "baselines").glob("*.py")), ROOT / "submissions" / "template.py"]
+OURS = sorted(BASELINES.glob("*.py"))
+FILES = [*OURS, ROOT / "submissions" / "template.py"]
 METHODS = [pytest.param(file, {}, id=file.stem) for file in FILES] + [
     pytest.param(file, dict([variant.split("=")]), id=f"{file.stem}-{variant}")
     for file in FILES
@@ -30,6 +32,11 @@ ALLOWED_IMPORTS = {
     *("torch", "torchvision", "numpy", "scipy", "sklearn"),
     *("copy", "itertools", "math", "os", "random", "time"),
 }
+GROUPS = [  # of constants, in this order, each under its comment and up to an empty line
+    "# As published.",
+    "# Ours: the source says nothing, or something else.",
+    "# Adapted to small tracks and short limits.",
+]
 UNCHANGED = {"identity"}  # leaves the weights as they are
 DETERMINISTIC = {*UNCHANGED}  # the same from every seed
 BY_THE_CLOCK = {"retrain_within_budget"}  # does as much as the machine has time for, so it does not repeat
@@ -45,6 +52,48 @@ def test_a_baseline_is_one_self_contained_file_with_its_source(file: Path) -> No
             assert {alias.name.partition(".")[0] for alias in node.names} <= ALLOWED_IMPORTS
         if isinstance(node, ast.ImportFrom):
             assert (node.module or "").partition(".")[0] in ALLOWED_IMPORTS
+
+
+@pytest.mark.parametrize("file", OURS, ids=lambda file: file.stem)
+def test_every_constant_says_whether_it_is_published_ours_or_adapted(file: Path) -> None:
+    source = file.read_text()
+    constants = [
+        node.lineno - 1
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name) and target.id.isupper()
+    ]
+    lines = source.splitlines()
+    headings = []
+    for line in constants:
+        first = max(number for number in range(line) if not lines[number]) + 1  # of the lines that stand together
+        headings.append(lines[first])
+    assert set(headings) <= set(GROUPS)
+    assert headings == sorted(headings, key=GROUPS.index)
+    assert [line for line in lines if line in GROUPS] == [group for group in GROUPS if group in headings]
+
+
+@pytest.mark.parametrize("file", OURS, ids=lambda file: file.stem)
+def test_a_docstring_holds_no_measured_result(file: Path) -> None:
+    """Figures that a command does not write go stale."""
+    nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Module | ast.FunctionDef)]
+    docstrings = "\n".join(ast.get_docstring(node) or "" for node in nodes)
+    assert not re.search(r"calibrated|\+-|±|Notes:", docstrings)
+
+
+@pytest.mark.parametrize("file", OURS, ids=lambda file: file.stem)
+def test_sections_have_one_style_of_banner(file: Path) -> None:
+    banners = [line for line in file.read_text().splitlines() if re.match(r"#\s*-{2,}", line)]
+    assert all(re.fullmatch(r"# ---- \S.*\S -{4,}", line) and len(line) == 117 for line in banners), banners
+
+
+def test_the_page_names_every_baseline_and_says_what_to_expect_of_it() -> None:
+    methods_of, _, expected = (BASELINES / "README.md").read_text().partition("## What to expect on `digits`")
+    expected, _, _ = expected.partition("<!--")
+    for file in OURS:
+        assert f"| `{file.name}` |" in methods_of
+        assert f"`{file.name}`" in expected
 
 
 @pytest.mark.parametrize(("file", "constants"), METHODS)
