@@ -149,9 +149,9 @@ def usage_error(result: Result) -> str:
     return result.output
 
 
-def test_a_missing_file_names_the_template(harness: Harness, tiny_file: Path) -> None:
+def test_a_missing_file_names_the_command_that_starts_one(harness: Harness, tiny_file: Path) -> None:
     output = usage_error(harness("evaluate", "submissions/nothing.py", "--track", tiny_file))
-    assert "submissions/template.py" in output
+    assert "harness new submissions/nothing.py" in output
 
 
 def test_a_folder_is_no_submission(harness: Harness, tmp_path: Path, tiny_file: Path) -> None:

@@ -13,7 +13,7 @@ FLOORS = (
     *(GROUND, "harness.scoring", "harness.tracks", "harness.runner.sandbox", "harness.runner.inside"),
     *("harness.runner", "harness.runs", "harness.evaluation", "harness.report"),
     *("harness.leaderboard.board", "harness.leaderboard.pages", "harness.leaderboard.batch"),
-    *("harness.leaderboard.assurance", "harness.cli"),
+    *("harness.leaderboard.assurance", "harness.api", "harness.cli"),
 )
 # What the trusted side and a run share stands with the runner, whose files it is about.
 SHARED_WITH_RUNS = {"harness.runner.message"}

@@ -58,7 +58,9 @@ def installed(python: Path, prepared_tracks: Path, tmp_path: Path) -> Installed:
 
 def test_it_is_the_installed_one_that_is_called(python: Path, installed: Installed) -> None:
     where = [str(python), "-P", "-c", "import data_prep, harness; print(data_prep.__file__, harness.__file__)"]
-    found = subprocess.run(where, cwd=python.parent, capture_output=True, text=True, check=True).stdout.split()
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ran = subprocess.run(where, cwd=python.parent, env=clean, capture_output=True, text=True, check=True)
+    found = ran.stdout.split()
     assert all(path.startswith(str(python.parents[1])) for path in found)
     said = installed("evaluate", "missing.py", "--track", "tiny")
     assert said.returncode == 2

@@ -1,10 +1,13 @@
 """Commands about one submission: evaluate, check, compare, report."""
 
+import contextlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
+from harness import api
 from harness.cli.options import (
     chosen_device,
     console,
@@ -18,20 +21,17 @@ from harness.cli.options import (
 )
 from harness.environment import home
 from harness.errors import UsageError
-from harness.evaluation.evaluate import Evaluation, evaluate, recall, recall_siblings
+from harness.evaluation.compare import RETRAINED
+from harness.evaluation.evaluate import Evaluation, recall, recall_siblings
 from harness.evaluation.history import comparisons, remember
-from harness.evaluation.reference import load_reference
 from harness.report.redaction import redacted
 from harness.report.summary import comparison_summary
 from harness.report.terminal import LiveRuns, show, show_check
-from harness.runner import isolation as isolations
+from harness.runner.isolation import choose
 from harness.runner.outcome import Outcome
 from harness.runs.conditions import conditions_here
-from harness.runs.run import Conditions
-from harness.runs.store import Results
 from harness.storage import write_bytes, write_json
-from harness.submission import Submission, read_submission
-from harness.tracks import catalogue
+from harness.submission import read_submission
 from harness.tracks.track import Track
 
 __all__ = ["check_command", "compare_command", "evaluate_command", "report_command"]
@@ -75,14 +75,21 @@ def evaluate_command(
         raise UsageError("give --quick or --runs, not both")
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise UsageError(f"no folder {json_file.absolute().parent} to write {json_file.name} to")
-    track = catalogue.open_track(track_name, home() / "tracks")
-    submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=_constants(settings))
+    track = api.open_track(track_name)
     default_runs = track.declaration.evaluation.runs
     n_runs = runs or (min(QUICK_RUNS, default_runs) if quick else default_runs)
-    kind = chosen_device(device)
-    found = isolations.choose(isolation, require_isolation, device=kind)
-    conditions = _conditions(submission, track, kind, jobs, found, time_limit)
-    evaluation = _evaluated(submission, track, conditions, n_runs, require_isolation, rescore=rescore)
+    evaluation = _evaluated(
+        file,
+        track,
+        n_runs,
+        constants=_constants(settings),
+        jobs=jobs,
+        device=chosen_device(device),
+        isolation=isolation,
+        require_isolation=require_isolation,
+        time_limit=time_limit,
+        rescore=rescore,
+    )
     if hidden:
         evaluation = redacted(evaluation)
     sentences = comparisons(home(), evaluation)
@@ -102,17 +109,28 @@ def evaluate_command(
 @click.option("--debug", is_flag=True, help="Run in the foreground, with prints, traceback and breakpoint().")
 def check_command(file: Path, track_name: str, settings: tuple[str, ...], device: str, debug: bool) -> None:
     """Check a submission: first its text, then one run."""
-    track = catalogue.open_track(track_name, home() / "tracks")
-    submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=_constants(settings))
+    track, constants = api.open_track(track_name), _constants(settings)
     kind = chosen_device(device)
-    conditions = _conditions(submission, track, kind, 1, isolations.choose(device=kind), None)
-    if debug and not submission.problems:
-        from harness.runs.local import run_in_foreground  # imports torch
-
-        sys.exit(0 if run_in_foreground(submission, track, conditions) else 3)
-    evaluation = evaluate(submission, track, conditions, runs=1, home=home())
+    if debug:
+        _debug(file, track, constants, kind)
+    evaluation = api.evaluate(
+        file, track=track, runs=1, constants=constants, jobs=1, device=kind, announce=console().print
+    )
     console().print(show_check(evaluation))
     _exit_with(evaluation)
+
+
+def _debug(file: Path, track: Track, constants: dict[str, str], device: str) -> None:
+    """Run a file in the foreground and exit, unless its text is wrong already."""
+    submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=constants)
+    if submission.problems:
+        return
+    from harness.runs.local import run_in_foreground  # imports torch
+
+    conditions = conditions_here(
+        track, home(), device=device, isolation=choose(device=device), jobs=1, announce=console().print
+    )
+    sys.exit(0 if run_in_foreground(submission, track, conditions) else 3)
 
 
 @click.command("compare")
@@ -138,26 +156,21 @@ def compare_command(
 
     Runs that are missing are made first. Runs under another --time-limit are kept apart from ranked ones.
     """
-    from harness.evaluation.compare import RETRAINED, compare, retrained_side, submission_side
-
-    track = catalogue.open_track(track_name, home() / "tracks")
+    track = api.open_track(track_name)
     n_runs = runs or track.declaration.evaluation.runs
-    reference = load_reference(track, n_runs, Results.cache(home(), track))
-    kind = chosen_device(device)
-    sides = []
+    sides: list[Evaluation | str] = []
     for name in (first, second):
         if name == RETRAINED:
-            sides.append(retrained_side(reference))
+            sides.append(name)
             continue
-        submission = read_submission(Path(name), source_kb=track.declaration.limits.source_kb)
-        conditions = _conditions(submission, track, kind, jobs, isolations.choose(device=kind), time_limit)
-        evaluation = _evaluated(submission, track, conditions, n_runs)
+        evaluation = _evaluated(
+            Path(name), track, n_runs, jobs=jobs, device=chosen_device(device), time_limit=time_limit
+        )
         if evaluation.scored is None:
             console().print(show(evaluation, []))
             _exit_with(evaluation)
-            raise UsageError(f"{name} has no score to compare")
-        sides.append(submission_side(submission.name, evaluation.records, evaluation.scored, reference))
-    comparison = compare(sides[0], sides[1], reference)
+        sides.append(evaluation)
+    comparison = api.compare(sides[0], sides[1], track=track, runs=n_runs)
     console().print(comparison.sentence)
     if json_file is not None:
         write_json(json_file, comparison_summary(comparison, time_limit))
@@ -176,7 +189,7 @@ def report_command(
     file: Path, track_name: str, runs: int | None, settings: tuple[str, ...], device: str, out: Path | None
 ) -> None:
     """Make one page of plots and tables of an evaluated submission; nothing is run."""
-    track = catalogue.open_track(track_name, home() / "tracks")
+    track = api.open_track(track_name)
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=_constants(settings))
     n_runs = runs or track.declaration.evaluation.runs
     evaluation = recall(submission, track, chosen_device(device), runs=n_runs, home=home())
@@ -204,49 +217,19 @@ def _constants(settings: tuple[str, ...]) -> dict[str, str]:
     return constants
 
 
-def _evaluated(
-    submission: Submission,
-    track: Track,
-    conditions: Conditions,
-    runs: int,
-    required_isolation: str | None = None,
-    *,
-    rescore: bool = False,
-) -> Evaluation:
-    """Evaluate with a live line."""
-    with LiveRuns(console(), runs) as live:
-        evaluation = evaluate(
-            submission,
-            track,
-            conditions,
+def _evaluated(file: Path, track: Track, runs: int, **options: Any) -> Evaluation:
+    """Evaluate as the API does, with a live line once the runs begin."""
+    live = LiveRuns(console(), runs)
+    with contextlib.ExitStack() as stack:
+        return api.evaluate(
+            file,
+            track=track,
             runs=runs,
-            home=home(),
-            required_isolation=required_isolation,
-            rescore=rescore,
+            announce=console().print,
+            on_start=lambda: stack.enter_context(live),
             on_run=live.add,
+            **options,
         )
-    return evaluation
-
-
-def _conditions(
-    submission: Submission,
-    track: Track,
-    device: str,
-    jobs: int | None,
-    isolation: isolations.Isolation,
-    time_limit: float | None,
-) -> Conditions:
-    """Return what runs are made under; the time limit is measured if this machine has not been calibrated yet."""
-    return conditions_here(
-        track,
-        home(),
-        device=device,
-        isolation=isolation,
-        jobs=jobs,
-        time_limit=time_limit,
-        may_run=not submission.problems,
-        announce=console().print,
-    )
 
 
 def _exit_with(evaluation: Evaluation) -> None:

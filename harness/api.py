@@ -1,0 +1,163 @@
+"""The Python API: what the command line does, as functions. `import harness` offers all of it.
+
+import harness
+
+result = harness.evaluate("submissions/foo.py", runs=16)
+print(result.score_file.calibrated_score)
+harness.plot(result)
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.accelerator import resolve
+from harness.environment import home as default_home
+from harness.errors import UsageError
+from harness.evaluation import compare as comparing
+from harness.evaluation import evaluate as evaluating
+from harness.evaluation.compare import RETRAINED, Comparison, Side
+from harness.evaluation.evaluate import Evaluation
+from harness.evaluation.reference import Reference, load_reference
+from harness.evaluation.score_file import ScoreFile
+from harness.runner.isolation import choose
+from harness.runs.conditions import conditions_here
+from harness.runs.run import Run
+from harness.runs.store import Results
+from harness.scoring.arrays import score_arrays
+from harness.submission import Submission, read_submission
+from harness.tracks import catalogue
+from harness.tracks.track import Track
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Comparison", "Evaluation", "ScoreFile", "Track", "compare", "evaluate", "open_track", "plot", "score"]
+
+Announce = Callable[[str], None]  # hears, in a sentence, of what takes a while or is not as asked
+
+
+def open_track(track: str | Path = "digits", *, home: Path | None = None) -> Track:
+    """Return a prepared track by its name or its TOML file.
+
+    home: the folder that holds tracks and results, by default HARNESS_HOME or `.harness` here. Raises UsageError if
+    there is no such track, or if it has to be prepared first.
+    """
+    return catalogue.open_track(str(track), (home or default_home()) / "tracks")
+
+
+def evaluate(
+    file: str | Path | Submission,
+    *,
+    track: str | Path | Track = "digits",
+    runs: int | None = None,
+    constants: Mapping[str, object] | None = None,
+    jobs: int | None = None,
+    device: str = "auto",
+    isolation: str = "auto",
+    require_isolation: str | None = None,
+    time_limit: float | None = None,
+    rescore: bool = False,
+    home: Path | None = None,
+    announce: Announce = lambda sentence: None,
+    on_start: Callable[[], object] = lambda: None,
+    on_run: Callable[[Run], None] = lambda run: None,
+) -> Evaluation:
+    """Run a submission many times, as far as its runs are not stored, and score it; as `harness evaluate` does.
+
+    runs: by default the track's number. constants: values of constants in capitals of the file. jobs: runs at once.
+    device: auto, cpu or cuda. isolation: auto, full, userns, syscall or none. time_limit: another share of a training.
+    rescore: make no runs, and score the stored ones anew. on_start is called once the time limit is known, and on_run
+    with every run that is made.
+    A submission that fails is no error: `outcome` says so, and `score_file.failure` why. Raises UsageError for what
+    cannot be done as asked, MachineError if the machine fails.
+    """
+    place = home or default_home()
+    opened = track if isinstance(track, Track) else open_track(track, home=place)
+    given = {name: str(value) for name, value in (constants or {}).items()}
+    source_kb = opened.declaration.limits.source_kb
+    submission = (
+        file if isinstance(file, Submission) else read_submission(Path(file), source_kb=source_kb, constants=given)
+    )
+    kind = resolve(device, announce)
+    conditions = conditions_here(
+        opened,
+        place,
+        device=kind,
+        isolation=choose(isolation, require_isolation, device=kind),
+        jobs=jobs,
+        time_limit=time_limit,
+        may_run=not submission.problems,
+        announce=announce,
+    )
+    on_start()
+    return evaluating.evaluate(
+        submission,
+        opened,
+        conditions,
+        runs=runs or opened.declaration.evaluation.runs,
+        home=place,
+        required_isolation=require_isolation,
+        rescore=rescore,
+        on_run=on_run,
+    )
+
+
+def compare(
+    first: Evaluation | str,
+    second: Evaluation | str,
+    *,
+    track: str | Path | Track = "digits",
+    runs: int | None = None,
+    home: Path | None = None,
+) -> Comparison:
+    """Say whether two evaluations of as many runs on one track differ; either may be the word `retrained`.
+
+    track, runs: where both are that word; else those of the evaluations. Raises UsageError if they cannot be compared.
+    """
+    opened = track if isinstance(track, Track) else None
+    for side in (first, second):
+        if isinstance(side, Evaluation):
+            opened, runs = side.track, side.n_requested
+    opened = opened or open_track(str(track), home=home)
+    n_runs = runs or opened.declaration.evaluation.runs
+    reference = load_reference(opened, n_runs, Results.cache(home or default_home(), opened))
+    return comparing.compare(_side(first, reference), _side(second, reference), reference)
+
+
+def _side(given: Evaluation | str, reference: Reference) -> Side:
+    if isinstance(given, Evaluation):
+        if given.scored is None:
+            raise UsageError(f"{given.submission.name} has no score to compare: outcome {given.outcome}")
+        if not np.array_equal(given.reference.scoring.confidences, reference.scoring.confidences):
+            raise UsageError("both sides have to be of the same track, with as many runs")
+        return comparing.submission_side(given.submission.name, given.records, given.scored, reference)
+    if given != RETRAINED:
+        raise UsageError(f"a side is an evaluation or the word {RETRAINED}, not {given!r}")
+    return comparing.retrained_side(reference)
+
+
+def score(unlearned: Mapping[str, np.ndarray], retrained: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+    """Score anyone's arrays with the official metric of 2023.
+
+    Each side holds `confidence` (n_models, n_examples), or `logits` (n_models, n_examples, n_classes) and `labels`
+    (n_examples,). With `retain_accuracy` and `test_accuracy` (n_models,) in both the final score is there too.
+    Raises ValueError if the arrays do not fit each other.
+    """
+    return score_arrays(unlearned, retrained)
+
+
+def plot(evaluation: Evaluation) -> "Figure":
+    """Return a figure of the epsilons of the forget examples, beside those that retraining gets.
+
+    Raises UsageError if there is no score.
+    """
+    if evaluation.scored is None:
+        raise UsageError(f"{evaluation.submission.name} has no score to plot: outcome {evaluation.outcome}")
+    from harness.report.plots import epsilon_histogram  # imports matplotlib
+    from harness.report.sections import Compared
+
+    compared = Compared.of(evaluation)
+    return epsilon_histogram(compared.epsilons, compared.ceiling_epsilons, n_models=len(compared.unlearned))
