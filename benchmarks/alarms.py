@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.games import Draw, oracle
 from harness.environment import home
-from harness.evaluation.findings import find
+from harness.evaluation.findings import findings_of
 from harness.evaluation.reference import load_reference
 from harness.record import Records
 from harness.runner.outcome import Outcome
@@ -105,7 +105,7 @@ def false_alarms_on(track_name: str, *, n: int, draws: int = 100) -> Row:
             reference = load_reference(redrawn, n, redrawn.folder)
         unlearned = together[rows[-n:]]
         runs = [Run(i, Outcome.OK, 0.0, {"order": i}, unlearned[i : i + 1]) for i in range(n)]
-        found = find(runs, [], track.originals(), reference)
+        found = findings_of(runs, [], track.originals(), reference)
         assert found.alarms is not None
         return _names(found.alarms)
 

@@ -23,13 +23,14 @@ import click
 
 from benchmarks.overhead import SOURCE
 from harness.environment import environment, home
-from harness.evaluation.evaluate import recall
-from harness.leaderboard.assurance.costs import Request, plan, stored_runs
-from harness.leaderboard.batch.cluster import Asked, Cluster
+from harness.evaluation.evaluate import load_evaluation
+from harness.leaderboard.assurance.costs import Request, costs, stored_runs
+from harness.leaderboard.batch.backend import RunOptions
+from harness.leaderboard.batch.cluster import Cluster
 from harness.runner.isolation import choose
 from harness.runs.conditions import conditions_here
-from harness.runs.local import Here
-from harness.runs.queue import Crew, Pending, make_runs
+from harness.runs.local import LocalExecutor
+from harness.runs.queue import Executor, Pending, make_runs
 from harness.runs.run import Conditions
 from harness.runs.store import Results
 from harness.storage import write_json
@@ -55,16 +56,16 @@ def main(track_name: str, submissions: int, runs: int) -> None:
     sizes = (submissions, runs)
     with tempfile.TemporaryDirectory() as folder:
         for workers in (1, 2):
-            here = Here(track, replace(conditions, jobs=workers))
+            here = LocalExecutor(track, replace(conditions, jobs=workers))
             result[f"here_{workers}"] = _measure(here, workers, track, Path(folder) / f"here-{workers}", sizes)
         for workers in (1, 2):
-            with _cluster(track, workers) as crew:
-                result[f"dask_{workers}"] = _measure(crew, workers, track, Path(folder) / f"dask-{workers}", sizes)
+            with _cluster(track, workers) as executor:
+                result[f"dask_{workers}"] = _measure(executor, workers, track, Path(folder) / f"dask-{workers}", sizes)
         result["scoring"] = _scoring(track, Path(folder) / "here-2", runs)
         stored = stored_runs(Path(folder) / "here-2", track, "cpu")
         assert conditions.limit is not None
         request = Request(teams=GOAL["submissions"], tries=1, runs=GOAL["runs"], workers=GOAL["gpus"])
-        result["plan"] = [each.to_json() for each in plan(request, track, "cpu", conditions.limit, stored)]
+        result["plan"] = [each.to_json() for each in costs(request, track, "cpu", conditions.limit, stored)]
     result["extrapolation"] = _extrapolated(result)
     for name in ("here_1", "here_2", "dask_1", "dask_2", "scoring"):
         click.echo(f"{name:8s} " + ", ".join(f"{key} {value:.3g}" for key, value in result[name].items()))
@@ -72,15 +73,15 @@ def main(track_name: str, submissions: int, runs: int) -> None:
     write_json(Path(__file__).parent / "results" / "batch.json", result)
 
 
-def _measure(crew: Crew, workers: int, track: Track, folder: Path, sizes: tuple[int, int]) -> dict[str, float]:
+def _measure(executor: Executor, workers: int, track: Track, folder: Path, sizes: tuple[int, int]) -> dict[str, float]:
     """Make the runs of a batch, after one that warms every worker up."""
     warm_up = [_pending(_submission(-1 - number), track, folder, 1) for number in range(workers)]
-    for _ in make_runs(warm_up, crew):
+    for _ in make_runs(warm_up, executor):
         pass
     submissions, runs = sizes
     pending = [_pending(_submission(number), track, folder, runs) for number in range(submissions)]
     started = time.perf_counter()
-    infos = [run.info for _, run in make_runs(pending, crew)]
+    infos = [run.info for _, run in make_runs(pending, executor)]
     wall = time.perf_counter() - started
     count = len(infos)
     inside = sum(info["seconds_inside"] for info in infos)
@@ -111,7 +112,7 @@ def _cluster(track: Track, workers: int) -> Iterator[Cluster]:
         address = _dask(stack, folder, "Scheduler at:", "scheduler", *loopback, "--port", "0").split()[-1]
         for _ in range(workers):
             _dask(stack, folder, "Registered to:", "worker", address, *loopback, "--nthreads", "1", "--no-nanny")
-        cluster = Cluster(address, track, Asked("cpu", "auto", None), is_insecure=False, say=print)
+        cluster = Cluster(address, track, RunOptions("cpu", "auto", None), is_insecure=False, say=print)
         yield stack.enter_context(cluster)
 
 
@@ -131,9 +132,9 @@ def _scoring(track: Track, folder: Path, runs: int) -> dict[str, float]:
     submission = _submission(0)
     seconds = {}
     for count in (runs // 2, runs):
-        recall(submission, track, "cpu", runs=count, home=folder)  # ceiling and floor are computed once
+        load_evaluation(submission, track, "cpu", runs=count, home=folder)  # ceiling and floor are computed once
         started = time.process_time()
-        recall(submission, track, "cpu", runs=count, home=folder, rescore=True)
+        load_evaluation(submission, track, "cpu", runs=count, home=folder, rescore=True)
         seconds[count] = time.process_time() - started
     per_run = (seconds[runs] - seconds[runs // 2]) / (runs - runs // 2)
     return {"runs": runs, "seconds": seconds[runs], "constant": seconds[runs] - runs * per_run, "per_run": per_run}

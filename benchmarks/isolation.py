@@ -29,7 +29,7 @@ from harness.runner.launch import close_all, launcher
 from harness.runner.process import Launcher
 from harness.runner.sandbox.cgroup import PREFIX, find_hierarchies
 from harness.runner.sandbox.sandboxes import Quota
-from harness.runs.measure import Meter
+from harness.runs.measure import Recorder
 from harness.storage import write_json
 from harness.tracks import catalogue
 from harness.tracks.track import Track
@@ -58,7 +58,7 @@ MIXED = (
 def main(track_name: str, pairs: int, n_mixed: int, jobs: int) -> None:
     """Measure the cost of isolation, and what is left after it."""
     track = catalogue.open_track(track_name, home() / "tracks")
-    n_values = Meter(track).n_values
+    n_values = Recorder(track).n_values
     before = _left()
     result = {
         "track": track.name,

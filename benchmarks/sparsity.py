@@ -26,7 +26,7 @@ from harness.accelerator import of
 from harness.environment import environment, home
 from harness.errors import UsageError
 from harness.evaluation.evaluate import evaluate
-from harness.report.style import RETRAINED, STYLE, WIDTH, svg
+from harness.report.style import RETRAINED_STYLE, STYLE, WIDTH, svg
 from harness.runner.isolation import choose
 from harness.runs.run import Conditions, Limit
 from harness.storage import write_bytes, write_json
@@ -143,7 +143,7 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
     by_method = {method: [row for row in rows if row["method"] == method] for method in LOOKS}
     for axes, (name, title) in zip(panels, METRICS.items(), strict=False):
         retrained = [(row[name]["retrained_mean"], error(row[name], "retrained_sd")) for row in by_method["identity"]]
-        line(axes, retrained, "retrained", RETRAINED.colour, RETRAINED.marker)
+        line(axes, retrained, "retrained", RETRAINED_STYLE.colour, RETRAINED_STYLE.marker)
         for method, chosen in by_method.items():
             line(axes, [(row[name]["mean"], error(row[name], "sd")) for row in chosen], method, *LOOKS[method])
         axes.set(title=f"{title}, percent")

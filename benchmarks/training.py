@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.evaluate import Items, accuracy, train_for_an_epoch
-from data_prep.reference import Stack, plan, prepare_process, train_models
+from data_prep.reference import Stack, plan_stacks, prepare_process, train_models
 from data_prep.training import Weights, training_set
 from harness.accelerator import of, resolve
 from harness.environment import environment, home
@@ -92,7 +92,7 @@ def shortened(track: Track, epochs: int, models: int) -> Track:
 
 def harness_way(track: Track, jobs: int, device: str) -> dict[str, Any]:
     """Train a pool of retrained models as a preparation does."""
-    stacks = [stack for stack in plan(track, jobs, present={}) if stack.kind == POOLS[0]]
+    stacks = [stack for stack in plan_stacks(track, jobs, present={}) if stack.kind == POOLS[0]]
     with joblib.Parallel(n_jobs=jobs) as parallel:
         parallel(joblib.delayed(warm)(track, device) for _ in range(jobs))
         started = time.perf_counter()

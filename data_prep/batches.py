@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from harness.accelerator import to_device
 from harness.tracks.declaration import Training
 
-__all__ = ["Batch", "Epoch", "augmented", "draw_shifts", "epochs_of", "learning_rate_of"]
+__all__ = ["Epoch", "TrainingBatch", "augmented", "draw_shifts", "epochs_of", "learning_rate_of"]
 
 CROP_PADDING = 4  # pixels, of the usual augmentation of small images: random crop and horizontal flip
 STEP_FACTOR = 0.1  # of the learning rate at every milestone
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """The examples of one step, of all models that are trained together."""
 
     rows: Tensor  # (n_models, batch_size) indices of examples
@@ -34,11 +34,11 @@ class Batch:
             return chosen
         return augmented(chosen.flatten(0, 1), self.shifts.flatten(0, 1)).view_as(chosen)
 
-    def copy(self) -> "Batch":
+    def copy(self) -> "TrainingBatch":
         """Return the same batch in memory of its own."""
-        return Batch(self.rows.clone(), None if self.shifts is None else self.shifts.clone())
+        return TrainingBatch(self.rows.clone(), None if self.shifts is None else self.shifts.clone())
 
-    def take(self, other: "Batch") -> None:
+    def take(self, other: "TrainingBatch") -> None:
         """Become another batch of the same size, in the same memory."""
         self.rows.copy_(other.rows)
         if self.shifts is not None and other.shifts is not None:
@@ -50,7 +50,7 @@ class Epoch:
     """One pass over the examples."""
 
     learning_rate: float
-    batches: list[Batch]
+    batches: list[TrainingBatch]
 
 
 def epochs_of(
@@ -66,7 +66,7 @@ def epochs_of(
         rows = to_device(orders, device).split(recipe.batch_size, dim=1)
         moves = [None] * len(rows) if shifts is None else to_device(shifts, device).split(recipe.batch_size, dim=1)
         pairs = zip(rows, moves, strict=True)
-        batches = [Batch(*pair) for pair in pairs if pair[0].shape[1] > 1]  # BatchNorm needs two
+        batches = [TrainingBatch(*pair) for pair in pairs if pair[0].shape[1] > 1]  # BatchNorm needs two
         yield Epoch(learning_rate_of(recipe, epoch), batches)
 
 

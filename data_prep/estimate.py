@@ -87,7 +87,7 @@ def estimate(
     tracks.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=tracks, prefix=".estimate-") as folder:
         track = lay_out(declaration, declaration_file, Path(folder) / "draft", cache=tracks.parent / "data", data=data)
-        stacks = reference.plan(track, jobs, present={})
+        stacks = reference.plan_stacks(track, jobs, present={})
         by_size = {len(stack.seeds): stack for stack in stacks}
         seconds_per_step = {size: _step_of_stack(track, stack, jobs, device) for size, stack in by_size.items()}
         limits, n_models = declaration.limits, sum(len(stack.seeds) for stack in stacks)

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from data_prep import reference
 from data_prep.draft import is_draft_of, lay_out, mark_as_draft
 from data_prep.drift import Drift, drift
-from data_prep.reference import Progress
+from data_prep.reference import OnProgress
 from harness.environment import environment
 from harness.errors import MachineError, UsageError
 from harness.record import Records
@@ -44,7 +44,7 @@ def prepare(
     jobs: int,
     device: str = "cpu",
     data: Path | None = None,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Prepared:
     """Prepare a declared track as a folder of its name below `tracks`, replacing one that is there.
 
@@ -57,7 +57,7 @@ def prepare(
     with _locked(place):
         before = _retrained_before(place)
         draft = lay_out(declaration, declaration_file, _partial(place), cache=tracks.parent / "data", data=data)
-        stacks = reference.plan(draft, jobs, present={})
+        stacks = reference.plan_stacks(draft, jobs, present={})
         sibling = next(iter(siblings(draft)), None)
         if sibling is not None:
             reference.adopt_originals(draft, stacks, sibling, device)
@@ -77,7 +77,7 @@ def grow(
     *,
     jobs: int,
     device: str = "cpu",
-    on_progress: Progress = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Track:
     """Add retrained models until each pool holds so many; those there are stay as they are.
 
@@ -94,7 +94,7 @@ def grow(
         if not resumed:
             shutil.rmtree(draft.folder, ignore_errors=True)
             shutil.copytree(track.folder, draft.folder)
-        stacks = reference.plan(draft, jobs, present=present)
+        stacks = reference.plan_stacks(draft, jobs, present=present)
         if not resumed:
             reference.split_off(draft, stacks)
             mark_as_draft(draft)

@@ -23,17 +23,17 @@ from harness.accelerator import is_out_of_memory, of
 from harness.errors import MachineError
 from harness.parallel import repeated
 from harness.record import Records
-from harness.runs.measure import Meter, build_model
+from harness.runs.measure import Recorder, build_model
 from harness.storage import read_arrays, write_arrays
 from harness.tracks.track import ORIGINALS, POOLS, Track
 
 __all__ = [
-    "Progress",
+    "OnProgress",
     "Stack",
     "adopt_originals",
     "join",
     "part",
-    "plan",
+    "plan_stacks",
     "prepare_process",
     "split_off",
     "train_missing",
@@ -45,7 +45,7 @@ STACK_SIZE = 32  # more models at once gain nothing further and take more memory
 STACK_PARAMETERS = 4_000_000
 STACK_INPUTS = 8_000_000  # values of a batch of all models: their activations take many times that
 REPORT_SECONDS = 0.5  # between two looks at how far it is
-Progress = Callable[[int, int], None]  # epochs trained so far, over all models, of how many
+OnProgress = Callable[[int, int], None]  # epochs trained so far, over all models, of how many
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Stack:
         return f"{self.kind}-{self.first:04d}-{len(self.seeds)}"
 
 
-def plan(track: Track, jobs: int, *, present: Mapping[str, int]) -> list[Stack]:
+def plan_stacks(track: Track, jobs: int, *, present: Mapping[str, int]) -> list[Stack]:
     """Return the stacks a track's models are trained in, evenly over the jobs.
 
     present: how many models of a kind there are already; they make one stack.
@@ -95,7 +95,7 @@ def _seed(track: Track, kind: str, index: int) -> int:
     return int.from_bytes(hmac.digest(track.secret, message, hashlib.sha256)[:6], "big")
 
 
-def train_missing(track: Track, stacks: list[Stack], jobs: int, device: str, on_progress: Progress) -> None:
+def train_missing(track: Track, stacks: list[Stack], jobs: int, device: str, on_progress: OnProgress) -> None:
     """Train the stacks that have no file yet, `jobs` at a time in processes of their own; originals first.
 
     On GPUs the processes share the cards out; several are on one, which a single small network leaves idle for most of
@@ -118,7 +118,7 @@ def train_missing(track: Track, stacks: list[Stack], jobs: int, device: str, on_
     report()
     tally.unlink()
     _trainers.clear()  # of this process, where one job means in this process
-    _meters.clear()
+    _recorders.clear()
 
 
 def _n_epochs(track: Track, stack: Stack) -> int:
@@ -167,8 +167,8 @@ def adopt_originals(track: Track, stacks: list[Stack], sibling: Track, device: s
 
 def _keep(track: Track, stack: Stack, models: list[Weights], device: str) -> None:
     """Write the part of a stack: its models' records, and for originals the weights."""
-    meter = _meter(track, device)
-    records = [meter.record({name: value.numpy() for name, value in weights.items()}) for weights in models]
+    recorder = _recorder(track, device)
+    records = [recorder.record({name: value.numpy() for name, value in weights.items()}) for weights in models]
     if stack.kind == ORIGINALS:
         for index, weights in enumerate(models, start=stack.first):
             save_file(weights, _original_file(track, index))
@@ -200,7 +200,7 @@ def train_models(
 
 # Of this process, the last one of each: what the next stack needs as well is read, moved and captured once.
 _trainers: dict[tuple[object, ...], Trainer] = {}
-_meters: dict[tuple[object, ...], Meter] = {}
+_recorders: dict[tuple[object, ...], Recorder] = {}
 
 
 def _trainer(track: Track, stack: Stack, device: str) -> Trainer:
@@ -222,12 +222,12 @@ def _trainer(track: Track, stack: Stack, device: str) -> Trainer:
     return _trainers[key]
 
 
-def _meter(track: Track, device: str) -> Meter:
+def _recorder(track: Track, device: str) -> Recorder:
     key = _named(track, device)
-    if key not in _meters:
-        _meters.clear()
-        _meters[key] = Meter(track, device)
-    return _meters[key]
+    if key not in _recorders:
+        _recorders.clear()
+        _recorders[key] = Recorder(track, device)
+    return _recorders[key]
 
 
 def _named(track: Track, device: str) -> tuple[object, ...]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from data_prep.batches import Batch, epochs_of
+from data_prep.batches import TrainingBatch, epochs_of
 from harness.accelerator import Accelerator, of
 from harness.loaders import to_inputs
 from harness.tracks.declaration import Training
@@ -143,7 +143,7 @@ class Trainer:
                 on_epoch()
         return self.models.weights()
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, batch: TrainingBatch) -> None:
         """Make a step, by repeating a captured one if there is one of its size."""
         repeat = self._repeat_for(batch) if self.is_captured else None
         if repeat is None:
@@ -152,21 +152,21 @@ class Trainer:
             repeat.batch.take(batch)
             repeat.again()
 
-    def _make_step(self, batch: Batch) -> None:
+    def _make_step(self, batch: TrainingBatch) -> None:
         self.models.set_gradients(batch.inputs(self.images), self.labels[batch.rows])
         self.optimizer.step()
         self._apply_masks()
 
     # ---- captured steps -------------------------------------------------------------------------------------------
 
-    def _repeat_for(self, batch: Batch) -> "_Repeat | None":
+    def _repeat_for(self, batch: TrainingBatch) -> "_Repeat | None":
         """Return the captured step of a batch of this size; None if it cannot be captured."""
         key = batch.rows.shape
         if key not in self._repeats:
             self._repeats[key] = self._captured(batch.copy())
         return self._repeats[key]
 
-    def _captured(self, batch: Batch) -> "_Repeat | None":
+    def _captured(self, batch: TrainingBatch) -> "_Repeat | None":
         with self._undone(), self.device.seeded(0), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")  # not yet captured
             self._make_step(batch)  # the optimizer's memory has to be there before anything is captured
@@ -210,7 +210,7 @@ class Trainer:
 class _Repeat:
     """A captured step: what it reads, and what makes it again."""
 
-    batch: Batch
+    batch: TrainingBatch
     again: Callable[[], None]
 
 

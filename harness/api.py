@@ -68,19 +68,14 @@ def evaluate(
     """Run a submission many times, as far as its runs are not stored, and score it; as `harness evaluate` does.
 
     runs: by default the track's number. constants: values of constants in capitals of the file. jobs: runs at once.
-    device: auto, cpu or cuda. isolation: auto, full, userns, syscall or none. time_limit: another share of a training.
-    rescore: make no runs, and score the stored ones anew. on_start is called once the time limit is known, and on_run
-    with every run that is made.
+    time_limit: another share of a training. rescore: make no runs, and score the stored ones anew. on_start is called
+    once the time limit is known, and on_run with every run that is made. All else is as on the command line.
     A submission that fails is no error: `outcome` says so, and `score_file.failure` why. Raises UsageError for what
     cannot be done as asked, MachineError if the machine fails.
     """
     place = home or default_home()
     opened = track if isinstance(track, Track) else open_track(track, home=place)
-    given = {name: str(value) for name, value in (constants or {}).items()}
-    source_kb = opened.declaration.limits.source_kb
-    submission = (
-        file if isinstance(file, Submission) else read_submission(Path(file), source_kb=source_kb, constants=given)
-    )
+    submission = file if isinstance(file, Submission) else _submission(Path(file), opened, constants or {})
     kind = resolve(device, announce)
     conditions = conditions_here(
         opened,
@@ -103,6 +98,11 @@ def evaluate(
         rescore=rescore,
         on_run=on_run,
     )
+
+
+def _submission(file: Path, track: Track, constants: Mapping[str, object]) -> Submission:
+    values = {name: str(value) for name, value in constants.items()}
+    return read_submission(file, source_kb=track.declaration.limits.source_kb, constants=values)
 
 
 def compare(

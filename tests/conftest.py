@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from data_prep.prepare import prepare
 from harness.cli.main import cli
-from harness.runner.isolation import look
+from harness.runner.isolation import offered
 from harness.tracks.declaration import read_declaration
 from harness.tracks.track import Track
 
@@ -62,7 +62,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_report_header() -> str:
     """Say at which level the tests run submissions: those of stronger levels are skipped."""
-    return f"isolation: {look().strongest}"
+    return f"isolation: {offered().strongest}"
 
 
 @pytest.fixture(scope="session")
@@ -167,7 +167,8 @@ def evaluated_home(prepared_tracks: Path, tiny_file: Path, once: Once) -> Path:
             file.write_text(source)
             out = ["--json", str(folder / f"{file.stem}.json")]
             call = ["evaluate", str(file), "--track", str(tiny_file), "--runs", "16", *out]
-            CliRunner(env={"HARNESS_HOME": str(folder)}).invoke(cli, call)
+            result = CliRunner(env={"HARNESS_HOME": str(folder)}).invoke(cli, call)
+            assert result.exit_code == (3 if file.stem == "broken" else 0), result.output
 
     return once("evaluated", fill)
 

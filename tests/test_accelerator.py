@@ -11,7 +11,7 @@ from click.testing import Result
 from harness import accelerator, cuda_driver
 from harness.accelerator import has_code_for, is_out_of_memory, of, resolve
 from harness.runner import isolation
-from harness.runner.isolation import Findings
+from harness.runner.isolation import ProbeResult
 
 Machine = dict[str, Any]
 
@@ -140,13 +140,13 @@ def test_doctor_looks_at_the_isolation_of_the_gpu_or_says_why_there_is_none(
     assert "GPU          none: there is no NVIDIA driver" in harness("doctor").output
     pretend({})
     levels = {"full": "cuInit: 304", "userns": None, "syscall": "cuInit: 304"}
-    monkeypatch.setattr(isolation, "look", lambda device: Findings({}, levels if device == "cuda" else {}))
+    monkeypatch.setattr(isolation, "look", lambda device: ProbeResult({}, levels if device == "cuda" else {}))
     said = harness("doctor").output
     assert "GPU          NVIDIA H100" in said
     assert "CUDA 12.8; torch is built for CUDA 12.8" in said
     assert "  cuInit     works at userns, none; fails (cuInit: 304) at full, syscall" in said
     assert "isolation    userns" in said
-    monkeypatch.setattr(isolation, "look", lambda device: Findings({}, {}, "cuInit: 802"))
+    monkeypatch.setattr(isolation, "look", lambda device: ProbeResult({}, {}, "cuInit: 802"))
     assert "  cuInit     fails at every level: cuInit: 802" in harness("doctor").output
 
 

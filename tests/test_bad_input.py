@@ -193,8 +193,8 @@ def test_more_runs_than_the_pool_name_the_way_to_more(harness: Harness, submissi
     [
         (["--set", "EPOCHS"], "NAME=VALUE"),
         (["--set", "EPOCHS=3"], "sets no such constant"),
-        (["--runs", "0"], "0"),
-        (["--runs", "two"], "two"),
+        (["--runs", "0"], "0 is not in the range x>=1"),
+        (["--runs", "two"], "'two' is not a valid integer range"),
         (["--rums", "2"], "--runs"),
         (["--time-limit", "-1"], "above 0"),
         (["--json", "no/such/folder/out.json"], "no folder"),

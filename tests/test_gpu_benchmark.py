@@ -18,7 +18,7 @@ from benchmarks.gpu import layers, page, small_track, steps
 from benchmarks.gpu.__main__ import STEPS, main
 from benchmarks.gpu.programs import TESTED
 from benchmarks.gpu.steps import FAILED, LEFT_OUT, OK, OVER, RESERVE, Ended, Step, Task, run_steps
-from harness.runner.isolation import look
+from harness.runner.isolation import offered
 from harness.runner.sandbox.plan import NAMESPACE_LEVELS
 from harness.tracks.declaration import read_declaration
 
@@ -172,7 +172,7 @@ def test_the_small_track_is_a_declaration(device: str, tmp_path: Path) -> None:
     assert declaration.limits.seconds == small_track.LIMIT_SECONDS
 
 
-@pytest.mark.skipif(look().strongest not in NAMESPACE_LEVELS, reason="no level with namespaces here")
+@pytest.mark.skipif(offered().strongest not in NAMESPACE_LEVELS, reason="no level with namespaces here")
 def test_every_set_of_layers_can_be_entered(task: Task) -> None:
     step = next(step for step in STEPS if step.name == "layers")
     ended = run([step], dataclasses.replace(task, device="cpu"))["layers"]

@@ -22,7 +22,7 @@ from harness.record import Records
 from harness.runs import local as runs
 from harness.runs import measure
 from harness.runs.local import _Turns
-from harness.runs.measure import Meter
+from harness.runs.measure import Recorder
 from harness.tracks.declaration import Training
 
 Harness = Callable[..., Result]
@@ -157,16 +157,16 @@ def test_no_model_is_measured_while_a_run_is_up(
     fake: object, evaluate: Evaluate, submission: Submission, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[tuple[float, float]] = []
-    record_run = Meter.record_run
+    record_run = Recorder.record_run
 
-    def noted(self: Meter, values: np.ndarray, original: int) -> Records:
+    def noted(self: Recorder, values: np.ndarray, original: int) -> Records:
         started = time.monotonic()
         record = record_run(self, values, original)
         time.sleep(0.1)
         measured.append((started, time.monotonic()))
         return record
 
-    monkeypatch.setattr(Meter, "record_run", noted)
+    monkeypatch.setattr(Recorder, "record_run", noted)
     source = f"import time\n{SIGNATURE}\n    started = time.monotonic()\n    time.sleep(0.2)\n"
     file = submission(f"{source}    print(started, time.monotonic())")
     assert evaluate(file, "--jobs", 2, runs=4)["outcome"] == "OK"
@@ -382,7 +382,7 @@ def test_nothing_of_the_harness_stays_on_a_gpu_after_a_measurement(tiny_file: Pa
     from harness.tracks.track import load_track
 
     track = load_track(prepared_tracks / "tiny")
-    Meter(track, "cuda").record(track.original(0))
+    Recorder(track, "cuda").record(track.original(0))
     assert torch.cuda.memory_allocated() == torch.cuda.memory_reserved() == 0
 
 

@@ -22,13 +22,13 @@ from harness import accelerator, cuda_driver
 from harness.errors import MachineError
 from harness.runner import isolation, launch
 from harness.runner.execution import execute
-from harness.runner.isolation import LEVELS, Findings, choose, look
+from harness.runner.isolation import LEVELS, ProbeResult, choose, offered
 from harness.runner.outcome import Outcome
-from harness.runner.process import environment
+from harness.runner.process import run_environment
 from harness.runner.sandbox import gpu, privileges, probe
 from harness.runner.sandbox.plan import Plan
 from harness.runner.sandbox.sandboxes import Quota
-from harness.runs.measure import Meter
+from harness.runs.measure import Recorder
 from harness.tracks.track import Track
 
 ROOT = Path(__file__).parents[1]
@@ -64,9 +64,9 @@ def nodes() -> Iterator[Path]:
 def pretended(nodes: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A GPU of those nodes without a driver, in this process and in those it starts."""
     monkeypatch.setenv(accelerator.FAKE_VARIABLE, json.dumps({"nodes": f"{nodes}/*"}))
-    look.cache_clear()
+    offered.cache_clear()
     yield
-    look.cache_clear()
+    offered.cache_clear()
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -86,7 +86,7 @@ def test_a_run_may_do_what_libcuda_does(level: str, tiny: Track) -> None:
             device="fake",
             threads=1,
             limit_seconds=20.0,
-            n_values=Meter(tiny).n_values,
+            n_values=Recorder(tiny).n_values,
         )
     finally:
         launcher.close()
@@ -95,7 +95,7 @@ def test_a_run_may_do_what_libcuda_does(level: str, tiny: Track) -> None:
 
 
 def skip_unless_offered(level: str) -> None:
-    if (reason := look().levels.get(level)) is not None:
+    if (reason := offered().levels.get(level)) is not None:
         pytest.skip(f"this machine does not offer {level}: {reason}")
 
 
@@ -162,9 +162,9 @@ def here(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """That machine as this process sees it, with the processes that it starts."""
     for name, value in machine.environment.items():
         monkeypatch.setenv(name, value)
-    look.cache_clear()
+    offered.cache_clear()
     yield
-    look.cache_clear()
+    offered.cache_clear()
 
 
 def lines_of(said: str) -> dict[str, str]:
@@ -174,12 +174,12 @@ def lines_of(said: str) -> dict[str, str]:
 
 def test_doctor_shows_the_driver_the_nodes_and_where_it_works(machine: Machine, nodes: Path) -> None:
     said = lines_of(machine.call("doctor").stdout)
-    there = [level for level in LEVELS if look().levels.get(level) is None]
+    there = [level for level in LEVELS if offered().levels.get(level) is None]
     assert said["GPU"] == "fake GPU"
     assert "CUDA 13.0; torch is built for" in said["driver"]
     assert said["nodes"] == f"{', '.join(f'{nodes}/{name}' for name in sorted(NAMES))}: mode 0666"
     assert said["cuInit"].split("; ")[0] == f"works at {', '.join(there)}"
-    assert said["isolation"] == look().strongest
+    assert said["isolation"] == offered().strongest
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -248,7 +248,7 @@ def test_a_level_at_which_the_driver_is_refused_something_is_not_there(machine: 
     assert said["isolation"] == "none"
     assert "works at none" in said["cuInit"]
     for level, code in {"full": 100, "userns": 100, "syscall": 304}.items():
-        if look().levels[level] is None:
+        if offered().levels[level] is None:
             assert said[f"no {level}"].startswith(f"cuInit: {code}, CUDA_ERROR_")
 
 
@@ -273,15 +273,15 @@ def test_a_driver_that_hangs_or_crashes_does_not_hold_the_probe_up(monkeypatch: 
 def test_no_isolation_is_chosen_for_a_gpu_that_fails_everywhere(
     requested: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = Findings({}, {"full": None}, accelerator="cuInit: 999, CUDA_ERROR_UNKNOWN")
-    monkeypatch.setattr(isolation, "look", lambda device, only_strongest: found)
+    found = ProbeResult({}, {"full": None}, accelerator="cuInit: 999, CUDA_ERROR_UNKNOWN")
+    monkeypatch.setattr(isolation, "offered", lambda device, only_strongest: found)
     with pytest.raises(MachineError, match="the GPU cannot be used: cuInit: 999"):
         choose(requested, device="cuda")
 
 
 def test_a_level_the_gpu_fails_at_is_passed_over_and_its_reason_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = Findings({}, {"full": "cuInit: 304", "userns": None})
-    monkeypatch.setattr(isolation, "look", lambda device, only_strongest: found)
+    found = ProbeResult({}, {"full": "cuInit: 304", "userns": None})
+    monkeypatch.setattr(isolation, "offered", lambda device, only_strongest: found)
     assert choose(device="cuda") == isolation.Isolation("userns", {"full": "cuInit: 304"})
 
 
@@ -375,7 +375,7 @@ def test_a_run_on_a_gpu_has_the_gpus_of_the_harness(monkeypatch: pytest.MonkeyPa
     choice = {"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID", accelerator.FAKE_VARIABLE: "{}"}
     for name, value in choice.items():
         monkeypatch.setenv(name, value)
-    inherited = {kind: environment(kind) for kind in ("cpu", "cuda", "fake")}
+    inherited = {kind: run_environment(kind) for kind in ("cpu", "cuda", "fake")}
     assert {kind: found["CUDA_VISIBLE_DEVICES"] for kind, found in inherited.items()} == {
         "cpu": "",
         "cuda": "1",

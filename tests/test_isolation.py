@@ -17,7 +17,7 @@ import pytest
 from harness.runner import launch
 from harness.runner.execution import Finished, execute
 from harness.runner.fork import ForkLauncher
-from harness.runner.isolation import look
+from harness.runner.isolation import offered
 from harness.runner.outcome import Outcome
 from harness.runner.process import Launcher
 from harness.runner.sandbox import cgroup
@@ -25,7 +25,7 @@ from harness.runner.sandbox.cgroup import Cgroups, Hierarchy
 from harness.runner.sandbox.plan import packages
 from harness.runner.sandbox.privileges import is_root
 from harness.runner.sandbox.sandboxes import Quota, Sandboxes
-from harness.runs.measure import Meter
+from harness.runs.measure import Recorder
 from harness.tracks.track import Track
 
 Run = Callable[..., Finished]
@@ -35,7 +35,7 @@ SIGNATURE = "def unlearn(net, retain_loader, forget_loader, val_loader):"
 QUOTA = Quota(memory_mb=512, processes=60, scratch_mb=32, threads=1)
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
-full = pytest.mark.skipif(sys.platform != "linux" or look().strongest != "full", reason="needs the level full")
+full = pytest.mark.skipif(sys.platform != "linux" or offered().strongest != "full", reason="needs the level full")
 
 pytestmark = linux
 
@@ -61,7 +61,7 @@ def run(launcher: Launcher, track: Track, source: str, *, seconds: float = 20.0,
         device=device,
         threads=1,
         limit_seconds=seconds,
-        n_values=Meter(track).n_values,
+        n_values=Recorder(track).n_values,
     )
 
 
@@ -100,7 +100,7 @@ def test_two_runs_in_a_row_have_different_users(tiny: Track) -> None:
     assert len({facts_of(run(launcher, tiny, FACTS))["uid"] for _ in range(3)}) == 3
 
 
-@pytest.mark.skipif(look().levels["userns"] is not None, reason="needs namespaces")
+@pytest.mark.skipif(offered().levels["userns"] is not None, reason="needs namespaces")
 def test_userns_lacks_the_cgroup_only(tiny: Track) -> None:
     facts = facts_of(run(made("userns", tiny), tiny, FACTS))
     assert facts["CapEff"] == facts["CapBnd"] == "0" * 16
@@ -204,7 +204,7 @@ def test_a_helper_killed_for_memory_fails_the_run_though_it_ends_well(tiny: Trac
 
 @pytest.mark.parametrize("level", ["userns", "none"])
 def test_where_no_cgroup_limits_memory_it_is_watched(level: str, tiny: Track) -> None:
-    if look().levels.get(level) is not None:
+    if offered().levels.get(level) is not None:
         pytest.skip(f"needs {level}")
     longer = HOGS.replace("time.sleep(2)", "time.sleep(15)")  # than it takes to be noticed on a busy machine
     assert run(made(level, tiny), tiny, longer).outcome == Outcome.MEMORY_LIMIT
@@ -219,7 +219,7 @@ def test_folders_in_memory_are_limited(path: str, tiny: Track) -> None:
 
 @pytest.mark.parametrize("level", ["full", "userns", "none"])
 def test_what_a_run_leaves_running_ends_with_it(level: str, tiny: Track) -> None:
-    if look().levels.get(level) is not None:
+    if offered().levels.get(level) is not None:
         pytest.skip(f"needs {level}")
     mark = f"left-by-{level}-{os.getpid()}"
     source = f"""
@@ -248,7 +248,7 @@ def _text(path: Path) -> str:
 
 @pytest.mark.parametrize("level", ["full", "userns"])
 def test_workers_queues_threads_and_temporary_files_work(level: str, tiny: Track) -> None:
-    if look().levels.get(level) is not None:
+    if offered().levels.get(level) is not None:
         pytest.skip(f"needs {level}")
     source = f"""
 import multiprocessing, tempfile, threading
@@ -415,5 +415,5 @@ def test_an_endless_kernel_is_killed_and_the_gpu_is_free_for_the_next_run(tiny: 
 
 def _on_gpu(track: Track) -> Launcher:
     key, quota = track.manifest.public_hash, Quota(memory_mb=16384, processes=200, scratch_mb=256, threads=1)
-    level = look("cuda").strongest
+    level = offered("cuda").strongest
     return launch.launcher(track.public, public_hash=key, device="cuda", log_kb=64, isolation=level, quota=quota)

@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from harness.errors import UsageError
-from harness.leaderboard.batch.teams import Found, Quota, chosen, find
+from harness.leaderboard.batch.teams import DailyQuota, SubmissionsFound, chosen, find_submissions
 from harness.leaderboard.board.entries import Entry, entries
 from harness.runner.outcome import Outcome
 
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def names(found: Found) -> list[str]:
+def names(found: SubmissionsFound) -> list[str]:
     return [each.name for each in found.candidates]
 
 
@@ -56,7 +56,7 @@ def test_files_of_teams_and_of_nobody_are_found_and_links_are_not(folder: Path, 
     (folder / "alpha" / "odd\nname.py").write_text(IDENTITY)
     (folder / "alpha" / "package.py").mkdir()
     (folder / "linked-team").symlink_to(folder / "alpha")
-    found = find([folder], source_kb=256)
+    found = find_submissions([folder], source_kb=256)
     assert names(found) == ["alpha/a.py", "alpha/stolen.py", "free.py"]
     assert [each.team for each in found.candidates] == ["alpha", "alpha", None]
     told = "\n".join(found.passed_over)
@@ -72,7 +72,7 @@ def test_files_of_teams_and_of_nobody_are_found_and_links_are_not(folder: Path, 
 
 def test_a_file_with_two_names_is_passed_over_under_both(folder: Path) -> None:
     os.link(folder / "beta" / "a.py", folder / "alpha" / "stolen.py")
-    found = find([folder], source_kb=256)
+    found = find_submissions([folder], source_kb=256)
     assert names(found) == ["alpha/a.py"]
     assert len([line for line in found.passed_over if "another name" in line]) == 2
 
@@ -83,7 +83,7 @@ def test_a_file_below_submissions_belongs_to_its_team(tmp_path: Path) -> None:
     files = [tmp_path / "submissions" / "alpha" / "a.py", tmp_path / "elsewhere" / "b.py"]
     for file in files:
         file.write_text(IDENTITY)
-    assert [(each.name, each.team) for each in find(files, source_kb=256).candidates] == [
+    assert [(each.name, each.team) for each in find_submissions(files, source_kb=256).candidates] == [
         ("alpha/a.py", "alpha"),
         ("b.py", None),
     ]
@@ -91,7 +91,7 @@ def test_a_file_below_submissions_belongs_to_its_team(tmp_path: Path) -> None:
 
 def test_two_files_of_one_name_are_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match="the same name"):
-        find([folder / "alpha" / "a.py", folder / "beta" / "a.py"], source_kb=256)
+        find_submissions([folder / "alpha" / "a.py", folder / "beta" / "a.py"], source_kb=256)
 
 
 # ---- the final ----------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_in_the_final_are_the_files_that_teams_chose_two_at_most(folder: Path) -
     for name in ("b.py", "c.py"):
         (folder / "alpha" / name).write_text(IDENTITY)
     (folder / "alpha" / "final.toml").write_text('choices = ["a.py", "c.py"]')
-    found = chosen(find([folder], source_kb=256))
+    found = chosen(find_submissions([folder], source_kb=256))
     assert names(found) == ["alpha/a.py", "alpha/c.py"]
     assert "beta has nothing in the final: no final.toml" in found.passed_over[0]
 
@@ -147,7 +147,7 @@ def entry(when: datetime, team: str = "alpha", outcome: Outcome | None = Outcome
 
 
 def test_a_day_is_counted_in_the_time_zone_that_is_stated() -> None:
-    zurich, quota = ZoneInfo("Europe/Zurich"), Quota(1)
+    zurich, quota = ZoneInfo("Europe/Zurich"), DailyQuota(1)
     late = datetime(2026, 6, 1, 22, 30, tzinfo=UTC)  # half past midnight in Zurich
     assert quota.is_used_up("alpha", [entry(late)], late.replace(hour=23))
     assert quota.is_used_up("alpha", [entry(late)], datetime(2026, 6, 2, 20, tzinfo=zurich))
@@ -157,11 +157,11 @@ def test_a_day_is_counted_in_the_time_zone_that_is_stated() -> None:
 
 def test_faults_of_participants_are_charged_and_those_of_the_harness_are_not() -> None:
     now = datetime(2026, 6, 1, 12, tzinfo=UTC)
-    assert Quota(1).is_used_up("alpha", [entry(now, outcome=Outcome.EXCEPTION)], now)
-    assert Quota(1).is_used_up("alpha", [entry(now, outcome=None)], now)
-    assert not Quota(1).is_used_up("alpha", [entry(now, outcome=Outcome.HARNESS_ERROR)], now)
-    assert not Quota(1).is_used_up("alpha", [entry(now, "beta")], now)
-    assert not Quota(2).is_used_up("alpha", [entry(now)], now)
+    assert DailyQuota(1).is_used_up("alpha", [entry(now, outcome=Outcome.EXCEPTION)], now)
+    assert DailyQuota(1).is_used_up("alpha", [entry(now, outcome=None)], now)
+    assert not DailyQuota(1).is_used_up("alpha", [entry(now, outcome=Outcome.HARNESS_ERROR)], now)
+    assert not DailyQuota(1).is_used_up("alpha", [entry(now, "beta")], now)
+    assert not DailyQuota(2).is_used_up("alpha", [entry(now)], now)
 
 
 def test_a_team_over_its_quota_waits_and_others_do_not(

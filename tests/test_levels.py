@@ -15,17 +15,17 @@ from click.testing import Result
 
 from harness.errors import MachineError
 from harness.runner import isolation
-from harness.runner.isolation import Findings, choose, look
+from harness.runner.isolation import ProbeResult, choose, offered
 from harness.runner.sandbox.cgroup import PREFIX, find_hierarchies
 from harness.runner.sandbox.privileges import is_root
-from harness.runs.measure import Meter
+from harness.runs.measure import Recorder
 from harness.tracks.track import Track
 
 ROOT = Path(__file__).parents[1]
 FACTS = Path(__file__).with_name("isolation_facts.py").read_text()
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
-full = pytest.mark.skipif(sys.platform != "linux" or look().strongest != "full", reason="needs the level full")
+full = pytest.mark.skipif(sys.platform != "linux" or offered().strongest != "full", reason="needs the level full")
 
 # ---- what the machine offers --------------------------------------------------------------------------------------
 
@@ -33,7 +33,7 @@ full = pytest.mark.skipif(sys.platform != "linux" or look().strongest != "full",
 def test_auto_takes_the_strongest_and_says_why_not_a_stronger_one(monkeypatch: pytest.MonkeyPatch) -> None:
     layers: dict[str, str | None] = {"cgroup": "Permission denied", "seccomp": None}
     levels = {"full": "Permission denied", "userns": None, "syscall": "no Landlock"}
-    monkeypatch.setattr(isolation, "look", lambda device, only_strongest: Findings(layers, levels))
+    monkeypatch.setattr(isolation, "offered", lambda device, only_strongest: ProbeResult(layers, levels))
     assert choose() == isolation.Isolation("userns", {"full": "Permission denied"}, layers)
     assert choose("auto", "syscall").level == "userns"  # stronger than required, though that level itself is missing
     assert choose("none").level == "none"
@@ -77,7 +77,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[3:]])
 @pytest.mark.parametrize("refused", FAILURES)
 def test_a_layer_that_fails_lowers_the_level_and_what_is_required_is_refused(refused: str, tiny_file: Path) -> None:
     script = (
-        "from harness.runner.isolation import look, choose; import json, sys; found = look();"
+        "from harness.runner.isolation import offered, choose; import json, sys; found = offered();"
         "print(json.dumps([found.strongest, found.layers]), flush=True); choose('auto', 'full')"
     )
     if refused.startswith("/"):
@@ -107,7 +107,7 @@ def test_doctor_names_the_level_and_a_remedy_for_each_missing_layer(
         "Landlock": None,
     }
     levels: dict[str, str | None] = {"full": "no", "userns": "no", "syscall": "no"}
-    monkeypatch.setattr(isolation, "look", lambda device="cpu": Findings(layers, levels))
+    monkeypatch.setattr(isolation, "offered", lambda device="cpu": ProbeResult(layers, levels))
     output = harness("doctor").output
     assert "isolation    none" in output
     assert "  no full" in output
@@ -148,17 +148,17 @@ def ordinary(tiny: Track, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 import json, pathlib, sys
 sys.path.insert(0, {str(ROOT)!r})
 from harness.runner import launch
-from harness.runner.isolation import look
+from harness.runner.isolation import offered
 from harness.runner.execution import execute
 from harness.runner.sandbox.sandboxes import Quota
-found = look()
+found = offered()
 levels = {{}}
 for level in sys.argv[1:]:
     launcher = launch.launcher(pathlib.Path({str(folder / "public")!r}), public_hash="x", device="cpu", log_kb=64,
                                isolation=level, quota=Quota(512, 60, 32, 1))
     finished = execute(launcher, source={FACTS!r}, filename="foo.py", original=0,
                        seeds=dict(torch=1, numpy=2, random=3), device="cpu", threads=1, limit_seconds=20.0,
-                       n_values={Meter(tiny).n_values})
+                       n_values={Recorder(tiny).n_values})
     levels[level] = [finished.outcome, finished.log or finished.message]
     launcher.close()
 print(json.dumps([found.strongest, found.layers, levels]))

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from harness.runs.measure import Meter
+from harness.runs.measure import Recorder
 from harness.tracks.track import Track
 
 
 def test_an_original_is_measured_as_it_was_at_preparation_also_from_several_threads(tiny: Track) -> None:
-    meter, expected = Meter(tiny), tiny.originals()
+    recorder, expected = Recorder(tiny), tiny.originals()
     with ThreadPoolExecutor(4) as threads:
-        records = list(threads.map(lambda index: meter.record(tiny.original(index), original=index), [0, 1] * 4))
+        records = list(threads.map(lambda index: recorder.record(tiny.original(index), original=index), [0, 1] * 4))
     for place, record in enumerate(records):
         before = expected[np.array([place % 2])]
         assert record.weights_sha256[0] == before.weights_sha256[0]
@@ -27,7 +27,7 @@ def test_an_original_is_measured_as_it_was_at_preparation_also_from_several_thre
 
 @pytest.mark.gpu
 def test_on_a_gpu_outputs_are_those_of_float32(tiny: Track) -> None:
-    record, expected = Meter(tiny, "cuda").record(tiny.original(0)), tiny.originals()
+    record, expected = Recorder(tiny, "cuda").record(tiny.original(0)), tiny.originals()
     assert np.allclose(record.forget_logits[0], expected.forget_logits[0], atol=1e-4)
     assert np.allclose(record.retain_confidence[0], expected.retain_confidence[0], atol=1e-3)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from harness.evaluation.evaluate import recall
+from harness.evaluation.evaluate import load_evaluation
 from harness.report import plots
 from harness.report import style as look
 from harness.report.page import render_page
@@ -119,7 +119,7 @@ def test_subjects_and_class_names_are_shown_where_a_track_has_them(
 ) -> None:
     file = submission(IDENTITY)
     harness("evaluate", file, "--track", tiny_file, "--runs", 1)
-    evaluation = recall(read_submission(file, source_kb=256), tiny, "cpu", runs=1, home=home)
+    evaluation = load_evaluation(read_submission(file, source_kb=256), tiny, "cpu", runs=1, home=home)
     reference = replace(evaluation.reference, forget_subjects=np.repeat(["Ada", "Bob", "Cy", "$<b>$"], 5))
     manifest = tiny.manifest.model_copy(update={"class_names": [f"digit {label}" for label in range(10)]})
     page = render_page(replace(evaluation, reference=reference, track=replace(tiny, manifest=manifest)))
@@ -172,13 +172,13 @@ def test_odd_arrays_can_be_drawn() -> None:
         plots.epsilon_histogram(epsilons, epsilons / 2, n_models=2048),
         plots.epsilon_histogram(unresolved, unresolved, n_models=1),
         plots.epsilons_by_group([*groups, plots.Group("none resolved", unresolved, unresolved)], n_models=512),
-        plots.confidences(
+        plots.confidence_histograms(
             [
                 plots.Example("colour", ours, theirs, original, np.ones((4, 6, 3))),
                 plots.Example("no image", np.zeros(30), theirs, original),
             ]
         ),
-        plots.score_scale([plots.ScaleRow("withheld", look.UNLEARNED, None)]),
+        plots.score_scale([plots.ScaleRow("withheld", look.UNLEARNED_STYLE, None)]),
         plots.run_seconds(np.array([1.0, 9.0]), np.array([2.0, 3.0])),
     ):
         assert look.svg(figure).startswith(b"<?xml")

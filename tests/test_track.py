@@ -273,7 +273,7 @@ def test_forgetting_a_class_that_leaves_val_or_test_empty_is_a_usage_error() -> 
 
 
 def test_the_shipped_digits_still_follow_from_their_declaration_and_data(tmp_path: Path) -> None:
-    (declared,) = catalogue.find("digits", tmp_path)
+    (declared,) = catalogue.find_tracks("digits", tmp_path)
     assert declared.shipped is not None
     shipped = import_track(declared.shipped, tmp_path)
     dataset = read("sklearn:digits", tmp_path)

@@ -13,7 +13,7 @@ from harness.runs.calibration import calibrate
 from harness.runs.conditions import conditions_here
 from harness.storage import read_json
 from harness.submission import read_submission
-from harness.tracks.declaration import Reference, read_declaration
+from harness.tracks.declaration import ReferenceSection, read_declaration
 from harness.tracks.track import POOLS, Track
 
 __all__ = ["calibration", "fine_tuning", "identity", "prepare", "runs_per_hour"]
@@ -152,7 +152,7 @@ def _level(task: Task) -> str:
     return next((row["level"] for row in rows if row.get("outcome") == "OK"), "auto")
 
 
-def _n_models(reference: Reference) -> int:
+def _n_models(reference: ReferenceSection) -> int:
     """Return how many models a track has, originals and both pools."""
     return reference.originals + len(POOLS) * reference.retrained
 

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -24,24 +24,28 @@ from harness.cli.publishing import html_command, selfcheck_command, show_command
 from harness.environment import home
 from harness.errors import UsageError
 from harness.evaluation.evaluate import check_runs
-from harness.leaderboard.batch.batch import Contender, Terms, stages_of
+from harness.leaderboard.batch.backend import Backend, RunOptions
+from harness.leaderboard.batch.batch import BatchEntry, Terms, stages_of
+from harness.leaderboard.batch.cluster import Cluster
 from harness.leaderboard.batch.progress import Progress
-from harness.leaderboard.batch.session import Session, Workplace
-from harness.leaderboard.batch.teams import chosen, find, part_of
+from harness.leaderboard.batch.session import Session
+from harness.leaderboard.batch.teams import chosen, find_submissions, part_of
 from harness.runner import isolation as isolations
 from harness.runner.outcome import Outcome
 from harness.runs.conditions import conditions_here
 from harness.storage import write_json
 from harness.tracks import catalogue
+from harness.tracks.track import Track
 
 if TYPE_CHECKING:
-    from harness.leaderboard.batch.cluster_worker import Report
+    from harness.leaderboard.batch.cluster_worker import WorkerReport
 
-__all__ = ["leaderboard"]
+
+__all__ = ["leaderboard_group"]
 
 
 @click.group("leaderboard")
-def leaderboard() -> None:
+def leaderboard_group() -> None:
     """Run whole folders of submissions, and show how they compare.
 
     \b
@@ -53,7 +57,7 @@ def leaderboard() -> None:
 
 
 for command in (show_command, html_command, verify_command, selfcheck_command):
-    leaderboard.add_command(command)
+    leaderboard_group.add_command(command)
 
 
 def _part(value: str) -> tuple[int, int]:
@@ -71,7 +75,7 @@ def _numbers(value: str) -> tuple[int, ...]:
     return tuple(int(part) for part in value.split(","))
 
 
-@leaderboard.command("run")
+@leaderboard_group.command("run")
 @click.argument("places", metavar="FOLDER|FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @track_option
 @click.option("--runs", type=click.IntRange(min=1), help="Runs of each.  [default: the track's, 64 on digits]")
@@ -137,29 +141,30 @@ def run_command(
     zone = _zone(timezone)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress(console()))
+        asked = RunOptions(device, isolation, require_isolation)
         if scheduler is None:
-            kind = chosen_device(device)
-            chosen_level = isolations.choose(isolation, require_isolation, device=kind)
-            place = Workplace.here(track, home(), device=kind, jobs=jobs, isolation=chosen_level, announce=progress.say)
+            place = _this_machine(track, asked, jobs, progress)
         else:
-            from harness.leaderboard.batch.cluster import Asked, Cluster
-
-            asked = Asked(device, isolation, require_isolation)
             cluster = stack.enter_context(Cluster(scheduler, track, asked, is_insecure=insecure, say=progress.say))
-            for sentence in _of_workers(cluster.reports):
-                progress.say(sentence)
-            place = Workplace(cluster.device, cluster.isolation, lambda: cluster, gpus=cluster.gpus)
+            _show_workers(cluster.reports, progress)
+            place = Backend(cluster.device, cluster.isolation, lambda: cluster, gpus=cluster.gpus)
         session = Session(track, home(), place, terms, zone, max_per_day)
         if watch:
             session.watch(places, progress)
-        found = find(places, source_kb=track.declaration.limits.source_kb)
+        found = find_submissions(places, source_kb=track.declaration.limits.source_kb)
         found = chosen(found) if final else found
         found = found if shard is None else part_of(found, *shard)
         contenders = session.run(found, progress, is_whole=shard is None)
     _sum_up(contenders)
 
 
-@leaderboard.command("plan")
+def _this_machine(track: Track, asked: RunOptions, jobs: int | None, progress: Progress) -> Backend:
+    kind = chosen_device(asked.device)
+    level = isolations.choose(asked.isolation, asked.required_isolation, device=kind)
+    return Backend.here(track, home(), device=kind, jobs=jobs, isolation=level, announce=progress.say)
+
+
+@leaderboard_group.command("plan")
 @track_option
 @click.option("--teams", type=click.IntRange(min=1), required=True, help="How many teams.")
 @click.option("--tries", type=click.IntRange(min=1), required=True, help="Submissions of each, over all.")
@@ -176,7 +181,7 @@ def plan_command(
 
     The more runs are stored here, the better it is known: evaluate a few baselines first.
     """
-    from harness.leaderboard.assurance.costs import Request, plan, stored_runs
+    from harness.leaderboard.assurance.costs import Request, costs, stored_runs
 
     track = catalogue.open_track(track_name, home() / "tracks")
     kind = chosen_device(device)
@@ -185,7 +190,7 @@ def plan_command(
     )
     assert conditions.limit is not None
     request = Request(teams, tries, runs or track.declaration.evaluation.runs, gpus or conditions.jobs)
-    figures = plan(request, track, kind, conditions.limit, stored_runs(home(), track, kind))
+    figures = costs(request, track, kind, conditions.limit, stored_runs(home(), track, kind))
     table = Table(show_header=False, box=None, padding=(0, 1))
     for figure in figures:
         table.add_row(figure.name, f"{_number(figure.value)} {figure.unit}".rstrip(), figure.origin)
@@ -206,14 +211,14 @@ def _zone(name: str) -> ZoneInfo:
         raise UsageError(f"--timezone takes a name such as UTC or Europe/Zurich, not {name!r}") from None
 
 
-def _of_workers(reports: "Mapping[str, Report]") -> Iterator[str]:
-    """Yield a sentence on each worker of a cluster."""
+def _show_workers(reports: "Mapping[str, WorkerReport]", progress: Progress) -> None:
+    """Say a sentence on each worker of a cluster."""
     for address, each in reports.items():
         what = f"{each.gpu or each.device}, isolation {each.isolation}, time limit {each.limit_seconds:.2f} s"
-        yield f"worker {address} on {each.machine}: {what}"
+        progress.say(f"worker {address} on {each.machine}: {what}")
 
 
-def _sum_up(contenders: list[Contender]) -> None:
+def _sum_up(contenders: list[BatchEntry]) -> None:
     """Say how all of them ended. What the harness failed at is no submission's fault, and ends with exit code 4."""
     states = Counter(contender.entry.state for contender in contenders)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "nothing to run"

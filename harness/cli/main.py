@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from harness import __version__
-from harness.cli.leaderboard import leaderboard
+from harness.cli.leaderboard import leaderboard_group
 from harness.cli.metric import score_command
 from harness.cli.new import new_command
 from harness.cli.options import (
@@ -77,6 +77,6 @@ def doctor_command(device: str) -> None:
 
 for command in (
     *(evaluate_command, check_command, compare_command, report_command),
-    *(new_command, prepare_command, score_command, leaderboard),
+    *(new_command, prepare_command, score_command, leaderboard_group),
 ):
     cli.add_command(command)

@@ -56,7 +56,7 @@ def prepare_command(
         track = import_track(import_file, tracks)
         console().print(f"unpacked {track.name} to {track.folder}")
         return
-    found = catalogue.find(track_name, tracks)
+    found = catalogue.find_tracks(track_name, tracks)
     kind = chosen_device(device)
     trainer = _Trainer(tracks, jobs or of(kind).default_trainings(), kind, data)
     if estimate:

@@ -22,8 +22,8 @@ from harness.cli.options import (
 from harness.environment import home
 from harness.errors import UsageError
 from harness.evaluation.compare import RETRAINED
-from harness.evaluation.evaluate import Evaluation, recall, recall_siblings
-from harness.evaluation.history import comparisons, remember
+from harness.evaluation.evaluate import Evaluation, load_evaluation, load_sibling_evaluations
+from harness.evaluation.history import add_to_history, comparisons
 from harness.report.redaction import redacted
 from harness.report.summary import comparison_summary
 from harness.report.terminal import LiveRuns, show, show_check
@@ -94,7 +94,7 @@ def evaluate_command(
         evaluation = redacted(evaluation)
     sentences = comparisons(home(), evaluation)
     if evaluation.outcome == Outcome.OK:
-        remember(home(), evaluation)
+        add_to_history(home(), evaluation)
     console().print(show(evaluation, sentences))
     if json_file is not None:
         write_json(json_file, evaluation.score_file.to_json())
@@ -125,12 +125,12 @@ def _debug(file: Path, track: Track, constants: dict[str, str], device: str) -> 
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=constants)
     if submission.problems:
         return
-    from harness.runs.local import run_in_foreground  # imports torch
+    from harness.runs.local import debug_run  # imports torch
 
     conditions = conditions_here(
         track, home(), device=device, isolation=choose(device=device), jobs=1, announce=console().print
     )
-    sys.exit(0 if run_in_foreground(submission, track, conditions) else 3)
+    sys.exit(0 if debug_run(submission, track, conditions) else 3)
 
 
 @click.command("compare")
@@ -192,14 +192,14 @@ def report_command(
     track = api.open_track(track_name)
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=_constants(settings))
     n_runs = runs or track.declaration.evaluation.runs
-    evaluation = recall(submission, track, chosen_device(device), runs=n_runs, home=home())
+    evaluation = load_evaluation(submission, track, chosen_device(device), runs=n_runs, home=home())
     if evaluation.outcome != Outcome.OK:
         console().print(show(evaluation, []))
         _exit_with(evaluation)
     from harness.report.page import render_page  # imports matplotlib
 
     page = out or Path(f"report-{submission.path.stem}.html")
-    write_bytes(page, render_page(evaluation, recall_siblings(evaluation, home())).encode(errors="replace"))
+    write_bytes(page, render_page(evaluation, load_sibling_evaluations(evaluation, home())).encode(errors="replace"))
     console().print(f"wrote {page}", markup=False)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import UsageError
-from harness.evaluation.findings import find
+from harness.evaluation.findings import Findings, findings_of
 from harness.evaluation.full_metrics import full_stack
 from harness.evaluation.reference import MIN_ALARM_RUNS, Reference, Scored, load_reference, reference_name
 from harness.evaluation.score_file import ScoreFile, score_file
@@ -20,6 +20,7 @@ from harness.runs.queue import Pending, make_runs
 from harness.runs.run import Conditions, Limit, Run
 from harness.runs.store import Results
 from harness.scoring.alarms import Alarm
+from harness.scoring.full_stack import FullStack
 from harness.submission import Submission
 from harness.tracks.track import Track, siblings
 
@@ -29,9 +30,9 @@ __all__ = [
     "Evaluation",
     "check_runs",
     "evaluate",
+    "load_evaluation",
+    "load_sibling_evaluations",
     "missing_runs",
-    "recall",
-    "recall_siblings",
     "score_name",
     "share_of_limit",
     "stored_score",
@@ -116,64 +117,79 @@ def evaluate(
         )
     if missing:
         done |= _make(submission, track, conditions, results, missing, on_run=on_run)
-    in_order = _up_to_first_failure(done)
-    outcome = Outcome.INVALID_SUBMISSION if submission.problems else in_order[-1].outcome
-    made = sum(run.index in missing for run in in_order)
-    stored = None if rescore or made or outcome != Outcome.OK else stored_score(results, track, runs)
-    if stored is None:
-        swapped = []
-        if outcome == Outcome.OK:
-            swapped = _swapped(submission, track, conditions, results, may_run=not rescore and runs >= MIN_ALARM_RUNS)
-        scored = _scored(submission, track, conditions, in_order, swapped, reference, outcome, runs)
-        if outcome == Outcome.OK:
-            results.write(score_name(track, runs), scored.to_json())
-    else:  # of the same code, perhaps as another file
-        named = {"submission": submission.name, "sha256": submission.sha256, "constants": dict(submission.constants)}
-        scored = stored.model_copy(update=named)
+    complete = _Complete(submission, track, conditions, results, tuple(_up_to_first_failure(done)), reference, runs)
+    made = sum(run.index in missing for run in complete.runs)
     return Evaluation(
         submission=submission,
         track=track,
         conditions=conditions,
-        outcome=outcome,
+        outcome=complete.outcome,
         n_requested=runs,
-        runs=tuple(in_order),
+        runs=complete.runs,
         n_made=made,
         reference=reference,
-        score_file=scored,
+        score_file=complete.scored(anew=rescore or made > 0, may_run=not rescore),
     )
 
 
-def _scored(
-    submission: Submission,
-    track: Track,
-    conditions: Conditions,
-    runs: Sequence[Run],
-    swapped: Sequence[Run],
-    reference: Reference,
-    outcome: Outcome,
-    n_requested: int,
-) -> ScoreFile:
-    """Return what is known of runs up to the first that failed, scored if none did."""
-    findings = metrics = None
-    if outcome == Outcome.OK:
-        findings = find(runs, swapped, track.originals(), reference)
-        metrics = full_stack(
-            track,
-            Records.concatenate(run.record for run in runs if run.record is not None),
-            seconds=[run.seconds for run in runs],
-            training_seconds=conditions.limit.training_seconds if conditions.limit else None,
+@dataclass(frozen=True)
+class _Complete:
+    """A submission with all its runs, up to the first that failed, and what they are scored against."""
+
+    submission: Submission
+    track: Track
+    conditions: Conditions
+    results: Results
+    runs: tuple[Run, ...]
+    reference: Reference
+    n_requested: int
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of the submission."""
+        return Outcome.INVALID_SUBMISSION if self.submission.problems else self.runs[-1].outcome
+
+    def scored(self, *, anew: bool, may_run: bool) -> ScoreFile:
+        """Return what is known of the runs, as it is stored unless it is to be scored anew; a new score is stored.
+
+        may_run: whether the few runs may be made with which an alarm compares.
+        """
+        if self.outcome != Outcome.OK:
+            return self._score_file(None, None)
+        stored = None if anew else stored_score(self.results, self.track, self.n_requested)
+        if stored is not None:  # of the same code, perhaps as another file
+            own = {"submission": self.submission.name, "sha256": self.submission.sha256}
+            return stored.model_copy(update={**own, "constants": dict(self.submission.constants)})
+        found = self._score_file(self._findings(may_run=may_run), self._full_stack())
+        self.results.write(score_name(self.track, self.n_requested), found.to_json())
+        return found
+
+    def _findings(self, *, may_run: bool) -> Findings:
+        may_run = may_run and self.n_requested >= MIN_ALARM_RUNS
+        swapped = _swapped(self.submission, self.track, self.conditions, self.results, may_run=may_run)
+        return findings_of(self.runs, swapped, self.track.originals(), self.reference)
+
+    def _full_stack(self) -> FullStack:
+        limit = self.conditions.limit
+        return full_stack(
+            self.track,
+            Records.concatenate(run.record for run in self.runs if run.record is not None),
+            seconds=[run.seconds for run in self.runs],
+            training_seconds=limit.training_seconds if limit else None,
         )
-    return score_file(
-        submission,
-        track,
-        conditions,
-        runs,
-        reference,
-        outcome=outcome,
-        unranked_because=_unranked_because(outcome, conditions.limit, runs, n_requested),
-        findings=findings,
-        full_stack=metrics,
-    )
+
+    def _score_file(self, findings: Findings | None, metrics: FullStack | None) -> ScoreFile:
+        return score_file(
+            self.submission,
+            self.track,
+            self.conditions,
+            self.runs,
+            self.reference,
+            outcome=self.outcome,
+            unranked_because=_unranked_because(self.outcome, self.conditions.limit, self.runs, self.n_requested),
+            findings=findings,
+            full_stack=metrics,
+        )
 
 
 def _unranked_because(outcome: Outcome, limit: Limit | None, runs: Sequence[Run], n_requested: int) -> str | None:
@@ -206,7 +222,7 @@ def check_runs(track: Track, runs: int) -> None:
         )
 
 
-def recall(
+def load_evaluation(
     submission: Submission,
     track: Track,
     device: str,
@@ -235,7 +251,7 @@ def recall(
     return evaluate(submission, track, conditions, runs=runs, home=home, rescore=rescore or never_scored)
 
 
-def recall_siblings(evaluation: Evaluation, home: Path) -> list[Evaluation]:
+def load_sibling_evaluations(evaluation: Evaluation, home: Path) -> list[Evaluation]:
     """Return the stored evaluations of as many runs on tracks with the same originals, those whose runs are all OK."""
     device, runs, found = evaluation.conditions.device, evaluation.n_requested, []
     originals = evaluation.track.originals().weights_sha256
@@ -243,7 +259,7 @@ def recall_siblings(evaluation: Evaluation, home: Path) -> list[Evaluation]:
         if not np.array_equal(track.originals().weights_sha256, originals):
             continue  # prepared apart
         with contextlib.suppress(UsageError):  # not evaluated there
-            found.append(recall(evaluation.submission, track, device, runs=runs, home=home))
+            found.append(load_evaluation(evaluation.submission, track, device, runs=runs, home=home))
     return [other for other in found if other.outcome == Outcome.OK]
 
 
@@ -302,11 +318,11 @@ def _make(
     swap_forget_set: bool = False,
 ) -> dict[int, Run]:
     """Make runs here, and return those that were made before one failed."""
-    from harness.runs.local import Here  # imports torch, which a repeated call has no use for
+    from harness.runs.local import LocalExecutor  # imports torch, which a repeated call has no use for
 
     made = {}
     pending = Pending(submission, results, indices, swap_forget_set)
-    for _, run in make_runs([pending], Here(track, conditions)):
+    for _, run in make_runs([pending], LocalExecutor(track, conditions)):
         on_run(run)
         made[run.index] = run
     return made

@@ -13,7 +13,7 @@ from harness.scoring.audit import Audit, audit
 from harness.scoring.score import Outputs
 from harness.scoring.uncertainty import standard_error
 
-__all__ = ["Findings", "find"]
+__all__ = ["Findings", "findings_of"]
 
 MIN_AUDIT_RUNS = 8
 SEED = 0  # of the audit's draws: the same runs have the same findings
@@ -28,7 +28,7 @@ class Findings:
     alarms: tuple[Alarm, ...] | None  # None below MIN_ALARM_RUNS
 
 
-def find(runs: Sequence[Run], swapped: Sequence[Run], originals: Records, reference: Reference) -> Findings:
+def findings_of(runs: Sequence[Run], swapped: Sequence[Run], originals: Records, reference: Reference) -> Findings:
     """Return the findings of runs that are all OK, as many as the reference has models.
 
     swapped: the first of them made again with other examples to forget, as far as there are any; they may have failed.

@@ -12,12 +12,12 @@ from harness.shipped import BASELINES
 from harness.storage import read_json, write_json
 from harness.submission import read_submission
 
-__all__ = ["comparisons", "remember"]
+__all__ = ["add_to_history", "comparisons"]
 
 BASELINE = BASELINES / "finetune.py"
 
 
-def remember(home: Path, evaluation: Evaluation) -> None:
+def add_to_history(home: Path, evaluation: Evaluation) -> None:
     """Add a stored score to the history of its file."""
     results, name = _stored_as(home, evaluation)
     entry = {"folder": results.folder.name, "name": name}

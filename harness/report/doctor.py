@@ -23,7 +23,7 @@ def findings(home: Path, device: str = "auto") -> dict[str, str]:
     why_no_gpu = accelerator.why_no_gpu() if device in ("auto", "cuda") else None
     if device == "auto":
         device = "cuda" if why_no_gpu is None else "cpu"
-    found = isolation.look(device)
+    found = isolation.offered(device)
     packages = sorted({name.partition(".")[0] for name in PACKAGES})
     absent = [name for name in packages if importlib.util.find_spec(name) is None]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -41,7 +41,7 @@ def findings(home: Path, device: str = "auto") -> dict[str, str]:
     }
 
 
-def _missing(found: isolation.Findings) -> dict[str, str]:
+def _missing(found: isolation.ProbeResult) -> dict[str, str]:
     """Return why each stronger level is not there, then why each missing layer is not, and what to do."""
     stronger = isolation.LEVELS[: isolation.LEVELS.index(found.strongest)]
     levels = {f"  no {level}": found.levels[level] or "" for level in stronger}
@@ -51,7 +51,7 @@ def _missing(found: isolation.Findings) -> dict[str, str]:
     return levels | {f"  no {', '.join(layers)}": what for what, layers in alike.items()}
 
 
-def _gpu(kind: accelerator.Accelerator, found: isolation.Findings) -> dict[str, str]:
+def _gpu(kind: accelerator.Accelerator, found: isolation.ProbeResult) -> dict[str, str]:
     """Return what GPU there is, what its driver offers, and at which levels runs can use it."""
     if not kind.is_gpu:
         return {"GPU": "not looked at"}
@@ -74,7 +74,7 @@ def _modes(nodes: list[str]) -> str:
     return "; ".join(f"{', '.join(paths)}: mode {mode}" for mode, paths in alike.items()) or "none"
 
 
-def _where_it_works(found: isolation.Findings) -> str:
+def _where_it_works(found: isolation.ProbeResult) -> str:
     if found.accelerator is not None:
         return f"fails at every level: {found.accelerator}"
     said = {"works": [level for level in isolation.LEVELS if found.levels.get(level) is None]}

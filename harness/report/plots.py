@@ -14,7 +14,17 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from harness.report.style import GREY, ORIGINAL, RETRAINED, STYLE, UNLEARNED, WIDTH, Models, mark, single
+from harness.report.style import (
+    GREY,
+    ORIGINAL_STYLE,
+    RETRAINED_STYLE,
+    STYLE,
+    UNLEARNED_STYLE,
+    WIDTH,
+    Models,
+    mark,
+    single,
+)
 from harness.scoring.official import BUCKET, EPSILON_CAP, bucket_count, example_credits
 
 __all__ = [
@@ -23,7 +33,7 @@ __all__ = [
     "Group",
     "ScaleRow",
     "accuracies",
-    "confidences",
+    "confidence_histograms",
     "epsilon_histogram",
     "epsilons_by_group",
     "run_seconds",
@@ -90,9 +100,9 @@ def epsilon_histogram(unlearned: np.ndarray, ceiling: np.ndarray, *, n_models: i
     places = np.append(edges[:-1], apart)
     ours, theirs = (_bin_counts(epsilons, edges) for epsilons in (unlearned, ceiling))
     width = 0.92 * BUCKET
-    axes.bar(places, ours, width, align="edge", color=UNLEARNED.colour, alpha=0.75, label=UNLEARNED.name)
+    axes.bar(places, ours, width, align="edge", color=UNLEARNED_STYLE.colour, alpha=0.75, label=UNLEARNED_STYLE.name)
     some = theirs > 0
-    outline: dict[str, Any] = {"fill": False, "edgecolor": RETRAINED.colour, "linewidth": 2}
+    outline: dict[str, Any] = {"fill": False, "edgecolor": RETRAINED_STYLE.colour, "linewidth": 2}
     axes.bar(places[some], theirs[some], width, align="edge", label=CEILING, **outline)
     for middle, credit in zip(places + width / 2, example_credits(places, n_models), strict=True):
         _above(axes, middle, _fraction(credit))
@@ -135,7 +145,7 @@ class Example:
 
 
 @rc_context(STYLE)
-def confidences(examples: Sequence[Example], *, n_rows: int = 2) -> Figure:
+def confidence_histograms(examples: Sequence[Example], *, n_rows: int = 2) -> Figure:
     """Draw the distributions of some examples' confidences, each with its image on its left, down the columns."""
     n_columns = -(-len(examples) // n_rows)
     figure = Figure((WIDTH, 0.6 + 2.05 * n_rows), layout=ConstrainedLayoutEngine(h_pad=0.08))
@@ -161,17 +171,19 @@ def _image(axes: Axes, image: np.ndarray) -> None:
 
 def _distributions(axes: Axes, example: Example, place: int) -> None:
     """Draw histograms of unlearned and retrained models, and originals, which are few, one by one below them."""
-    names = [models.name if place == 0 else None for models in (UNLEARNED, RETRAINED, ORIGINAL)]  # once in the legend
+    names = [
+        models.name if place == 0 else None for models in (UNLEARNED_STYLE, RETRAINED_STYLE, ORIGINAL_STYLE)
+    ]  # once in the legend
     everything = np.concatenate([example.unlearned, example.retrained, example.original])
     edges = list(np.histogram_bin_edges(everything, N_BINS))
     ours, *_ = axes.hist(
-        example.unlearned, edges, histtype="step", linewidth=1.8, color=UNLEARNED.colour, zorder=3, label=names[0]
+        example.unlearned, edges, histtype="step", linewidth=1.8, color=UNLEARNED_STYLE.colour, zorder=3, label=names[0]
     )
-    theirs, *_ = axes.hist(example.retrained, edges, color=RETRAINED.colour, alpha=0.5, label=names[1])
+    theirs, *_ = axes.hist(example.retrained, edges, color=RETRAINED_STYLE.colour, alpha=0.5, label=names[1])
     most = max(np.max(ours), np.max(theirs))
     axes.axhline(0, color=GREY, linewidth=0.8)
     below = np.full(len(example.original), -0.09 * most)
-    mark(axes, example.original, below, ORIGINAL, size=3.5, label=names[2])
+    mark(axes, example.original, below, ORIGINAL_STYLE, size=3.5, label=names[2])
     axes.set_ylim(-0.18 * most, 1.05 * most)
     axes.set_title(example.title, loc="left", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -186,10 +198,12 @@ def trade_off_curve(rates: np.ndarray, unlearned: np.ndarray, ceiling: np.ndarra
     """Draw false negative rates (n_rates,) over false positive rates (n_rates,), with the diagonal of no evidence."""
     figure = Figure((6.6, 4.0), layout="constrained")
     axes = figure.subplots()
-    axes.plot(rates, unlearned, color=UNLEARNED.colour, linewidth=2, label=UNLEARNED.name, zorder=3)
-    axes.plot(rates, ceiling, color=RETRAINED.colour, linewidth=2, linestyle="--", label="retrained (the ceiling)")
+    axes.plot(rates, unlearned, color=UNLEARNED_STYLE.colour, linewidth=2, label=UNLEARNED_STYLE.name, zorder=3)
+    axes.plot(
+        rates, ceiling, color=RETRAINED_STYLE.colour, linewidth=2, linestyle="--", label="retrained (the ceiling)"
+    )
     axes.plot([0, 1], [1, 0], color="black", linewidth=1, linestyle=":", label="cannot be told apart")
-    axes.fill_between(rates, unlearned, ceiling, color=UNLEARNED.colour, alpha=0.1, linewidth=0)
+    axes.fill_between(rates, unlearned, ceiling, color=UNLEARNED_STYLE.colour, alpha=0.1, linewidth=0)
     axes.set(xlabel="false positive rate", ylabel="false negative rate", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.grid(axis="both")
     axes.legend(loc="center left", bbox_to_anchor=(1.03, 0.5))
@@ -214,8 +228,8 @@ def epsilons_by_group(groups: Sequence[Group], *, n_models: int) -> Figure:
         shown = sorted(groups, key=lambda group: -np.nan_to_num(_quartiles(group.unlearned, apart)[1]))[:MOST_GROUPS]
     figure, axes = single(1.1 + 0.34 * len(shown))
     for offset, models, label, epsilons in (
-        (-0.15, UNLEARNED, UNLEARNED.name, [group.unlearned for group in shown]),
-        (0.15, RETRAINED, CEILING, [group.ceiling for group in shown]),
+        (-0.15, UNLEARNED_STYLE, UNLEARNED_STYLE.name, [group.unlearned for group in shown]),
+        (0.15, RETRAINED_STYLE, CEILING, [group.ceiling for group in shown]),
     ):
         quartiles = np.array([_quartiles(values, apart) for values in epsilons])
         places = np.arange(len(shown)) + offset
@@ -275,7 +289,7 @@ def run_seconds(seconds: np.ndarray, limits: np.ndarray) -> Figure:
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
             zorder=4,
         )
-    mark(axes, runs, seconds, UNLEARNED, size=4)
+    mark(axes, runs, seconds, UNLEARNED_STYLE, size=4)
     axes.set(xlabel="run", ylabel="seconds", xlim=(-0.5, len(runs) - 0.5))
     axes.set_ylim(0, 1.12 * max(2 * limits.max(), seconds.max()))
     axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))

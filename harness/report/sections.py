@@ -12,7 +12,7 @@ from harness.evaluation.reference import outputs
 from harness.evaluation.score_file import ScoreFile
 from harness.record import SETS, Records
 from harness.report import plots
-from harness.report.style import ORIGINAL, RETRAINED, UNLEARNED, svg
+from harness.report.style import ORIGINAL_STYLE, RETRAINED_STYLE, UNLEARNED_STYLE, svg
 from harness.report.tables import Table, audit_table, full_stack_table, number, sibling_table, spread_table
 from harness.scoring.attacks import gaussian_log_ratios
 from harness.scoring.audit import Audit, audit
@@ -95,9 +95,9 @@ class Compared:
 def _scale(found: ScoreFile) -> Section:
     official, best, floor = found.score, found.ceiling, found.floor
     rows = [
-        plots.ScaleRow("retrained (the ceiling)", RETRAINED, best, found.ceiling_interval),
-        plots.ScaleRow("unlearned (this submission)", UNLEARNED, official, found.score_interval),
-        plots.ScaleRow("original (the floor)", ORIGINAL, floor),
+        plots.ScaleRow("retrained (the ceiling)", RETRAINED_STYLE, best, found.ceiling_interval),
+        plots.ScaleRow("unlearned (this submission)", UNLEARNED_STYLE, official, found.score_interval),
+        plots.ScaleRow("original (the floor)", ORIGINAL_STYLE, floor),
     ]
     return Section(
         "Score between floor and ceiling",
@@ -142,7 +142,7 @@ def _examples(evaluation: Evaluation, compared: Compared) -> Section:
         "Confidences of single forget examples",
         "Each panel is one forget example: how many models have which confidence in its true class. Diamonds are "
         "the original models, which were trained on it. Forgotten means that blue follows orange, in place and width.",
-        _embedded(plots.confidences(shown)) if shown else None,
+        _embedded(plots.confidence_histograms(shown)) if shown else None,
         "Histograms of confidences for examples of the lowest, median and highest epsilon",
     )
 
@@ -219,9 +219,9 @@ def _by_group(kind: str, member: np.ndarray, compared: Compared) -> Section:
 
 def _accuracies(compared: Compared) -> Section:
     kinds = (
-        (UNLEARNED, compared.unlearned),
-        (RETRAINED, compared.retrained),
-        (ORIGINAL, compared.originals),
+        (UNLEARNED_STYLE, compared.unlearned),
+        (RETRAINED_STYLE, compared.retrained),
+        (ORIGINAL_STYLE, compared.originals),
     )
     means = ", ".join(f"{models.name} {records.accuracy_on('test').mean():.1%}" for models, records in kinds)
     return Section(

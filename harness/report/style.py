@@ -13,7 +13,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-__all__ = ["GREY", "ORIGINAL", "RETRAINED", "STYLE", "UNLEARNED", "WIDTH", "Models", "mark", "single", "svg"]
+__all__ = [
+    "GREY",
+    "ORIGINAL_STYLE",
+    "RETRAINED_STYLE",
+    "STYLE",
+    "UNLEARNED_STYLE",
+    "WIDTH",
+    "Models",
+    "mark",
+    "single",
+    "svg",
+]
 
 
 @dataclass(frozen=True)
@@ -25,9 +36,9 @@ class Models:
     marker: str
 
 
-UNLEARNED = Models("unlearned", "#0072B2", "o")
-RETRAINED = Models("retrained", "#D55E00", "s")
-ORIGINAL = Models("original", "#404040", "D")
+UNLEARNED_STYLE = Models("unlearned", "#0072B2", "o")
+RETRAINED_STYLE = Models("retrained", "#D55E00", "s")
+ORIGINAL_STYLE = Models("original", "#404040", "D")
 
 WIDTH = 8.5  # inches of 72 points: 816 pixels on a page
 GREY = "#666666"

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from harness.runner.message import Job, Report
+from harness.runner.message import Job, RunReport
 from harness.runner.outcome import Outcome
 from harness.runner.process import Ended, Launcher, LaunchError, Process
 
@@ -95,7 +95,7 @@ def _clocked(process: Process, seconds: float) -> tuple[bool, float]:
 
 def _judge(ended: Ended, ended_in_time: bool, seconds: float, limit_seconds: float) -> Finished:
     """Tell the outcome from what a dead process left."""
-    report = Report.from_bytes(ended.report)
+    report = RunReport.from_bytes(ended.report)
     finished = partial(Finished, seconds=seconds, log=ended.log)
     if ended.exceeded_memory:  # whatever it says of itself: the kernel may have killed a helper of it and spared it
         return finished(Outcome.MEMORY_LIMIT, message="processes of the run were killed at the memory limit")

@@ -9,9 +9,9 @@ from functools import cache
 
 from harness.accelerator import of
 from harness.errors import MachineError
-from harness.runner.process import ROOT, command, environment
+from harness.runner.process import ROOT, command, run_environment
 
-__all__ = ["LEVELS", "Findings", "Isolation", "choose", "is_enough", "look", "weakest"]
+__all__ = ["LEVELS", "Isolation", "ProbeResult", "choose", "is_enough", "offered", "weakest"]
 
 LEVELS = ("full", "userns", "syscall", "none")  # strongest first
 PROBE_SECONDS = 60.0
@@ -28,7 +28,7 @@ class Isolation:
 
 
 @dataclass(frozen=True)
-class Findings:
+class ProbeResult:
     """What this machine offers: None for what is there, else the reason why it is not."""
 
     layers: dict[str, str | None]
@@ -52,24 +52,24 @@ def is_enough(level: str, required: str | None) -> bool:
 
 
 @cache
-def look(device: str = "cpu", *, only_strongest: bool = False) -> Findings:
+def offered(device: str = "cpu", *, only_strongest: bool = False) -> ProbeResult:
     """Return what this machine offers, found out by doing it, once.
 
     only_strongest: look at levels no further than the first there is.
     """
     if sys.platform != "linux":
-        return Findings({}, dict.fromkeys(LEVELS[:-1], "only Linux has it; use a virtual machine or a container"))
+        return ProbeResult({}, dict.fromkeys(LEVELS[:-1], "only Linux has it; use a virtual machine or a container"))
     arguments = command("sandbox/probe.py", str(ROOT), device, "strongest" if only_strongest else "all")
     seconds = GPU_PROBE_SECONDS if of(device).is_gpu else PROBE_SECONDS
     try:
         probed = subprocess.run(
-            arguments, env=environment(device), capture_output=True, text=True, check=False, timeout=seconds
+            arguments, env=run_environment(device), capture_output=True, text=True, check=False, timeout=seconds
         )
     except subprocess.TimeoutExpired:
         raise MachineError(f"the isolation this machine offers was not found out within {seconds:.0f} s") from None
     if probed.returncode != 0:
         raise RuntimeError(f"the probe of the isolation failed:\n{probed.stderr}")
-    return Findings(**json.loads(probed.stdout))
+    return ProbeResult(**json.loads(probed.stdout))
 
 
 def choose(requested: str = "auto", required: str | None = None, *, device: str = "cpu") -> Isolation:
@@ -81,7 +81,7 @@ def choose(requested: str = "auto", required: str | None = None, *, device: str 
     wants_none = requested == "none" and required in (None, "none")
     if wants_none and not of(device).is_gpu:
         return Isolation("none", {})
-    found = look(device, only_strongest=wants_none or requested == "auto")
+    found = offered(device, only_strongest=wants_none or requested == "auto")
     if found.accelerator is not None:
         raise MachineError(f"the GPU cannot be used: {found.accelerator}")
     if wants_none:

@@ -15,7 +15,7 @@ from harness.environment import home
 from harness.errors import MachineError
 from harness.runner.fork import ForkLauncher
 from harness.runner.message import Job
-from harness.runner.process import ROOT, Launcher, command, environment
+from harness.runner.process import ROOT, Launcher, command, run_environment
 from harness.runner.sandbox import gpu
 from harness.runner.sandbox.sandboxes import Quota, Sandboxes
 from harness.runner.spawn import SpawnLauncher
@@ -39,7 +39,7 @@ def launcher(
     Runs in a new interpreter each have no isolation, whatever is asked for; the launcher says so.
     """
     forks = sys.platform == "linux" if fork is None else fork
-    key = (public.resolve(), public_hash, device, log_kb, isolation, quota, forks, *environment(device).items())
+    key = (public.resolve(), public_hash, device, log_kb, isolation, quota, forks, *run_environment(device).items())
     if key not in _launchers or _launchers[key].is_closed:
         if forks:
             hidden = (ROOT / "harness", ROOT / "data_prep", public.resolve().parent, home())
@@ -71,4 +71,4 @@ def run_in_foreground(public: Path, job: Job) -> bool:
     job_file = Path(job.scratch) / "job.json"
     job_file.write_bytes(job.to_bytes())
     arguments = command("inside/foreground.py", str(ROOT), str(public), str(job_file))
-    return subprocess.run(arguments, env=os.environ | environment(job.device), check=False).returncode == 0
+    return subprocess.run(arguments, env=os.environ | run_environment(job.device), check=False).returncode == 0

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
-__all__ = ["REPORT_BYTES", "Job", "Report"]
+__all__ = ["REPORT_BYTES", "Job", "RunReport"]
 
 REPORT_BYTES = 64 * 1024
 
@@ -35,7 +35,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Report:
+class RunReport:
     """What a run says of itself: a hint for its author, since the submission could have written it."""
 
     outcome: str
@@ -49,7 +49,7 @@ class Report:
         return json.dumps(dataclasses.asdict(short)).encode()
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> "Report | None":
+    def from_bytes(cls, content: bytes) -> "RunReport | None":
         """Return the report in untrusted bytes, or None if there is none."""
         try:
             fields = json.loads(content.rstrip(b"\0"))

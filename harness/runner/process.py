@@ -10,7 +10,7 @@ import harness
 from harness.accelerator import FAKE_VARIABLE
 from harness.runner.message import Job
 
-__all__ = ["ROOT", "Ended", "LaunchError", "Launcher", "Log", "Process", "command", "environment"]
+__all__ = ["ROOT", "Ended", "LaunchError", "Launcher", "Log", "Process", "command", "run_environment"]
 
 ROOT = Path(harness.__file__).parents[1]
 GPU_CHOICE = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")  # both, or a run has another GPU than the harness
@@ -69,7 +69,7 @@ class Launcher(Protocol):
         """End all processes of this launcher, runs in flight as well."""
 
 
-def environment(device: str) -> dict[str, str]:
+def run_environment(device: str) -> dict[str, str]:
     """Return all a run's process inherits. Hashes are fixed: a repeated run iterates its sets in the same order."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")
     one_thread = dict.fromkeys(names, "1")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from harness.runner.message import REPORT_BYTES, Job
-from harness.runner.process import ROOT, Ended, LaunchError, Log, command, environment
+from harness.runner.process import ROOT, Ended, LaunchError, Log, command, run_environment
 
 __all__ = ["SpawnLauncher"]
 
@@ -53,7 +53,7 @@ class SpawnLauncher:
     def _interpreter(self) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             command("inside/fresh.py", str(ROOT), str(self.public)),
-            env=environment(self.device),
+            env=run_environment(self.device),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

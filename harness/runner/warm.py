@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import MachineError
-from harness.runner.process import ROOT, LaunchError, command, environment
+from harness.runner.process import ROOT, LaunchError, command, run_environment
 
 __all__ = ["WarmZygote", "received"]
 
@@ -28,7 +28,7 @@ class WarmZygote:
             self.process = _start_from_lasting_thread(
                 command("inside/zygote.py", str(theirs.fileno()), str(ROOT), str(public), level, device),
                 pass_fds=[theirs.fileno()],
-                env=environment(device),
+                env=run_environment(device),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,

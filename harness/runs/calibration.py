@@ -19,7 +19,7 @@ from pathlib import Path
 
 from harness.accelerator import of
 from harness.errors import MachineError
-from harness.runner.process import ROOT, environment
+from harness.runner.process import ROOT, run_environment
 from harness.storage import write_json
 from harness.tracks.track import Track
 
@@ -84,7 +84,7 @@ def _time_trainings(track: Track, device: str, threads: int, jobs: int) -> list[
     processes = [
         subprocess.Popen(
             command,
-            env=environment(device) | own_threads | {"PYTHONPATH": path},  # the same as that of runs
+            env=run_environment(device) | own_threads | {"PYTHONPATH": path},  # the same as that of runs
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

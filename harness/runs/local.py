@@ -21,20 +21,20 @@ from harness.runner.message import Job
 from harness.runner.outcome import Outcome
 from harness.runner.process import Launcher
 from harness.runner.sandbox.sandboxes import Quota
-from harness.runs.measure import Meter, NoMemoryError, NonFiniteLogitsError
+from harness.runs.measure import NoMemoryError, NonFiniteLogitsError, Recorder
 from harness.runs.queue import Pending, Task
 from harness.runs.run import Conditions, Run
 from harness.submission import Submission
 from harness.tracks.track import Track
 
-__all__ = ["Here", "Runner", "launcher_for", "run_in_foreground"]
+__all__ = ["LocalExecutor", "Runner", "debug_run", "launcher_for"]
 
 FREE_SHARE = 0.75  # of a GPU's memory, before a run that is to have it alone
 FREE_SECONDS, FREE_PAUSE = 20.0, 0.2  # how long it may take until the run before has given back its own
 
 
-class Here:
-    """This machine as a crew."""
+class LocalExecutor:
+    """This machine as an executor."""
 
     def __init__(self, track: Track, conditions: Conditions) -> None:
         self.runner = Runner(track, conditions)
@@ -57,13 +57,13 @@ class Runner:
         assert conditions.limit is not None, "runs need a time limit"
         torch.set_num_threads(conditions.threads)  # of the measuring here, which shares the cores with the runs
         self.track, self.conditions, self.limit = track, conditions, conditions.limit
-        self.meter = Meter(track, conditions.device)
-        self.turns = _Turns(alone=self.meter.accelerator.is_gpu)
+        self.recorder = Recorder(track, conditions.device)
+        self.turns = _Turns(alone=self.recorder.accelerator.is_gpu)
         self.launcher = launcher_for(track, conditions)
 
     def run(self, task: Task) -> Run:
         """Run a submission once and measure what came back."""
-        original = task.index % len(self.meter.originals)
+        original = task.index % len(self.recorder.originals)
         with self.turns.run():
             started = time.monotonic()
             finished = self._execute(task, original)
@@ -71,7 +71,7 @@ class Runner:
         if finished.weights is not None:
             try:
                 with self.turns.measurement():
-                    record = self.meter.record_run(finished.weights, original)
+                    record = self.recorder.record_run(finished.weights, original)
             except NonFiniteLogitsError:
                 message = "the weights are finite, the outputs of the net are not"
                 finished = replace(finished, outcome=Outcome.NON_FINITE, message=message)
@@ -81,7 +81,7 @@ class Runner:
         return Run(task.index, finished.outcome, finished.seconds, info, record)
 
     def _execute(self, task: Task, original: int) -> Finished:
-        if self.conditions.jobs == 1 and (taken := _why_taken(self.meter.accelerator)) is not None:
+        if self.conditions.jobs == 1 and (taken := _why_taken(self.recorder.accelerator)) is not None:
             return Finished(Outcome.HARNESS_ERROR, 0.0, message=taken)
         submission = task.submission
         return execute(
@@ -93,7 +93,7 @@ class Runner:
             device=self.conditions.device,
             threads=self.conditions.threads,
             limit_seconds=self.limit.seconds,
-            n_values=self.meter.n_values,
+            n_values=self.recorder.n_values,
             swap_forget_set=task.swap_forget_set,
         )
 
@@ -200,7 +200,7 @@ def _interrupted_by(end_runs: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-def run_in_foreground(submission: Submission, track: Track, conditions: Conditions) -> bool:
+def debug_run(submission: Submission, track: Track, conditions: Conditions) -> bool:
     """Run a submission once in the foreground, with the seeds of run 0; whether it returned a fit net."""
     assert conditions.limit is not None, "runs need a time limit"
     with tempfile.TemporaryDirectory(prefix="harness-scratch-") as scratch:

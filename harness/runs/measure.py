@@ -18,7 +18,7 @@ from harness.record import SETS, Records
 from harness.scoring.official import logit_scaled_confidence
 from harness.tracks.track import Track
 
-__all__ = ["Meter", "NoMemoryError", "NonFiniteLogitsError", "build_model"]
+__all__ = ["NoMemoryError", "NonFiniteLogitsError", "Recorder", "build_model"]
 
 BATCH_SIZE = 1024
 ATTEMPTS = 4  # at finding memory for a measurement
@@ -45,7 +45,7 @@ def build_model(track: Track) -> nn.Module:
     )
 
 
-class Meter:
+class Recorder:
     """Measures models of one track; holds the four data sets as inputs, so make it once.
 
     The inputs stay in the memory of the host. On a GPU there is nothing of them while nothing is measured, and outputs

@@ -10,7 +10,7 @@ from harness.runs.run import Run
 from harness.runs.store import Results
 from harness.submission import Submission
 
-__all__ = ["Crew", "Pending", "Task", "make_runs"]
+__all__ = ["Executor", "Pending", "Task", "make_runs"]
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class Pending:
             self.results.save_run(run, swap_forget_set=self.swap_forget_set)
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """What makes runs: this machine, or the workers of a cluster."""
 
     def make(self, wanted: Iterable[tuple[Pending, Task]]) -> Iterator[tuple[Pending, Run]]:
         """Yield the runs as they are done; those that are not wanted any more may be left out."""
 
 
-def make_runs(pending: Sequence[Pending], crew: Crew) -> Iterator[tuple[Pending, Run]]:
+def make_runs(pending: Sequence[Pending], executor: Executor) -> Iterator[tuple[Pending, Run]]:
     """Yield the runs that are pending, each once it is stored, as they are done.
 
     The first run of every submission comes first, since most that fail do so at once, and then one submission after
@@ -72,7 +72,7 @@ def make_runs(pending: Sequence[Pending], crew: Crew) -> Iterator[tuple[Pending,
     queues = [(each, each.tasks()) for each in pending]
     first = ((each, task) for each, tasks in queues for task in itertools.islice(tasks, 1))
     others = ((each, task) for each, tasks in queues for task in tasks)
-    for each, run in crew.make(itertools.chain(first, others)):
+    for each, run in executor.make(itertools.chain(first, others)):
         if run.outcome != Outcome.OK:
             each.end_at(run.index)
         each.store(run)

@@ -16,7 +16,7 @@ from harness.scoring.official import DELTA
 from harness.scoring.samples import Samples, check_samples, pooled_counts, random_halves
 
 __all__ = [
-    "Interval",
+    "Bounds",
     "bayesian_interval",
     "bonferroni_bounds",
     "cross_fitted_bounds",
@@ -130,7 +130,7 @@ def _values(unlearned: np.ndarray, retrained: np.ndarray, n: int, m: int, value:
 
 
 @dataclass(frozen=True)
-class Interval:
+class Bounds:
     """Lower and upper end of an interval."""
 
     low: float
@@ -139,7 +139,7 @@ class Interval:
 
 def bayesian_interval(
     false_negatives: int, true_positives: int, false_positives: int, true_negatives: int, *, alpha: float = 0.05
-) -> Interval:
+) -> Bounds:
     """Return the smallest epsilons, in nats, whose regions hold alpha and 1 - alpha of the posterior of a rule (E5).
 
     The counts must be of a rule that was fixed without these models. Rates have independent Beta posteriors with
@@ -155,4 +155,4 @@ def bayesian_interval(
     tnr = special.betaincinv(0.5 + true_negatives, 0.5 + false_positives, 1 - nodes)[None, :]
     forms = [epsilon_value(*pair) for pair in ((tpr, fpr), (tnr, fnr), (fnr, tnr), (fpr, tpr))]
     low, high = np.quantile(np.maximum(np.max(forms, axis=0), 0.0), [alpha, 1 - alpha])
-    return Interval(float(low), float(high))
+    return Bounds(float(low), float(high))

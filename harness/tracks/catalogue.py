@@ -9,7 +9,7 @@ from harness.tracks.archive import import_track
 from harness.tracks.declaration import Declaration, read_declaration
 from harness.tracks.track import Track, load_track
 
-__all__ = ["Declared", "find", "open_declared", "open_track"]
+__all__ = ["Declared", "find_tracks", "open_declared", "open_track"]
 
 FOLDER = Path(str(files("data_prep")))  # declarations and tracks that ship prepared
 
@@ -33,7 +33,7 @@ class Declared:
         return shipped if self.file.parent == FOLDER / "tracks" and shipped.is_file() else None
 
 
-def find(track: str, tracks: Path) -> list[Declared]:
+def find_tracks(track: str, tracks: Path) -> list[Declared]:
     """Return the track of a name, or those that a TOML file declares: one, or as many siblings as it has forget sets.
 
     A name is that of a track declared here, or of one that is prepared below the folder `tracks`. Raises UsageError.
@@ -54,7 +54,7 @@ def open_track(track: str, tracks: Path) -> Track:
 
     Raises UsageError if it has to be prepared first, or if a file declares several.
     """
-    found = find(track, tracks)
+    found = find_tracks(track, tracks)
     if len(found) > 1:
         names = ", ".join(declared.name for declared in found)
         raise UsageError(f"{track} declares the tracks {names}; name one of them: --track {found[0].name}")

@@ -11,15 +11,15 @@ from harness.errors import UsageError
 __all__ = [
     "Data",
     "Declaration",
-    "Evaluation",
+    "EvaluationSection",
     "Forget",
     "Limits",
     "Model",
     "Positive",
     "Pruning",
-    "Reference",
-    "Section",
+    "ReferenceSection",
     "Split",
+    "TomlSection",
     "Training",
     "parse_declaration",
     "read_declaration",
@@ -47,13 +47,13 @@ def _added(default: Any) -> Any:
     return Field(default, exclude_if=lambda value: bool(value == default))
 
 
-class Section(BaseModel):
+class TomlSection(BaseModel):
     """One table of a checked file: unknown keys are errors, and values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Data(Section):
+class Data(TomlSection):
     """Where the images come from and how they become inputs: (pixel / scale - mean) / std."""
 
     source: str  # one of `data_prep.datasets.KINDS`
@@ -62,7 +62,7 @@ class Data(Section):
     std: list[Annotated[float, Field(gt=0)]] = [1.0]
 
 
-class Split(Section):
+class Split(TomlSection):
     """Sizes of the training set (retain and forget together), of val, and of the test set (default: the rest).
 
     Where the data have a test set of their own, the test set is taken from it, and val from the part named.
@@ -76,7 +76,7 @@ class Split(Section):
     seed: int = 0
 
 
-class Forget(Section):
+class Forget(TomlSection):
     """Which training examples are to be forgotten.
 
     forget_sets: how many disjoint sets are drawn, each for a track of its own; these siblings share data and originals.
@@ -108,14 +108,14 @@ class Forget(Section):
         return self
 
 
-class Model(Section):
+class Model(TomlSection):
     """The architecture."""
 
     name: str  # as `harness.models.build` takes it; a file of one's own lies beside the declaration
     width: Positive | None = None
 
 
-class Training(Section):
+class Training(TomlSection):
     """How originals and retrained models are trained; the learning rate changes from epoch to epoch."""
 
     epochs: Positive
@@ -136,7 +136,7 @@ class Training(Section):
         return self
 
 
-class Pruning(Section):
+class Pruning(TomlSection):
     """Originals are pruned and then trained under their mask; each retrained model is trained under one of the masks.
 
     The protocol of Jia et al., "Model Sparsity Can Simplify Machine Unlearning" (NeurIPS 2023): convolutions only.
@@ -147,7 +147,7 @@ class Pruning(Section):
     rewind_epoch: Annotated[int, Field(ge=0)] = 5  # omp, imp: surviving weights go back to those of this epoch
 
 
-class Reference(Section):
+class ReferenceSection(TomlSection):
     """How many models are trained, and the secret if it is a published one (else random, drawn at preparation)."""
 
     originals: Positive
@@ -155,7 +155,7 @@ class Reference(Section):
     published_secret: Annotated[str, Field(pattern=r"^([0-9a-f]{2})+$")] | None = None
 
 
-class Limits(Section):
+class Limits(TomlSection):
     """What a run may use."""
 
     time_limit_fraction: Fraction = 0.10  # of one training alone
@@ -168,14 +168,14 @@ class Limits(Section):
     scratch_mb: Positive = 256  # of temporary files, and as much again of shared memory and of compiled code
 
 
-class Evaluation(Section):
+class EvaluationSection(TomlSection):
     """How submissions are evaluated: runs by default, and the score that ranks them."""
 
     runs: Positive
     rank_by: Literal["calibrated", "official"] = "calibrated"
 
 
-class Declaration(Section):
+class Declaration(TomlSection):
     """A track as its author declares it."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -186,9 +186,9 @@ class Declaration(Section):
     model: Model
     training: Training
     pruning: Pruning | None = _added(None)
-    reference: Reference
+    reference: ReferenceSection
     limits: Limits = Limits()
-    evaluation: Evaluation
+    evaluation: EvaluationSection
 
     @model_validator(mode="after")
     def _has_enough_models(self) -> "Declaration":

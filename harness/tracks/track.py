@@ -18,7 +18,7 @@ import numpy as np
 from harness.errors import MachineError
 from harness.record import Records
 from harness.storage import hash_folder, read_arrays, write_json
-from harness.tracks.declaration import Declaration, Positive, Section, parse_declaration
+from harness.tracks.declaration import Declaration, Positive, TomlSection, parse_declaration
 from harness.tracks.hashes import reference_hash
 
 __all__ = [
@@ -36,7 +36,7 @@ ORIGINALS = "originals"
 POOLS = ("scoring", "ceiling")  # of retrained models: one to score against, one to score as if it were a submission
 
 
-class Manifest(Section):
+class Manifest(TomlSection):
     """Names of what a prepared folder holds, and how it came about."""
 
     fingerprint: str  # sha256 of declaration, data and split

@@ -49,7 +49,7 @@ AS_ROOT = "got through as root"  # and is not tried as anybody else
 SIGNATURE = "def unlearn(net, retain_loader, forget_loader, val_loader):"
 
 # `userns` is `full` without a cgroup: what does not need one is tried there only where the machine offers no more.
-TRIED = [level for level in LEVELS if level != "userns" or isolation.look().levels["full"] is not None]
+TRIED = [level for level in LEVELS if level != "userns" or isolation.offered().levels["full"] is not None]
 each_level = pytest.mark.parametrize("level", TRIED)
 
 SUBMISSION = """
@@ -124,7 +124,7 @@ class Attacks:
 
 def skip_unless_offered(level: str) -> None:
     """Skip the test where the machine does not offer a level, saying why."""
-    reason = None if level == "none" else isolation.look().levels[level]
+    reason = None if level == "none" else isolation.offered().levels[level]
     if reason is not None:
         pytest.skip(f"this machine does not offer {level}: {reason}")
 

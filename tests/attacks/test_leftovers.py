@@ -105,7 +105,7 @@ def children_of(pid: int) -> Iterator[int]:
 
 @pytest.mark.parametrize("level", ["full", "userns"])
 def test_a_killed_harness_leaves_no_process_within_a_second(attacks: Attacks, tmp_path: Path, level: str) -> None:
-    reason = isolation.look().levels.get(level)
+    reason = isolation.offered().levels.get(level)
     if reason is not None:
         pytest.skip(f"this machine does not offer {level}: {reason}")
     name = f"left-{os.getpid()}-{level[0]}"

@@ -87,7 +87,7 @@ def compute_in_many_processes(count: int, seconds: float) -> float:
 @pytest.mark.parametrize("level", ["full", "none"])
 def test_a_run_takes_no_more_processors_than_its_quota(make: Make, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of one, instead of what its threads take: a machine that is busy could not tell them from more."""
-    if level == "full" and (reason := isolation.look().layers["processor quota"]) is not None:
+    if level == "full" and (reason := isolation.offered().layers["processor quota"]) is not None:
         pytest.skip(f"this machine has no processor quota: {reason}")
     monkeypatch.setattr(cgroup, "CORES_BESIDE", 0.1 - 1)
     taken = make(compute_in_many_processes, level=level, count=16, seconds=2.0).value

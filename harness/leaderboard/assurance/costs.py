@@ -17,7 +17,7 @@ from harness.runs.run import Limit
 from harness.runs.store import Results, run_infos
 from harness.tracks.track import Track
 
-__all__ = ["Figure", "Request", "Stored", "plan", "stored_runs"]
+__all__ = ["Figure", "Request", "StoredRuns", "costs", "stored_runs"]
 
 RUNS_READ = 8  # of each stored submission: enough for a mean over submissions
 HOUR, DAY = 3600, 86400
@@ -34,7 +34,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredRuns:
     """What runs on this track took here, in the mean over submissions."""
 
     n_submissions: int
@@ -58,14 +58,14 @@ class Figure:
         return asdict(self)
 
 
-def stored_runs(home: Path, track: Track, device: str) -> Stored | None:
+def stored_runs(home: Path, track: Track, device: str) -> StoredRuns | None:
     """Return what the runs that are stored on this machine took, or None if there are none that ended well."""
     taken = [_taken(folder) for folder in sorted(Results.cache(home, track).glob(f"*-{device}-v*"))]
     found = [each for each in taken if each is not None]
     if not found:
         return None
     around = [each.around for each in found if each.around is not None]
-    return Stored(
+    return StoredRuns(
         n_submissions=len(found),
         n_runs=sum(each.n_runs for each in found),
         seconds=statistics.mean(each.seconds for each in found),
@@ -74,13 +74,13 @@ def stored_runs(home: Path, track: Track, device: str) -> Stored | None:
     )
 
 
-def _taken(folder: Path) -> Stored | None:
+def _taken(folder: Path) -> StoredRuns | None:
     """Return what the first runs in one results folder took."""
     infos = [(path, info) for path, info in run_infos(folder, RUNS_READ) if info["outcome"] == "OK"]
     if not infos:
         return None
     around = [info["whole_seconds"] - info["seconds"] for _, info in infos if "whole_seconds" in info]
-    return Stored(
+    return StoredRuns(
         n_submissions=1,
         n_runs=len(infos),
         seconds=statistics.mean(info["seconds"] for _, info in infos),
@@ -89,12 +89,12 @@ def _taken(folder: Path) -> Stored | None:
     )
 
 
-def plan(request: Request, track: Track, device: str, limit: Limit, stored: Stored | None) -> list[Figure]:
+def costs(request: Request, track: Track, device: str, limit: Limit, stored: StoredRuns | None) -> list[Figure]:
     """Return what so many tries take, line by line: first what a run takes, then all of them."""
     return [*_a_run(track, limit, stored), *_all_runs(request, track, device, limit, stored)]
 
 
-def _a_run(track: Track, limit: Limit, stored: Stored | None) -> Iterator[Figure]:
+def _a_run(track: Track, limit: Limit, stored: StoredRuns | None) -> Iterator[Figure]:
     where = "the track's own" if limit.calibration is None else f"measured: {limit.fraction:.0%} of a training alone"
     yield Figure("time limit of a run", limit.seconds, "s", where)
     if stored is None:
@@ -105,7 +105,7 @@ def _a_run(track: Track, limit: Limit, stored: Stored | None) -> Iterator[Figure
         yield Figure("around a run", stored.around, "s", f"{origin}; start and measuring, on no clock")
 
 
-def _all_runs(request: Request, track: Track, device: str, limit: Limit, stored: Stored | None) -> Iterator[Figure]:
+def _all_runs(request: Request, track: Track, device: str, limit: Limit, stored: StoredRuns | None) -> Iterator[Figure]:
     worker = "GPU" if of(device).is_gpu else "CPU worker"
     submissions, each = request.teams * request.tries, _with_swapped(request.runs)
     extra = f", and {each - request.runs} more for an alarm" if each > request.runs else ""
@@ -134,7 +134,7 @@ def _with_swapped(runs: int) -> int:
     return runs + (N_SWAPPED if runs >= MIN_ALARM_RUNS else 0)
 
 
-def _bytes(track: Track, stored: Stored | None) -> tuple[float, str]:
+def _bytes(track: Track, stored: StoredRuns | None) -> tuple[float, str]:
     """Return the bytes of a stored run, and how they are known."""
     if stored is not None:
         return stored.bytes, "measured: stored runs"

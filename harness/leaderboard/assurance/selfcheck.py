@@ -13,7 +13,7 @@ from scipy.stats import binom
 
 from harness.errors import UsageError
 from harness.evaluation.evaluate import Evaluation
-from harness.evaluation.findings import Findings, find
+from harness.evaluation.findings import Findings, findings_of
 from harness.evaluation.reference import MIN_ALARM_RUNS, Reference, outputs
 from harness.record import Records
 from harness.runner.outcome import Outcome
@@ -97,7 +97,7 @@ def check_enough(runs: int) -> None:
 def _found(models: Records, track: Track, reference: Reference) -> Findings:
     """Return what is found of models that are scored as if they were runs."""
     runs = [Run(index, Outcome.OK, 0.0, {"order": index}, models[index : index + 1]) for index in range(len(models))]
-    return find(runs, [], track.originals(), reference)
+    return findings_of(runs, [], track.originals(), reference)
 
 
 def _retraining_gets_1(perfect: Findings) -> Check:

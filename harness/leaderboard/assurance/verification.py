@@ -31,7 +31,7 @@ from harness.runs.store import Results
 from harness.scoring.score import SCORER_VERSION
 from harness.storage import read_json
 from harness.submission import read_submission
-from harness.tracks.declaration import Section
+from harness.tracks.declaration import TomlSection
 from harness.tracks.track import Track
 
 __all__ = ["Commitment", "commit", "differences_of_tables", "differences_of_track", "read_commitment", "recomputed"]
@@ -41,7 +41,7 @@ TOLERANCE = 1e-6  # relative: another machine's logarithms differ in their last 
 COMPARED = ("score", "calibrated_score", "forgetting_quality", "retain_ratio", "test_ratio", "ceiling", "floor")
 
 
-class Commitment(Section):
+class Commitment(TomlSection):
     """What is published at the opening. None of it can be changed later without being found out."""
 
     purpose: Literal["leaderboard commitment"] = "leaderboard commitment"

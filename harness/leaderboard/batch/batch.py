@@ -14,19 +14,20 @@ from typing import Any
 from harness.evaluation.evaluate import N_SWAPPED, missing_runs, score_name, stored_score
 from harness.evaluation.reference import MIN_ALARM_RUNS
 from harness.evaluation.score_file import ScoreFile
+from harness.leaderboard.batch.backend import Backend
 from harness.leaderboard.batch.elimination import in_reach
 from harness.leaderboard.batch.progress import Progress
-from harness.leaderboard.batch.scorer import Court, one_line
+from harness.leaderboard.batch.scorer import Scorer, one_line
 from harness.leaderboard.batch.teams import Candidate
 from harness.leaderboard.board.entries import Entry, board_folder, write_entry
-from harness.runner.isolation import Isolation, is_enough
+from harness.runner.isolation import is_enough
 from harness.runner.outcome import Outcome
-from harness.runs.queue import Crew, Pending, make_runs
+from harness.runs.queue import Pending, make_runs
 from harness.runs.run import Conditions, Run
 from harness.runs.store import Results
 from harness.tracks.track import Track
 
-__all__ = ["Batch", "Contender", "Terms", "stages_of"]
+__all__ = ["BatchEntry", "SubmissionBatch", "Terms", "stages_of"]
 
 WRITE_SECONDS = 1.0  # between two writes of an entry that only counts runs
 
@@ -42,11 +43,11 @@ class Terms:
     is_hidden: bool = False  # nothing that a run says is kept where its author sees it
 
 
-class Contender:
+class BatchEntry:
     """A submission on its way through a batch."""
 
     def __init__(
-        self, candidate: Candidate, entry: Entry, results: Results, keep: Callable[["Contender"], None]
+        self, candidate: Candidate, entry: Entry, results: Results, keep: Callable[["BatchEntry"], None]
     ) -> None:
         self.candidate, self.entry, self.results = candidate, entry, results
         self.is_open = True
@@ -96,41 +97,32 @@ class Contender:
         return used > runs
 
 
-class Batch:
+class SubmissionBatch:
     """One track, one set of terms, and what makes the runs."""
 
     def __init__(
         self,
         track: Track,
         home: Path,
-        device: str,
         terms: Terms,
+        backend: Backend,
         *,
-        hire: Callable[[], Crew],
         progress: Progress,
-        isolation: Isolation,
-        is_shared_gpu: bool = False,
-        gpus: frozenset[str] = frozenset(),
-        on_change: Callable[[Contender], None] | None = None,
+        on_change: Callable[[BatchEntry], None] | None = None,
     ) -> None:
-        """hire: returns the crew, and is called only if something is to be run. on_change hears of every change.
-
-        is_shared_gpu: several runs at once use one GPU; then they are of the same submission. gpus: those whose stored
-        runs count; empty: all.
-        """
-        self.track, self.home, self.device, self.terms = track, home, device, terms
-        self.hire, self.progress, self.isolation = hire, progress, isolation
-        self.is_shared_gpu, self.gpus, self.on_change = is_shared_gpu, gpus, on_change
-        self.court = Court(track, home, device, isolation, terms.is_hidden)
+        """on_change hears of every change."""
+        self.track, self.home, self.terms, self.backend = track, home, terms, backend
+        self.progress, self.on_change = progress, on_change
+        self.scorer = Scorer(track, home, backend.device, backend.isolation, terms.is_hidden)
         self.folder = board_folder(home, track)
 
-    def contender(self, candidate: Candidate, entry: Entry) -> Contender:
+    def contender(self, candidate: Candidate, entry: Entry) -> BatchEntry:
         """Return a candidate with its entry as a contender."""
-        conditions = Conditions(limit=None, isolation=self.isolation, device=self.device)
+        conditions = Conditions(limit=None, isolation=self.backend.isolation, device=self.backend.device)
         results = Results(self.home, self.track, candidate.submission, conditions)
-        return Contender(candidate, entry, results, self._keep)
+        return BatchEntry(candidate, entry, results, self._keep)
 
-    def run(self, contenders: Sequence[Contender]) -> None:
+    def run(self, contenders: Sequence[BatchEntry]) -> None:
         """Make and score the runs of all contenders, stage by stage."""
         for stage in self.terms.stages:
             unscored = [each for each in contenders if each.is_open and not self._has_score(each, stage)]
@@ -144,16 +136,16 @@ class Batch:
 
     # ---- runs -----------------------------------------------------------------------------------------------------
 
-    def _make_runs(self, contenders: Sequence[Contender], stage: int) -> None:
+    def _make_runs(self, contenders: Sequence[BatchEntry], stage: int) -> None:
         """Make the runs up to this stage that are not stored; submissions of the same code share theirs."""
-        alike: dict[str, list[Contender]] = {}
+        alike: dict[str, list[BatchEntry]] = {}
         for contender in contenders:
             if not contender.candidate.submission.problems:
                 alike.setdefault(contender.results.folder.name, []).append(contender)
         pending = []
         done = {}
         for group in alike.values():
-            stored = group[0].results.runs(range(stage), self.terms.required_isolation, gpus=self.gpus)
+            stored = group[0].results.runs(range(stage), self.terms.required_isolation, gpus=self.backend.gpus)
             for contender, run in ((contender, run) for contender in group for run in stored.values()):
                 contender.learn(run)
             missing = missing_runs(stored, stage)
@@ -171,12 +163,12 @@ class Batch:
 
     def _made(self, pending: Sequence[Pending]) -> Iterator[tuple[Pending, Run]]:
         """Yield the runs that are pending, all as one queue where that is allowed."""
-        queues = [[each] for each in pending] if self.is_shared_gpu else [list(pending)]
+        queues = [[each] for each in pending] if self.backend.is_shared_gpu else [list(pending)]
         for queue in queues:
             if queue:
-                yield from make_runs(queue, self.hire())
+                yield from make_runs(queue, self.backend.executor())
 
-    def _count(self, contender: Contender, pending: Pending, run: Run) -> None:
+    def _count(self, contender: BatchEntry, pending: Pending, run: Run) -> None:
         """Take note of a run that was made, and end the submission's queue if it is over its time."""
         contender.learn(run)
         if contender.is_over_time(self.terms.runs):
@@ -186,11 +178,11 @@ class Batch:
         if pending.end is not None:
             self.progress.drop(contender.name)
 
-    def _make_swapped_runs(self, contenders: Sequence[Contender]) -> None:
+    def _make_swapped_runs(self, contenders: Sequence[BatchEntry]) -> None:
         """Make the few runs with other examples to forget that an alarm needs."""
         pending = []
         for contender in contenders:
-            stored = contender.results.runs(range(N_SWAPPED), gpus=self.gpus, swap_forget_set=True)
+            stored = contender.results.runs(range(N_SWAPPED), gpus=self.backend.gpus, swap_forget_set=True)
             if missing := missing_runs(stored, N_SWAPPED):
                 pending.append(Pending(contender.candidate.submission, contender.results, missing, True))
         for _ in self._made(pending):
@@ -198,7 +190,7 @@ class Batch:
 
     # ---- scores ---------------------------------------------------------------------------------------------------
 
-    def _has_score(self, contender: Contender, stage: int) -> bool:
+    def _has_score(self, contender: BatchEntry, stage: int) -> bool:
         """Whether the score of so many runs is stored, and those were isolated as is required now."""
         stored = stored_score(contender.results, self.track, stage)
         if stored is None or stored.n_runs != stage:
@@ -219,7 +211,7 @@ class Batch:
             return None
         return (interval[0] if score.ranked else -math.inf, interval[1])
 
-    def _settle(self, contenders: Sequence[Contender], stage: int) -> None:
+    def _settle(self, contenders: Sequence[BatchEntry], stage: int) -> None:
         """Say what became of the contenders' runs: scored, failed, or stopped for its time."""
         complete = []
         for contender in contenders:
@@ -234,22 +226,22 @@ class Batch:
                 score = self._standing(contender)["score"]
                 self._close(contender, "stopped", score=score, outcome=Outcome.OK, message=message)
         self.progress.begin(f"scoring {len(complete)} submissions", {}, 0)
-        verdicts = self.court.judge_all([each.candidate.submission for each in complete], stage)
-        for contender, verdict in zip(complete, verdicts, strict=True):
-            contender.report = verdict.report
-            if verdict.score is None:
-                self._close(contender, "failed", outcome=verdict.outcome, message=verdict.message)
+        results = self.scorer.score_all([each.candidate.submission for each in complete], stage)
+        for contender, result in zip(complete, results, strict=True):
+            contender.report = result.report
+            if result.score is None:
+                self._close(contender, "failed", outcome=result.outcome, message=result.message)
             else:
-                contender.reaches[stage] = self._reach(verdict.score)
+                contender.reaches[stage] = self._reach(result.score)
                 contender.update(state="queued", **self._standing(contender))
 
-    def _standing(self, contender: Contender) -> dict[str, Any]:
+    def _standing(self, contender: BatchEntry) -> dict[str, Any]:
         """Return what an entry says of the last score."""
         stage = max(contender.reaches, default=0)
         score = score_name(self.track, stage) if stage else None
         return {"stage": stage, "score": score, "runs": max(stage, contender.n_ok), "outcome": Outcome.OK}
 
-    def _close_out_of_reach(self, contenders: Sequence[Contender], stage: int) -> None:
+    def _close_out_of_reach(self, contenders: Sequence[BatchEntry], stage: int) -> None:
         """Give no more runs to those that cannot reach the last boundary any more."""
         rank = max(self.terms.boundaries)
         reaches = {each.name: reach for each in contenders if (reach := each.reaches.get(stage)) is not None}
@@ -258,20 +250,20 @@ class Batch:
             if contender.is_open and not stay.get(contender.name, True):
                 self._close_as_done(contender, f"rank {rank} is out of reach after {stage} runs")
 
-    def _close_as_done(self, contender: Contender, message: str = "") -> None:
+    def _close_as_done(self, contender: BatchEntry, message: str = "") -> None:
         standing = self._standing(contender)
         if self.on_change is not None and not contender.report:  # it was scored by an earlier batch
-            verdict = self.court.judge(contender.candidate.submission, standing["stage"], rescore=False)
-            contender.report = verdict.report
+            result = self.scorer.score(contender.candidate.submission, standing["stage"], rescore=False)
+            contender.report = result.report
         self._close(contender, "done", message=message, **standing)
 
-    def _close(self, contender: Contender, state: str, **changes: Any) -> None:
+    def _close(self, contender: BatchEntry, state: str, **changes: Any) -> None:
         contender.close(state, **{"runs": contender.n_ok, "score": None, **changes})
         if self.on_change is not None:
             self.on_change(contender)
         self.progress.end(contender.entry)
 
-    def _keep(self, contender: Contender) -> None:
+    def _keep(self, contender: BatchEntry) -> None:
         write_entry(self.folder, contender.entry)
         if self.on_change is not None:
             self.on_change(contender)

@@ -1,4 +1,4 @@
-"""A Dask cluster as a crew: its workers are asked what they are, have the track, and make the runs of a batch.
+"""A Dask cluster as an executor: its workers are asked what they are, have the track, and make the runs of a batch.
 
 Whoever reaches a Dask scheduler can run any code on it, on its workers and on its clients, so one is only used over TLS
 or on this machine, unless somebody insists.
@@ -9,13 +9,13 @@ import ipaddress
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import harness
 from harness.errors import MachineError, UsageError
+from harness.leaderboard.batch.backend import RunOptions
 from harness.parallel import repeated, run_each
 from harness.runner.isolation import Isolation, weakest
 from harness.runs.queue import Pending, Task
@@ -26,9 +26,9 @@ from harness.tracks.track import Track
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-    from harness.leaderboard.batch.cluster_worker import Post, Report
+    from harness.leaderboard.batch.cluster_worker import WorkerReport, WorkerRequest
 
-__all__ = ["Asked", "Cluster", "check_address"]
+__all__ = ["Cluster", "check_address"]
 
 CONNECT_SECONDS = 10
 WATCH_SECONDS = 5.0  # between two looks at whether any worker is left
@@ -57,20 +57,11 @@ def _is_safe(address: str) -> bool:
     return scheme in ("", "tcp") and is_local
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What every worker is asked for."""
-
-    device: str  # auto, cpu, cuda
-    isolation: str
-    required_isolation: str | None
-
-
 class Cluster:
     """The workers of a scheduler, ready for one batch. Use as a context."""
 
     def __init__(
-        self, address: str, track: Track, asked: Asked, *, is_insecure: bool, say: Callable[[str], None]
+        self, address: str, track: Track, asked: RunOptions, *, is_insecure: bool, say: Callable[[str], None]
     ) -> None:
         """Connect, and ask every worker what it is; `say` hears, in a sentence, of what somebody has to look after.
 
@@ -147,8 +138,8 @@ class Cluster:
 
         return look
 
-    def _posted(self, track: Track, asked: Asked) -> "Post":
-        from harness.leaderboard.batch.cluster_worker import Post, host_of
+    def _posted(self, track: Track, asked: RunOptions) -> "WorkerRequest":
+        from harness.leaderboard.batch.cluster_worker import WorkerRequest, host_of
 
         threads = self.client.nthreads()
         if not threads:
@@ -158,7 +149,7 @@ class Cluster:
         for address, count in threads.items():
             loads[host_of(address)] += count
         assert track.manifest.reference_hash is not None
-        return Post(
+        return WorkerRequest(
             track.name,
             track.manifest.public_hash,
             track.manifest.reference_hash,
@@ -168,7 +159,7 @@ class Cluster:
             tuple(sorted(loads.items())),
         )
 
-    def _reports(self, track: Track) -> "dict[str, Report]":
+    def _reports(self, track: Track) -> "dict[str, WorkerReport]":
         """Ask all workers; those that lack the track get it by way of the cluster, each machine once."""
         reports = self._ask(list(self.client.nthreads()))
         if lacking := [address for address, each in reports.items() if each.lacks_track]:
@@ -180,15 +171,15 @@ class Cluster:
                 self.client.unpublish_dataset(self._post.archive)
         return reports
 
-    def _ask(self, addresses: list[str]) -> "dict[str, Report]":
+    def _ask(self, addresses: list[str]) -> "dict[str, WorkerReport]":
         from harness.leaderboard.batch.cluster_worker import report
 
-        asked: dict[str, Future[Report]] = {
+        asked: dict[str, Future[WorkerReport]] = {
             address: self.client.submit(report, self._post, workers=[address], pure=False) for address in addresses
         }
         return {address: future.result() for address, future in asked.items()}
 
-    def _check(self, reports: "dict[str, Report]") -> None:
+    def _check(self, reports: "dict[str, WorkerReport]") -> None:
         """Raise MachineError if a worker refuses, is of another version, or is of another kind than the rest."""
         ours = (harness.__version__, RUNNER_VERSION)
         refusals = [

@@ -26,11 +26,11 @@ from harness.runs.run import RUNNER_VERSION, Run
 from harness.tracks.archive import import_track
 from harness.tracks.track import Track, load_track
 
-__all__ = ["Post", "Report", "host_of", "make_run", "report"]
+__all__ = ["WorkerReport", "WorkerRequest", "host_of", "make_run", "report"]
 
 
 @dataclass(frozen=True)
-class Post:
+class WorkerRequest:
     """What a batch asks of every worker."""
 
     track: str
@@ -48,7 +48,7 @@ class Post:
 
 
 @dataclass(frozen=True)
-class Report:
+class WorkerReport:
     """What a worker says of itself."""
 
     machine: str
@@ -61,22 +61,22 @@ class Report:
     refusal: str = ""  # why it cannot take part
 
 
-def report(post: Post) -> Report:
+def report(post: WorkerRequest) -> WorkerReport:
     """Get ready for a batch, and say how that went."""
-    myself = Report(platform.node(), (harness.__version__, RUNNER_VERSION))
+    myself = WorkerReport(platform.node(), (harness.__version__, RUNNER_VERSION))
     try:
         runner = _runner(post)
     except _TrackMissingError:
-        return Report(myself.machine, myself.versions, lacks_track=True)
+        return WorkerReport(myself.machine, myself.versions, lacks_track=True)
     except Exception as error:  # noqa: BLE001 - whatever keeps it from taking part is told where the batch was begun
-        return Report(myself.machine, myself.versions, refusal=f"{type(error).__name__}: {error}")
+        return WorkerReport(myself.machine, myself.versions, refusal=f"{type(error).__name__}: {error}")
     under = runner.conditions
-    return Report(
+    return WorkerReport(
         myself.machine, myself.versions, under.device, under.gpu, runner.launcher.isolation, runner.limit.seconds
     )
 
 
-def make_run(post: Post, task: tuple[int, Task]) -> tuple[int, Run]:
+def make_run(post: WorkerRequest, task: tuple[int, Task]) -> tuple[int, Run]:
     """Make one run; the number that comes with the task goes back with it."""
     number, wanted = task
     return number, _runner(post).run(wanted)
@@ -87,10 +87,10 @@ class _TrackMissingError(MachineError):
 
 
 _lock = threading.Lock()
-_runners: dict[Post, Runner] = {}
+_runners: dict[WorkerRequest, Runner] = {}
 
 
-def _runner(post: Post) -> Runner:
+def _runner(post: WorkerRequest) -> Runner:
     """Return what makes the runs of a batch in this process; the first of its threads makes it."""
     with _lock:
         runner = _runners.get(post)
@@ -99,7 +99,7 @@ def _runner(post: Post) -> Runner:
         return runner
 
 
-def _prepared(post: Post) -> Runner:
+def _prepared(post: WorkerRequest) -> Runner:
     track = _track(post)
     kind = resolve(post.device)
     found = isolations.choose(post.isolation, post.required_isolation, device=kind)
@@ -118,7 +118,7 @@ def host_of(address: str) -> str:
     return address.rpartition("://")[2].rpartition(":")[0]
 
 
-def _track(post: Post) -> Track:
+def _track(post: WorkerRequest) -> Track:
     """Return the track from HARNESS_HOME, or from the cluster."""
     fetched = _folder() / post.archive
     with FileLock(_folder() / f"{post.archive}.lock"):
@@ -132,7 +132,7 @@ def _track(post: Post) -> Track:
     return track
 
 
-def _matching(folder: Path, post: Post) -> Track | None:
+def _matching(folder: Path, post: WorkerRequest) -> Track | None:
     """Return the track in a folder if it is whole and the one that is asked for."""
     try:
         track = load_track(folder)
@@ -142,7 +142,7 @@ def _matching(folder: Path, post: Post) -> Track | None:
     return track if hashes == (post.public_hash, post.reference_hash) else None
 
 
-def _fetch(post: Post, folder: Path) -> None:
+def _fetch(post: WorkerRequest, folder: Path) -> None:
     """Unpack the track that the cluster keeps below a folder. Raises _TrackMissingError if it keeps none."""
     client = get_client()
     if post.archive not in client.list_datasets():

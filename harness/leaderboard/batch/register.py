@@ -4,21 +4,21 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 
-from harness.leaderboard.batch.teams import Candidate, Quota
+from harness.leaderboard.batch.teams import Candidate, DailyQuota
 from harness.leaderboard.board.entries import Entry, current, entries, write_entry
 from harness.submission import Submission
 
-__all__ = ["enrol"]
+__all__ = ["register"]
 
 
-def enrol(
+def register(
     candidates: Iterable[Candidate],
     board: Path,
     *,
     device: str,
     results: Callable[[Submission], str],
     now: datetime,
-    quota: Quota | None,
+    quota: DailyQuota | None,
 ) -> dict[str, Entry]:
     """Return the entries of candidates by name, new ones where there are none; those over their quota have none.
 

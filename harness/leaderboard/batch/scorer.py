@@ -9,8 +9,8 @@ from pathlib import Path
 import joblib
 from rich.console import Console, RenderableType
 
-from harness.evaluation.evaluate import Evaluation, recall
-from harness.evaluation.history import remember
+from harness.evaluation.evaluate import Evaluation, load_evaluation
+from harness.evaluation.history import add_to_history
 from harness.evaluation.score_file import ScoreFile
 from harness.report.escaping import escaped
 from harness.report.redaction import redacted
@@ -21,14 +21,14 @@ from harness.scoring.uncertainty import standard_error
 from harness.submission import Submission
 from harness.tracks.track import Track
 
-__all__ = ["Court", "Verdict", "one_line"]
+__all__ = ["Scorer", "ScoringResult", "one_line"]
 
 MIN_PER_PROCESS = 8  # submissions; fewer are scored sooner than a process has started
 MAX_LINE = 200
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ScoringResult:
     """What became of a submission with all its runs there."""
 
     outcome: Outcome
@@ -38,7 +38,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Court:
+class Scorer:
     """Scores submissions on one track and stores what it finds."""
 
     track: Track
@@ -47,9 +47,9 @@ class Court:
     isolation: Isolation
     is_hidden: bool
 
-    def judge(self, submission: Submission, runs: int, *, rescore: bool = True) -> Verdict:
+    def score(self, submission: Submission, runs: int, *, rescore: bool = True) -> ScoringResult:
         """Score a submission whose runs are stored, up to a failed one; without `rescore` a stored score is shown."""
-        evaluation = recall(
+        evaluation = load_evaluation(
             submission,
             self.track,
             self.device,
@@ -61,15 +61,15 @@ class Court:
         evaluation = redacted(evaluation) if self.is_hidden else evaluation
         report = _rounded(evaluation) if self.is_hidden and evaluation.scored else _as_text(show(evaluation, []))
         if evaluation.outcome != Outcome.OK:
-            return Verdict(evaluation.outcome, _reason(evaluation), report, None)
-        remember(self.home, evaluation)
-        return Verdict(evaluation.outcome, "", report, evaluation.score_file)
+            return ScoringResult(evaluation.outcome, _reason(evaluation), report, None)
+        add_to_history(self.home, evaluation)
+        return ScoringResult(evaluation.outcome, "", report, evaluation.score_file)
 
-    def judge_all(self, submissions: Sequence[Submission], runs: int) -> Iterator[Verdict]:
-        """Yield the verdicts in the order of the submissions."""
+    def score_all(self, submissions: Sequence[Submission], runs: int) -> Iterator[ScoringResult]:
+        """Yield the results in the order of the submissions."""
         processes = max(1, min(os.cpu_count() or 1, len(submissions) // MIN_PER_PROCESS))
         parallel = joblib.Parallel(n_jobs=processes, return_as="generator")
-        yield from parallel(joblib.delayed(self.judge)(submission, runs) for submission in submissions)
+        yield from parallel(joblib.delayed(self.score)(submission, runs) for submission in submissions)
 
 
 def one_line(text: str) -> str:

@@ -20,7 +20,17 @@ from harness.errors import UsageError
 from harness.leaderboard.board.entries import Entry
 from harness.submission import Submission, submission_of
 
-__all__ = ["Candidate", "File", "Found", "Quota", "chosen", "files", "find", "part_of", "read"]
+__all__ = [
+    "Candidate",
+    "DailyQuota",
+    "File",
+    "SubmissionsFound",
+    "chosen",
+    "files",
+    "find_submissions",
+    "part_of",
+    "read",
+]
 
 MAX_BYTES = 1 << 24  # of a file that is read at all; how large a submission may be is the track's to say
 MAX_CHOICES = 2
@@ -51,7 +61,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Found:
+class SubmissionsFound:
     """What lies in the folders, and a sentence about each thing that was passed over."""
 
     candidates: list[Candidate]
@@ -59,7 +69,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Quota:
+class DailyQuota:
     """How many submissions a team may enter on one day; those that the harness failed at do not count."""
 
     per_day: int
@@ -74,9 +84,9 @@ class Quota:
         return team is not None and sum(entry.is_charged for entry in today) >= self.per_day
 
 
-def find(places: Sequence[Path], *, source_kb: int) -> Found:
+def find_submissions(places: Sequence[Path], *, source_kb: int) -> SubmissionsFound:
     """Return the submissions in folders and files, by name. Raises UsageError for a place that is not there."""
-    found = Found([], [])
+    found = SubmissionsFound([], [])
     for file in files(places):
         try:
             found.candidates.append(read(file, source_kb=source_kb))
@@ -91,7 +101,7 @@ def read(file: File, *, source_kb: int) -> Candidate:
     return Candidate(file.name, file.team, submission_of(file.path, read_regular(file.path), source_kb=source_kb))
 
 
-def chosen(found: Found) -> Found:
+def chosen(found: SubmissionsFound) -> SubmissionsFound:
     """Return the files that the teams name in final.toml, and files of no team; a team without a valid one has none."""
     choices: dict[Path, set[str]] = {}
     passed_over = list(found.passed_over)
@@ -104,13 +114,13 @@ def chosen(found: Found) -> Found:
     kept = [
         each for each in found.candidates if each.team is None or each.path.name in choices.get(each.path.parent, set())
     ]
-    return Found(kept, passed_over)
+    return SubmissionsFound(kept, passed_over)
 
 
-def part_of(found: Found, part: int, parts: int) -> Found:
+def part_of(found: SubmissionsFound, part: int, parts: int) -> SubmissionsFound:
     """Return the submissions of one part of all; those of the same code share their runs, and so are in one part."""
     kept = [each for each in found.candidates if int(each.submission.code_hash, 16) % parts == part - 1]
-    return Found(kept, found.passed_over)
+    return SubmissionsFound(kept, found.passed_over)
 
 
 def read_regular(path: Path) -> bytes:

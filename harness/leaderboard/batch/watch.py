@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from harness.leaderboard.batch.batch import Batch, Contender
+from harness.leaderboard.batch.batch import BatchEntry, SubmissionBatch
 from harness.leaderboard.batch.progress import ending
 from harness.leaderboard.batch.teams import Candidate, File, files, read
 from harness.storage import write_bytes
@@ -36,16 +36,16 @@ class Watch:
     """Folders that are watched, and the queue of what was dropped there."""
 
     def __init__(
-        self, places: Sequence[Path], *, source_kb: int, enter: Callable[[Candidate], Contender | str]
+        self, places: Sequence[Path], *, source_kb: int, enter: Callable[[Candidate], BatchEntry | str]
     ) -> None:
         """enter: returns a candidate as a contender, or a sentence that says why it has to wait."""
         self.places, self.source_kb, self.enter = places, source_kb, enter
-        self.queue: list[Contender] = []
+        self.queue: list[BatchEntry] = []
         self._seen: dict[Path, Seen] = {}
         self._told: dict[Path, str] = {}
         self._looked_at = -LOOK_SECONDS
 
-    def run(self, batch: Batch) -> NoReturn:
+    def run(self, batch: SubmissionBatch) -> NoReturn:
         """Evaluate what is dropped, one submission after another, until it is interrupted."""
         while True:
             self.look()
@@ -54,7 +54,7 @@ class Watch:
             else:
                 time.sleep(LOOK_SECONDS)
 
-    def on_change(self, contender: Contender) -> None:
+    def on_change(self, contender: BatchEntry) -> None:
         """Tell a team how its submission stands, and look at the folders in passing."""
         self._tell(contender.candidate, _standing(contender))
         self.look()
@@ -105,7 +105,7 @@ class Watch:
             _write_log(candidate.path, f"{head}{sentence}\n")
 
 
-def _standing(contender: Contender) -> str:
+def _standing(contender: BatchEntry) -> str:
     entry = contender.entry
     if contender.is_open:
         return "queued: next" if entry.state == "queued" and not entry.runs else f"running: {entry.runs} runs made"

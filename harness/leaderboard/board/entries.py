@@ -20,19 +20,19 @@ from harness.runs.store import Results
 from harness.storage import read_json, write_json
 from harness.tracks.track import Track
 
-__all__ = ["BoardFile", "Entry", "Stored", "board_folder", "current", "entries", "write_board", "write_entry"]
+__all__ = ["BoardFile", "Entry", "StoredModel", "board_folder", "current", "entries", "write_board", "write_entry"]
 
 AnyEntry = TypeVar("AnyEntry", bound="Entry")
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 
 
-class Stored(BaseModel):
+class StoredModel(BaseModel):
     """Values of a stored file; those that are not asked for are passed over."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-class BoardFile(Stored):
+class BoardFile(StoredModel):
     """What a leaderboard ranks, and how."""
 
     track: str
@@ -60,7 +60,7 @@ class BoardFile(Stored):
         )
 
 
-class Entry(Stored):
+class Entry(StoredModel):
     """One version of one submission file. A new version is a new entry."""
 
     submission: str  # the name it is shown under: team/foo.py or foo.py

@@ -14,7 +14,7 @@ from harness.errors import UsageError
 from harness.leaderboard.board.stored import Board, ScoredEntry
 from harness.report.escaping import escaped
 from harness.storage import write_bytes
-from harness.tracks.declaration import Section
+from harness.tracks.declaration import TomlSection
 
 __all__ = ["Review", "open_reviews", "read_reviews"]
 
@@ -30,7 +30,7 @@ re_run = ""      # what a re-run with fresh seeds found, if there was one
 """
 
 
-class Review(Section):
+class Review(TomlSection):
     """One review file."""
 
     submission: str

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.evaluation.evaluate import recall
+from harness.evaluation.evaluate import load_evaluation
 from harness.leaderboard.board.reviews import Review
 from harness.leaderboard.board.rows import SOURCE_KB, Leaderboard, Row
 from harness.leaderboard.board.stored import Board, ScoredEntry
@@ -116,5 +116,5 @@ def _made_sections(board: Board, entry: ScoredEntry, track: Track, *, hidden: bo
         return []
     submission = read_submission(results.folder / "submission.py", source_kb=SOURCE_KB)
     named = replace(submission, path=Path(entry.file), sha256=entry.sha256, constants=entry.constants)
-    evaluation = recall(named, track, entry.device, runs=n, home=board.results.parents[1])
+    evaluation = load_evaluation(named, track, entry.device, runs=n, home=board.results.parents[1])
     return [asdict(section) for section in sections(evaluation, entry.scored, hidden=hidden)]

@@ -72,7 +72,7 @@ def _be_runner(
                     os._exit(1)
 
         try:
-            worker.enter(job)
+            worker.make_own(job)
             worker.run(world, job, result, report, wait_for_go)
         except Exception as error:
             if control.fileno() >= 0:

@@ -17,7 +17,7 @@ def main() -> None:
     world = worker.warm_up(public)
     sys.path.remove(root)
     job = Job.from_bytes(job_file.read_bytes())
-    worker.enter(job)
+    worker.make_own(job)
     net, loaders = worker.set_up(world, job)
     schema = worker.schema_of(net)
     returned = worker.load(job)(net, *loaders)

@@ -27,7 +27,7 @@ def main() -> None:
     request = json.loads(line)
     job = Job(**request["job"])
     result, report = (os.open(request[name], os.O_RDWR) for name in ("result", "report"))
-    worker.enter(job)
+    worker.make_own(job)
 
     def wait_for_go() -> None:
         print("ready", flush=True)

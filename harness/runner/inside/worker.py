@@ -28,13 +28,13 @@ from torch.utils.data import DataLoader
 from harness import accelerator, models
 from harness.contract import FUNCTION_NAMES, PACKAGES, TIME_LIMIT_VARIABLE, Batch
 from harness.loaders import Images, loader, to_inputs
-from harness.runner.message import Job, Report
+from harness.runner.message import Job, RunReport
 from harness.statements import without_docstrings
 
-__all__ = ["World", "enter", "flat_weights", "load", "run", "schema_of", "set_up", "warm_up"]
+__all__ = ["PublicTrack", "flat_weights", "load", "make_own", "run", "schema_of", "set_up", "warm_up"]
 
 
-class World:
+class PublicTrack:
     """The public part of a track, in memory."""
 
     def __init__(self, public: Path) -> None:
@@ -66,16 +66,16 @@ class BadOutputError(Exception):
     """What `unlearn` returned cannot be read as weights of the track's architecture."""
 
 
-def warm_up(public: Path) -> World:
+def warm_up(public: Path) -> PublicTrack:
     """Import what submissions may count on, and read the public part of the track, with one thread."""
     torch.set_num_threads(1)
     for package in PACKAGES:
         with contextlib.suppress(ImportError):
             importlib.import_module(package)
-    return World(public)
+    return PublicTrack(public)
 
 
-def enter(job: Job) -> None:
+def make_own(job: Job) -> None:
     """Make the process the run's own: its folder, its environment."""
     os.environ.update(HOME=job.scratch, TMPDIR=job.scratch, OMP_NUM_THREADS=str(job.threads), USER="runner")
     for cache in ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH"):
@@ -85,7 +85,7 @@ def enter(job: Job) -> None:
     os.chdir(job.scratch)
 
 
-def set_up(world: World, job: Job) -> tuple[nn.Module, list[DataLoader[Batch]]]:
+def set_up(world: PublicTrack, job: Job) -> tuple[nn.Module, list[DataLoader[Batch]]]:
     """Return the net and the loaders of a run, with all random streams seeded."""
     here = accelerator.of(job.device)
     device = here.device()
@@ -111,7 +111,7 @@ def _swapped(sets: dict[str, Images]) -> dict[str, Images]:
     return {**sets, "retain": kept, "forget": Images(retain.inputs[chosen], retain.labels[chosen])}
 
 
-def run(world: World, job: Job, result: int, report: int, wait_for_go: Callable[[], None]) -> None:
+def run(world: PublicTrack, job: Job, result: int, report: int, wait_for_go: Callable[[], None]) -> None:
     """Run a submission once. result, report: descriptors for the raw float32 weights and for the JSON report."""
     net, loaders = set_up(world, job)
     wait_for_go()
@@ -119,7 +119,7 @@ def run(world: World, job: Job, result: int, report: int, wait_for_go: Callable[
     os.pwrite(report, said.to_bytes(), 0)
 
 
-def _run(job: Job, net: nn.Module, loaders: list[DataLoader[Batch]], result: int) -> Report:
+def _run(job: Job, net: nn.Module, loaders: list[DataLoader[Batch]], result: int) -> RunReport:
     """Read the file, call `unlearn`, hand in the weights; say how it went."""
     schema = schema_of(net)
     started = time.perf_counter()
@@ -139,14 +139,14 @@ def _run(job: Job, net: nn.Module, loaders: list[DataLoader[Batch]], result: int
         _write(result, flat_weights(net if returned is None else returned, schema))
     except BaseException as error:  # noqa: BLE001
         return _report("BAD_OUTPUT", error, job)
-    return Report("OK", seconds_inside=seconds)
+    return RunReport("OK", seconds_inside=seconds)
 
 
-def _report(outcome: str, error: BaseException, job: Job) -> Report:
+def _report(outcome: str, error: BaseException, job: Job) -> RunReport:
     text = _text(error)
     if accelerator.is_out_of_memory(error, text):
         outcome = "MEMORY_LIMIT"
-    return Report(outcome, text, _own_lines(error, job.filename))
+    return RunReport(outcome, text, _own_lines(error, job.filename))
 
 
 def load(job: Job) -> Callable[..., object]:

@@ -1,0 +1,53 @@
+"""Where the runs of a batch are made: this machine, or the workers of a cluster."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from harness.accelerator import of
+from harness.runner.isolation import Isolation
+from harness.runs.conditions import Announce, conditions_here
+from harness.runs.queue import Executor
+from harness.tracks.track import Track
+
+__all__ = ["Backend", "RunOptions"]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where runs are made."""
+
+    device: str
+    isolation: Isolation
+    executor: Callable[[], Executor]  # made ready when it is first asked for
+    is_shared_gpu: bool = False  # several runs at once use one GPU
+    gpus: frozenset[str] = frozenset()  # their names and drivers
+
+    @classmethod
+    def here(
+        cls, track: Track, home: Path, *, device: str, jobs: int | None, isolation: Isolation, announce: Announce
+    ) -> "Backend":
+        """Return this machine, which is made ready only once there is something to run."""
+
+        @cache
+        def executor() -> Executor:
+            from harness.runs.local import LocalExecutor  # imports torch
+
+            return LocalExecutor(
+                track,
+                conditions_here(track, home, device=device, isolation=isolation, jobs=jobs, announce=announce),
+            )
+
+        card = of(device)
+        gpus = frozenset() if card.identity is None else frozenset((card.identity,))
+        return cls(device, isolation, executor, is_shared_gpu=card.is_gpu and (jobs or 1) > 1, gpus=gpus)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What runs are asked to be made under, here or by every worker."""
+
+    device: str  # auto, cpu, cuda
+    isolation: str
+    required_isolation: str | None
