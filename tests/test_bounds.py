@@ -48,7 +48,7 @@ def test_the_shared_table_of_a_rate_cannot_be_changed_by_a_caller() -> None:
         rate_upper(10, 0.05)[0] = 1
 
 
-# ---- E3 ------------------------------------------------------------------------------------------------------------
+# ---- the best half-line, corrected for all (Bonferroni) ------------------------------------------------------------
 
 
 def test_bonferroni_bounds_raise_hardly_a_false_alarm() -> None:
@@ -100,7 +100,7 @@ def test_bonferroni_bounds_equal_a_loop_over_cuts_and_forms() -> None:
     assert best > 0.5
 
 
-# ---- E4 ------------------------------------------------------------------------------------------------------------
+# ---- cross-fitted bounds -------------------------------------------------------------------------------------------
 
 
 def test_cross_fitted_bounds_raise_at_most_alpha_false_alarms() -> None:
@@ -178,7 +178,7 @@ def test_bonferroni_bounds_cover_the_truth_at_every_shift_and_number_of_models(n
         assert (bounds > gaussian_epsilon(DELTA, shift)).mean() <= 0.01
 
 
-# ---- E5 ------------------------------------------------------------------------------------------------------------
+# ---- Bayesian intervals --------------------------------------------------------------------------------------------
 
 
 def posterior_mass(epsilon: float, fn: int, tp: int, fp: int, tn: int) -> float:

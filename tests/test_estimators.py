@@ -57,7 +57,7 @@ def two_samples(draw_: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return np.array(first)[:, None], np.array(second)[:, None]
 
 
-# ---- E1 and E2 by enumeration --------------------------------------------------------------------------------------
+# ---- exact suprema and min-count epsilons, by enumeration ----------------------------------------------------------
 
 
 def slow_regions(unlearned: np.ndarray, retrained: np.ndarray, *, interval: bool) -> list[tuple[int, int]]:
@@ -167,7 +167,7 @@ def test_exact_suprema_at_the_null_are_biased_as_tabulated() -> None:
     assert np.quantile(intervals, 0.95) == pytest.approx(2.84, abs=0.15)
 
 
-# ---- E2: null and power --------------------------------------------------------------------------------------------
+# ---- min-count epsilons: null and power ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("n", "k"), [(16, 5), (102, 5), (128, 6), (512, 25), (1024, 50)])
@@ -297,7 +297,7 @@ def test_halves_and_folds_are_disjoint_and_cover_every_model() -> None:
     assert sorted(np.bincount(fold_labels(22, 5, rng))) == [4, 4, 4, 5, 5]
 
 
-# ---- E8: traces ----------------------------------------------------------------------------------------------------
+# ---- traces of how a sample was made -------------------------------------------------------------------------------
 
 
 def stratified(z: np.ndarray) -> np.ndarray:
@@ -377,7 +377,7 @@ def test_the_cramer_von_mises_statistic_is_that_of_scipy() -> None:
     np.testing.assert_allclose(cramer_von_mises(u, r), expected, atol=1e-10)
 
 
-# ---- E9 to E11: attacks --------------------------------------------------------------------------------------------
+# ---- attacks: U-LiRA, RULI, KLoM -----------------------------------------------------------------------------------
 
 
 def test_auc_counts_pairs_and_a_tie_as_a_half() -> None:

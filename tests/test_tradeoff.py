@@ -35,7 +35,7 @@ def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-# ---- E6: mu --------------------------------------------------------------------------------------------------------
+# ---- mu ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("shift", "spread"), [(0.0, 0.09), (0.25, 0.08), (0.5, 0.07), (1.0, 0.07), (2.0, 0.09)])
@@ -97,7 +97,7 @@ def test_no_difference_has_epsilon_zero_and_a_huge_one_a_finite_epsilon() -> Non
     assert gaussian_delta(0.0, 1.0) == pytest.approx(2 * ndtr(0.5) - 1)
 
 
-# ---- E6: trade-off curve -------------------------------------------------------------------------------------------
+# ---- trade-off curve -----------------------------------------------------------------------------------------------
 
 
 def test_the_trade_off_at_each_rate_is_the_best_threshold_found_by_looking_at_all() -> None:
@@ -131,7 +131,7 @@ def test_the_trade_off_of_no_difference_is_one_minus_the_rate() -> None:
     np.testing.assert_allclose(trade_off(*draw(200)).false_negative.mean(axis=1), 1 - np.array(ALPHAS), atol=0.01)
 
 
-# ---- E7 ------------------------------------------------------------------------------------------------------------
+# ---- hockey-stick divergences --------------------------------------------------------------------------------------
 
 
 def slow_divergence(unlearned: np.ndarray, retrained: np.ndarray, epsilon: float) -> float:

@@ -21,7 +21,7 @@ def draw_sets(n_examples: int, *, shift: float = 0.0, n: int = N, seed: int = 0)
     return sides[0] + shift * rng.choice([-1, 1], n_examples), sides[1]
 
 
-# ---- E12 -----------------------------------------------------------------------------------------------------------
+# ---- confidences on the whole forget set ---------------------------------------------------------------------------
 
 
 def test_p_values_are_uniform_at_the_null() -> None:
@@ -115,7 +115,7 @@ def test_power_over_many_draws_is_that_tabulated_or_better() -> None:
         assert np.mean(aucs) > auc - 0.015
 
 
-# ---- E13 -----------------------------------------------------------------------------------------------------------
+# ---- all logits ----------------------------------------------------------------------------------------------------
 
 
 def draw_logits(n_examples: int, *, shift: float = 0.0, spread: float = 1.0, seed: int = 0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Membership attacks of the literature on fixed forget sets: E9 U-LiRA, E10 RULI, E11 KLoM.
+"""Membership attacks of the literature on fixed forget sets: U-LiRA, RULI, KLoM.
 
 The first two score held-out models by the ratio of two fitted densities, one per side; they differ in the density.
 """
@@ -75,7 +75,7 @@ def gaussian_log_ratios(
 
 
 def u_lira(unlearned: np.ndarray, retrained: np.ndarray, *, generator: np.random.Generator) -> Attack:
-    """Attack every example by the ratio of two Gaussians (E9): U-LiRA with the forget set held fixed.
+    """Attack every example by the ratio of two Gaussians: U-LiRA with the forget set held fixed.
 
     unlearned, retrained: confidences (n_models, n_examples), finite, at least 4 models a side.
     Null at N = 512: AUC .499 +- .024, accuracy .499 +- .020, TPR .010 +- .006. Power: accuracy .548 / .597 / .691 /
@@ -86,7 +86,7 @@ def u_lira(unlearned: np.ndarray, retrained: np.ndarray, *, generator: np.random
 
 
 def ruli(unlearned: np.ndarray, retrained: np.ndarray, *, generator: np.random.Generator) -> Attack:
-    """Attack every example by the ratio of two kernel densities, unlearned against retrained (E10).
+    """Attack every example by the ratio of two kernel densities, unlearned against retrained: RULI.
 
     Arguments as in `u_lira`, which it beats where a side has two modes. About 3 s for 500 examples at N = 512.
     Null: AUC .502 +- .022, accuracy .502 +- .019, TPR .009. Power: AUC .563 / .631 / .759 / .920 at a shift of
@@ -101,7 +101,7 @@ def klom(
     *,
     binning: Literal["exact_source", "include_max"] = "exact_source",
 ) -> np.ndarray:
-    """Return the binned divergence KL(unlearned || retrained) of every example, (n_examples,), in nats (E11).
+    """Return the binned divergence KL(unlearned || retrained) of every example, (n_examples,), in nats: KLoM.
 
     unlearned, retrained: margins (n_models, n_examples), clipped to +-100; 20 equal bins over the pooled range; empty
     bins of retrained count as 1e-5, so that it ends at about 11.5. `exact_source` drops the pooled maximum, which the

@@ -25,34 +25,34 @@ class Estimates:
     """How far the sides are apart, over examples; the estimators' docstrings have units, null and power."""
 
     min_count: int  # k of the epsilons, on the smaller side
-    epsilon_median: float  # E2, nats
+    epsilon_median: float  # of the min-count epsilons, nats
     epsilon_95: float  # 95 % quantile
     smooth_quality: float  # Q
-    mu_mean: float  # E6
+    mu_mean: float  # of Gaussian differential privacy
     mu_se: float  # of mu_mean, over redraws of models
     mu_median: float
     mu_95: float
-    certified_share: float  # E4: examples whose epsilon is above 0, each at level .95
+    certified_share: float  # examples whose cross-fitted bound is above 0, each at level .95
     certified_median: float  # median lower bound, nats
-    divergences: dict[str, float]  # E7: epsilon -> mean hockey-stick divergence
-    lira_accuracy: float  # E9
+    divergences: dict[str, float]  # epsilon -> mean hockey-stick divergence
+    lira_accuracy: float  # of U-LiRA, like the next three
     lira_auc: float
     lira_tpr: float | None  # at 1 % false alarms; None below 100 models
     lira_reversed_tpr: float | None
-    set_level: TwoSampleTest  # E12
-    all_logits: TwoSampleTest | None  # E13; None where no logits were given
+    set_level: TwoSampleTest  # on confidences on the whole forget set
+    all_logits: TwoSampleTest | None  # None where no logits were given
 
 
 @dataclass(frozen=True)
 class Traces:
     """How the unlearned sample was made, as means over examples: the material of alarms."""
 
-    retrained_outside: float  # E8, share of retrained models outside the range of unlearned ones
+    retrained_outside: float  # share of retrained models outside the range of unlearned ones
     unlearned_outside: float
     tie_fraction: float | None  # None if all confidences are saturated
     window_mass: float
     cramer_von_mises: float
-    klom: float | None  # E11, nats; falls with the number of models
+    klom: float | None  # nats; falls with the number of models
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Bounds on epsilon that hold with a stated probability: E3 Bonferroni, E4 cross-fitted, E5 Bayesian.
+"""Bounds on epsilon that hold with a stated probability: Bonferroni, cross-fitted, Bayesian.
 
 A lower bound certifies a difference; no finite family of attacks bounds epsilon from above, so there is no upper bound
-here except that of one fixed rule (E5). Rates are bounded after Clopper and Pearson (1934), each direction by itself:
-taking |isf(FPR bound) - ppf(FNR bound)| of one rule for a two-sided bound is invalid.
+here except the Bayesian one, of one fixed rule. Rates are bounded after Clopper and Pearson (1934), each direction by
+itself: taking |isf(FPR bound) - ppf(FNR bound)| of one rule for a two-sided bound is invalid.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def epsilon_value(true_positive: np.ndarray, false_positive: np.ndarray) -> np.n
 
 
 def bonferroni_bounds(unlearned: np.ndarray, retrained: np.ndarray, *, alpha: float = 0.05) -> np.ndarray:
-    """Return a lower bound of epsilon per example, (n_examples,), in nats: the best half-line, corrected for all (E3).
+    """Return a lower bound of epsilon per example, (n_examples,), in nats: of the best half-line, Bonferroni-corrected.
 
     unlearned, retrained: (n_models, n_examples), finite; the sides may differ in models. Every rate of the 4 forms at
     each of the N + M - 1 cuts is bounded at alpha / (2 x 4 (N + M - 1)); 0 where nothing is certified.
@@ -76,7 +76,7 @@ def bonferroni_bounds(unlearned: np.ndarray, retrained: np.ndarray, *, alpha: fl
 def cross_fitted_bounds(
     unlearned: np.ndarray, retrained: np.ndarray, *, generator: np.random.Generator, alpha: float = 0.05
 ) -> np.ndarray:
-    """Return a lower bound of epsilon per example, (n_examples,), in nats: the certificate (E4).
+    """Return a lower bound of epsilon per example, (n_examples,), in nats: the cross-fitted certificate.
 
     unlearned, retrained: any score that does not depend on which side a model is on, (n_models, n_examples), finite,
     at least 2 models a side. On one random half of the models the half-line and form with the largest bound are
@@ -140,7 +140,7 @@ class Bounds:
 def bayesian_interval(
     false_negatives: int, true_positives: int, false_positives: int, true_negatives: int, *, alpha: float = 0.05
 ) -> Bounds:
-    """Return the smallest epsilons, in nats, whose regions hold alpha and 1 - alpha of the posterior of a rule (E5).
+    """Return the smallest epsilons, in nats, whose regions hold alpha and 1 - alpha of the posterior of a rule.
 
     The counts must be of a rule that was fixed without these models. Rates have independent Beta posteriors with
     Jeffreys' prior; 256 x 256 nodes of equal mass carry them.

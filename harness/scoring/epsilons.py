@@ -1,9 +1,9 @@
-"""Point estimates of epsilon per forget example: the exact suprema E1 and the min-count estimate E2.
+"""Point estimates of epsilon per forget example: the exact suprema and the min-count estimate.
 
 For a region G that holds a of N unlearned and b of M retrained models, epsilon(G) = log((a/N - delta) / (b/M)). Both
 sides take either place and every region comes with its complement, so no direction of difference is invisible.
-Source: `scoring.md` of the harness, sections 4 and 5; Kairouz et al. 2015 (arXiv 1311.0776) for the region form;
-`epsilon_raw_counts` of jax_privacy's auditing module for the floor under the denominator.
+Sources: Kairouz et al. 2015 (arXiv 1311.0776) for the region form; `epsilon_raw_counts` of jax_privacy's auditing
+module for the floor under the denominator. docs/scoring.md says how the score uses the min-count estimate.
 """
 
 from typing import NamedTuple
@@ -27,7 +27,7 @@ SMALLEST_MIN_COUNT = 5
 
 
 def half_line_epsilons(unlearned: np.ndarray, retrained: np.ndarray, *, discard_zeros: bool = False) -> np.ndarray:
-    """Return the exact supremum of epsilon over all half-lines, (n_examples,), in nats, at least 0 (E1).
+    """Return the exact supremum of epsilon over all half-lines, (n_examples,), in nats, at least 0.
 
     unlearned, retrained: (n_models, n_examples), finite; the sides may differ in models. A region without any model
     of the other side gives inf, or is left out with `discard_zeros`; a region that holds all of one side and none of
@@ -41,7 +41,7 @@ def half_line_epsilons(unlearned: np.ndarray, retrained: np.ndarray, *, discard_
 
 
 def interval_epsilons(unlearned: np.ndarray, retrained: np.ndarray, *, discard_zeros: bool = False) -> np.ndarray:
-    """Return the exact supremum of epsilon over all intervals and their complements, (n_examples,), in nats (E1).
+    """Return the exact supremum of epsilon over all intervals and their complements, (n_examples,), in nats.
 
     Arguments and zeros as in `half_line_epsilons`, which it never falls below. Without `discard_zeros` it is inf for
     nearly every pair of samples: some interval always holds models of one side only.
@@ -59,7 +59,7 @@ def default_min_count(n_models: int) -> int:
 def min_count_epsilons(
     unlearned: np.ndarray, retrained: np.ndarray, *, min_count: int | None = None, interval: bool = False
 ) -> np.ndarray:
-    """Return epsilon_k per example, (n_examples,), in [0, log(N / k)] nats: no denominator counts for less than k (E2).
+    """Return epsilon_k per example, (n_examples,), in [0, log(N / k)] nats: no denominator counts for less than k.
 
     unlearned, retrained: (n_models, n_examples), finite; the sides may differ in models. min_count: k, for either
     side; None takes `default_min_count` of the side that is the denominator. interval: regions are all intervals and

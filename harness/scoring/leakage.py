@@ -1,4 +1,4 @@
-"""Statistics that show how a sample was made rather than how far it is off: E8, the material of the alarms.
+"""Statistics that show how a sample was made rather than how far it is off: the material of the alarms.
 
 Winsorising, rejection, combs and coordinated runs score well on half-lines and leave a trace here.
 """
@@ -34,7 +34,7 @@ class SupportLeak:
 
 
 def support_leak(unlearned: np.ndarray, retrained: np.ndarray, *, alpha: float = 0.05) -> SupportLeak:
-    """Return the share of each side outside the other's [min, max], with one-sided Clopper-Pearson bounds (E8).
+    """Return the share of each side outside the other's [min, max], with one-sided Clopper-Pearson bounds.
 
     unlearned, retrained: (n_models, n_examples), finite; the sides may differ in models. alpha: of each bound.
     Null: mean 2 / (N + 1), N models making the range: .0039 at 512, 99 % quantile .0165 against 1024. Power: .045 /
@@ -58,7 +58,7 @@ def tie_fraction(values: np.ndarray) -> np.ndarray:
 
 
 def window_mass(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
-    """Return the largest share of unlearned models in any window of .02 x IQR(retrained), (n_examples,) (E8).
+    """Return the largest share of unlearned models in any window of .02 x IQR(retrained), (n_examples,).
 
     unlearned, retrained: (n_models, n_examples), finite. Atoms that were jittered show here and not among ties.
     Null at N = 512: .025, 99 % quantile .035. Power: .077 / .176 for winsorising at

@@ -1,4 +1,4 @@
-"""The whole trade-off between the two errors instead of one epsilon: E6 trade-off curve and mu, E7 divergences.
+"""The whole trade-off between the two errors instead of one epsilon: the curve, mu, and divergences.
 
 mu is that of Gaussian differential privacy: telling the sides apart is as hard as telling N(0, 1) from N(mu, 1). It is
 unbiased at the null and for differences in location and in spread, which no plug-in epsilon is.
@@ -47,7 +47,7 @@ class TradeOff:
 def trade_off(
     unlearned: np.ndarray, retrained: np.ndarray, *, alphas: Sequence[float] = ALPHAS, alpha: float = 0.05
 ) -> TradeOff:
-    """Return T(a), the least false negative rate of "unlearned above t" at a false positive rate of at most a (E6).
+    """Return T(a), the least false negative rate of "unlearned above t" at a false positive rate of at most a.
 
     unlearned, retrained: scores (n_models, n_examples), larger for unlearned, fixed without these models. The band
     holds at all a at once with probability 1 - alpha (Dvoretzky-Kiefer-Wolfowitz, half of alpha for each side): +- .065
@@ -63,7 +63,7 @@ def trade_off(
 
 
 def mus(unlearned: np.ndarray, retrained: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
-    """Return mu per example, (n_examples,): sqrt 2 Phi^-1(AUC) of a cross-fitted Gaussian likelihood ratio (E6).
+    """Return mu per example, (n_examples,): sqrt 2 Phi^-1(AUC) of a cross-fitted Gaussian likelihood ratio.
 
     unlearned, retrained: confidences (n_models, n_examples), finite, at least 4 models a side. May be negative by
     chance. Null at N = 512: 0.00 +- .09. Power: .25 +- .08, .50 +- .07, .99 +- .07, 2.01 +- .09 at a shift of .25 /
@@ -90,7 +90,7 @@ def mu_value(true_positive: np.ndarray, false_positive: np.ndarray) -> np.ndarra
 def mu_lower_bounds(
     unlearned: np.ndarray, retrained: np.ndarray, *, generator: np.random.Generator, alpha: float = 0.05
 ) -> np.ndarray:
-    """Return mu_L per example, (n_examples,): a lower bound of mu at level 1 - alpha, at least 0 (E6).
+    """Return mu_L per example, (n_examples,): a lower bound of mu at level 1 - alpha, at least 0.
 
     unlearned, retrained: any score (n_models, n_examples), at least 2 models a side. Rules are half-lines chosen on the
     other half, both rates Clopper-Pearson at alpha / 4. Null: 0 but for at most alpha. Source: Nasr et al. 2023
@@ -134,7 +134,7 @@ def divergences(
     generator: np.random.Generator,
     epsilons: Sequence[float] = PROFILE_EPSILONS,
 ) -> np.ndarray:
-    """Return the cross-fitted hockey-stick divergence at each epsilon, (n_epsilons, n_examples), at most 1 (E7).
+    """Return the cross-fitted hockey-stick divergence at each epsilon, (n_epsilons, n_examples), at most 1.
 
     D = P(unlearned in G) - e^epsilon P(retrained in G), the interval G chosen on one half of the models and D taken on
     the other, averaged over both ways; the larger of the two directions. Not clipped: clip at 0 for display only.

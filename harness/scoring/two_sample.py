@@ -1,4 +1,4 @@
-"""Classifier two-sample tests on whole models: E12 over the whole forget set, E13 over all logits.
+"""Classifier two-sample tests on whole models: over confidences on the whole forget set, and over all logits.
 
 Definition 3.1 of the challenge is about the set jointly; the largest epsilon of single examples is only a lower bound
 of the joint one, and single examples see nothing but the true class. Here one row is one model.
@@ -46,7 +46,7 @@ def set_level_test(
     permutations: int = 199,
     alpha: float = 0.05,
 ) -> TwoSampleTest:
-    """Test whether a model's confidences on the whole forget set tell which side it is from (E12).
+    """Test whether a model's confidences on the whole forget set tell which side it is from.
 
     unlearned, retrained: (n_models, n_examples), finite, at least 8 models a side. Features are the confidences and
     their mean, deviation and quantiles. Any other matrix with one row per model will do as well.
@@ -66,7 +66,7 @@ def logit_test(
     permutations: int = 199,
     alpha: float = 0.05,
 ) -> TwoSampleTest:
-    """Test whether a model's logits, and their squares and products, tell which side it is from (E13).
+    """Test whether a model's logits, and their squares and products, tell which side it is from.
 
     unlearned, retrained: (n_models, n_examples, n_classes), finite, at least 8 models a side; the logits of one
     example (`logits[:, [i]]`), of all or of a probe set. They are centred over classes and standardised per example;

@@ -1,4 +1,4 @@
-"""Files: a run sees the system and the packages, read-only, and nothing else of the machine (cases 1-4, 27, 35, 36)."""
+"""Files: a run sees the system and the packages, read-only, and nothing else of the machine."""
 
 import os
 import stat

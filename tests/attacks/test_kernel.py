@@ -1,4 +1,4 @@
-"""Parts of the kernel no submission needs, and ways to more rights than a run has (cases 12, 13, 32-34, 37-39)."""
+"""Parts of the kernel no submission needs, and ways to more rights than a run has."""
 
 import ctypes
 import fcntl

@@ -1,4 +1,4 @@
-"""What is left of a run, however it or the harness ends: nothing (cases 26, 51)."""
+"""What is left of a run, however it or the harness ends: nothing."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""What a run prints: kept up to a limit, never in its way, shown so that it steers nothing (cases 40, 41)."""
+"""What a run prints: kept up to a limit, never in its way, shown so that it steers nothing."""
 
 import re
 from collections.abc import Callable

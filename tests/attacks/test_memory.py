@@ -1,4 +1,4 @@
-"""What a run finds in its own memory: its job and the public data, nothing of the harness (cases 6, 56)."""
+"""What a run finds in its own memory: its job and the public data, nothing of the harness."""
 
 import json
 import os

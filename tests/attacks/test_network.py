@@ -1,4 +1,4 @@
-"""The network: there is none, and no socket of the machine can be reached (cases 7-11)."""
+"""The network: there is none, and no socket of the machine can be reached."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What comes back: bytes of a fixed number, read when all is over, and nothing else (cases 28-31, 43-46)."""
+"""What comes back: bytes of a fixed number, read when all is over, and nothing else."""
 
 import contextlib
 import fcntl

@@ -1,4 +1,4 @@
-"""Other processes: a run neither sees nor touches any but its own (cases 5, 14-16, 47)."""
+"""Other processes: a run neither sees nor touches any but its own."""
 
 import ctypes
 import os

@@ -1,6 +1,6 @@
-"""What is refused before it runs: a file that could hold a trained net (case 53).
+"""What is refused before it runs: a file that could hold a trained net.
 
-Case 54, a machine that lacks a layer, is in tests/test_levels.py; case 55, memory of a GPU, in tests/test_isolation.py.
+A machine that lacks a layer is in tests/test_levels.py, the memory of a GPU in tests/test_isolation.py.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Memory, processes, threads, files: a run that takes too much hurts itself and nobody else (cases 17-22)."""
+"""Memory, processes, threads, files: a run that takes too much hurts itself and nobody else."""
 
 import contextlib
 import mmap

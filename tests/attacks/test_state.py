@@ -1,4 +1,4 @@
-"""From one run to the next, and from one submission to another, nothing goes (cases 31, 48, 49, 52)."""
+"""From one run to the next, and from one submission to another, nothing goes."""
 
 import contextlib
 import fcntl

@@ -1,4 +1,4 @@
-"""Time: the clock is the harness's, and ends a run whatever it does (cases 23-25, 42)."""
+"""Time: the clock is the harness's, and ends a run whatever it does."""
 
 import os
 import signal
