@@ -1,10 +1,11 @@
-"""Evaluate baselines and write the table of baselines/README.md.
+"""Evaluate baselines, and write the tables that show them.
 
     python -m benchmarks.baselines [FILE ...] [--set NAME=VALUE] [--track digits]     or: make baselines
 
 Each file is evaluated as `harness evaluate FILE` does it, at the track's default runs, and once more for each of its
 VARIANTS. Stored runs are not made again: after an interruption the same command goes on where it was.
-Writes benchmarks/results/baselines-TRACK.json, and for `digits` the table between the two marks of baselines/README.md.
+Writes benchmarks/results/baselines-TRACK.json and the tables that come from it: for `digits` those of README.md
+and baselines/README.md, for any track those of docs/reproduction.md.
 Given files replace their rows and leave the others; with --set they are evaluated with these constants only.
 """
 
@@ -16,7 +17,8 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.pages import METRICS, write_between
+from benchmarks import reproduction
+from benchmarks.pages import METRICS, RESULTS, ROOT, Table, machine, stored
 from harness.accelerator import resolve
 from harness.environment import environment, home
 from harness.evaluation.evaluate import Evaluation, evaluate
@@ -30,14 +32,14 @@ from harness.submission import read_submission
 from harness.tracks import catalogue
 from harness.tracks.track import Track
 
-__all__ = ["VARIANTS", "cells", "methods"]
+__all__ = ["FULL", "SHORT", "VARIANTS", "cells", "methods", "short_table", "table"]
 
 # Files that hold several methods -> what chooses the others; each choice is a row of its own.
 VARIANTS = {"prune_then_unlearn": ("PRUNER=imp", "PRUNER=synflow", "PRUNER=random")}
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "baselines" / "README.md"
 BEGIN, END = "<!-- table: made by benchmarks/baselines.py -->", "<!-- end of table -->"
+BEST = 4  # rows of the short table, beside those that it always has
+ALWAYS = {"retrained": " (the ceiling)", "finetune": ", the organizers' of 2023", "identity": " (the floor)"}
 BESIDE = (
     "shift: how far confidences on the forget set lie above those of retrained models, in standard deviations of the "
     "latter; spread: ratio of the standard deviations between models; both are medians over the forget examples."
@@ -54,7 +56,7 @@ def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], de
     track = catalogue.open_track(track_name, home() / "tracks")
     kind = resolve(device)
     conditions = conditions_here(track, home(), device=kind, isolation=choose(device=kind))
-    path = ROOT / "benchmarks" / "results" / f"baselines-{track.name}.json"
+    path = RESULTS / f"baselines-{track.name}.json"
     rows: dict[str, Any] = json.loads(path.read_text())["rows"] if files and path.is_file() else {}
     for file, chosen in methods(files or sorted((ROOT / "baselines").glob("*.py")), settings):
         name = " --set ".join((file.stem, *chosen))
@@ -73,7 +75,9 @@ def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], de
     }
     write_json(path, found)
     if track.name == "digits":
-        write_between(PAGE, BEGIN, END, table(found))
+        FULL.write()
+        SHORT.write()
+    reproduction.TABLE.write()
 
 
 def methods(files: Sequence[Path], settings: tuple[str, ...]) -> Iterator[tuple[Path, tuple[str, ...]]]:
@@ -135,10 +139,28 @@ def table(found: dict[str, Any]) -> str:
     head += [*METRICS.values(), "disparity", "shift", "spread", "time"]
     lines = [" | ".join(head), " | ".join(["---"] * len(head))]
     lines += [" | ".join(cells(name, rows[name])) for name in ordered]
-    share = f"time is the share of one training ({found['training_seconds']:.1f} s alone), of which 10 % are allowed"
-    machine = f"{found['machine']}, torch {found['torch']}, device {found['device']}"
-    note = f"N = {found['runs']} runs; ± is half of a 95 % interval; UA, MIA-Efficacy, RA, TA in percent; {share}."
-    return "\n".join(f"| {line} |" for line in lines) + f"\n\n{note} {BESIDE} {machine}.\n"
+    units = "UA, MIA-Efficacy, RA and TA are in percent."
+    return "\n".join(f"| {line} |" for line in lines) + f"\n\n{conditions_of(found)} {units} {BESIDE}\n"
+
+
+def short_table(found: dict[str, Any]) -> str:
+    """Return a few rows as a page's table: the ends of the scale, fine-tuning, and the best of the ranked ones."""
+    rows: dict[str, Any] = found["rows"]
+    ordered = sorted(rows, key=lambda name: -(rows[name].get("calibrated_score") or 0))
+    best = [name for name in ordered if rows[name].get("ranked") and name not in ALWAYS][:BEST]
+    lines = ["file | calibrated score | official score | time", "--- | --- | --- | ---"]
+    for name in ordered:
+        if name in (*ALWAYS, *best):
+            title, calibrated, official, *_, time = cells(name, rows[name])
+            lines.append(" | ".join((title + ALWAYS.get(name, ""), calibrated, official, time)))
+    return "\n".join(f"| {line} |" for line in lines) + f"\n\n{conditions_of(found)}\n"
+
+
+def conditions_of(found: dict[str, Any]) -> str:
+    """Return what the columns of scores and time mean, and where they were measured."""
+    share = f"Time is the share of one training ({found['training_seconds']:.1f} s alone), of which 10 % are allowed."
+    where = f"{machine(found)}, device {found['device']}"
+    return f"N = {found['runs']} runs on {where}; ± is half of a 95 % interval. {share}"
 
 
 def cells(name: str, row: dict[str, Any]) -> list[str]:
@@ -169,6 +191,9 @@ def with_reach(value: float, interval: tuple[float, float] | None, digits: int) 
     reach = f" ± {(interval[1] - interval[0]) / 2:.{digits}f}" if interval else ""
     return f"{value:.{digits}f}{reach}"
 
+
+FULL = Table(ROOT / "baselines" / "README.md", BEGIN, END, lambda: table(stored("baselines-digits")))
+SHORT = Table(ROOT / "README.md", BEGIN, END, lambda: short_table(stored("baselines-digits")))
 
 if __name__ == "__main__":
     main()

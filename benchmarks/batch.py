@@ -52,7 +52,13 @@ def main(track_name: str, submissions: int, runs: int) -> None:
     conditions = conditions_here(
         track, home(), device="cpu", isolation=choose(), jobs=2, announce=lambda sentence: click.echo(sentence)
     )
-    result: dict[str, Any] = {"track": track.name, "submissions": submissions, "runs": runs, **environment()}
+    result: dict[str, Any] = {
+        "track": track.name,
+        "submissions": submissions,
+        "runs": runs,
+        "isolation": conditions.isolation.level,
+        **environment(),
+    }
     sizes = (submissions, runs)
     with tempfile.TemporaryDirectory() as folder:
         for workers in (1, 2):

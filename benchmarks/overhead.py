@@ -68,6 +68,7 @@ def main(track_name: str, runs: int, jobs: int | None) -> None:
         "track": track.name,
         "runs": runs,
         "jobs": jobs,
+        "isolation": conditions.isolation.level,
         "inside_ms": 1000 * inside / runs,
         "overhead_ms": 1000 * (wall * jobs - inside) / runs,
         "overhead_on_the_clock_ms": 1000 * (clocked - inside) / runs,

@@ -1,15 +1,48 @@
 """What the tables in the project's pages share: the names of metrics, and their place between two marks."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from harness.storage import write_bytes
 
-__all__ = ["METRICS", "write_between"]
+__all__ = ["METRICS", "RESULTS", "ROOT", "Table", "between", "machine", "stored", "write_between"]
 
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 METRICS = {"ua": "UA", "mia_efficacy": "MIA-Efficacy", "ra": "RA", "ta": "TA"}  # of the disparity average
+
+
+class Table(NamedTuple):
+    """A place in a page between two marks, and what stands there: a function of stored results."""
+
+    page: Path
+    begin: str
+    end: str
+    text: Callable[[], str]
+
+    def write(self) -> None:
+        """Put the table into its page."""
+        write_between(self.page, self.begin, self.end, self.text())
 
 
 def write_between(page: Path, begin: str, end: str, text: str) -> None:
     """Replace what stands in a page between two marks, each on a line of its own; text ends with its last line."""
     before, _, rest = page.read_text().partition(begin)
     write_bytes(page, f"{before}{begin}\n{text}{end}{rest.partition(end)[2]}".encode())
+
+
+def between(page: Path, begin: str, end: str) -> str:
+    """Return what stands in a page between two marks."""
+    return page.read_text().partition(f"{begin}\n")[2].partition(end)[0]
+
+
+def stored(name: str) -> dict[str, Any]:
+    """Return a stored result by the name of its file."""
+    return dict(json.loads((RESULTS / f"{name}.json").read_text()))
+
+
+def machine(found: dict[str, Any]) -> str:
+    """Return where a result is from."""
+    return f"{found['machine']}, torch {found['torch']}"

@@ -6,16 +6,13 @@ Reads benchmarks/results/baselines-TRACK.json, which `python -m benchmarks.basel
 machine has measured yet is a dash.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.pages import METRICS, write_between
+from benchmarks.pages import METRICS, RESULTS, ROOT, Table, stored
 from benchmarks.published import CHALLENGE, FINE_TUNING, TABLE_2, TABLE_3, Means
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reproduction.md"
 BEGIN, END = "<!-- tables: made by benchmarks/reproduction.py -->", "<!-- end of tables -->"
 TRACKS = {"random, dense": "cifar10-paper", "random, sparse": "cifar10-sparse95", "class, dense": "cifar10-class"}
@@ -31,29 +28,40 @@ UNKNOWN = "\N{EN DASH}"
 @click.command()
 def main() -> None:
     """Write the tables."""
-    write_between(PAGE, BEGIN, END, "\n".join([*challenge(), *table_3(), *table_2(), ""]))
+    TABLE.write()
+
+
+def tables() -> str:
+    """Return the tables of the page."""
+    return "\n".join([*challenge(), *table_3(), *table_2(), ""])
 
 
 def measured(track: str) -> dict[str, Any]:
     """Return what was measured on a track, nothing if it never was."""
-    file = ROOT / "benchmarks" / "results" / f"baselines-{track}.json"
-    return json.loads(file.read_text())["rows"] if file.is_file() else {}
+    name = f"baselines-{track}"
+    return dict(stored(name)["rows"]) if (RESULTS / f"{name}.json").is_file() else {}
 
 
 def challenge() -> list[str]:
     """Return the table of the challenge's recipes."""
     ours = measured("digits")
-    finetune, retrained = ours["finetune"], ours["retrained"]
-    head = ["file", "public", "private", "times fine-tuning", "ours on `digits`", "of the ceiling"]
+    head = ["file", "public", "private", "times fine-tuning", "ours on `digits`", "of the ceiling", "shift", "spread"]
     lines = [*heading("The eight of 2023", head)]
     for name, published in CHALLENGE.items():
-        row = ours[name]
         ratio = None if published.public is None else published.public / FINE_TUNING
         cells = [f"`{name}`", number(published.public, 3), number(published.private, 4), number(ratio, 1)]
-        cells += [f"{row['score']:.3f} ({row['score'] / finetune['score']:.1f} times)"]
-        cells += [f"{row['score'] / retrained['score']:.2f}"]
-        lines.append(line(cells))
+        lines.append(line([*cells, *ours_of_challenge(ours, name)]))
     return lines
+
+
+def ours_of_challenge(ours: dict[str, Any], name: str) -> list[str]:
+    """Return the cells of our score of a recipe."""
+    row, finetune, retrained = (ours.get(key, {}) for key in (name, "finetune", "retrained"))
+    if any(one.get("score") is None for one in (row, finetune, retrained)):
+        return [UNKNOWN] * 4
+    score, place = row["score"], (f"{row['shift']:+.1f}", f"{row['spread']:.1f}")
+    times = f"{score:.3f} ({score / finetune['score']:.1f} times)"
+    return [times, f"{score / retrained['score']:.2f}", *place]
 
 
 def table_3() -> list[str]:
@@ -106,6 +114,8 @@ def number(value: float | None, digits: int) -> str:
     """Return a score, or that there is none."""
     return "not published" if value is None else f"{value:.{digits}f}"
 
+
+TABLE = Table(PAGE, BEGIN, END, tables)
 
 if __name__ == "__main__":
     main()

@@ -11,7 +11,6 @@ Writes benchmarks/results/sparsity-digits.json, docs/sparsity.svg and the tables
 """
 
 import math
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,7 +19,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.pages import METRICS, write_between
+from benchmarks.pages import METRICS, ROOT, Table, stored
 from data_prep.prepare import prepare
 from harness.accelerator import of
 from harness.environment import environment, home
@@ -35,7 +34,6 @@ from harness.tracks import catalogue
 from harness.tracks.declaration import read_declaration
 from harness.tracks.track import Track
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "sparsity.md"
 BEGIN, END = "<!-- tables: made by benchmarks/sparsity.py -->", "<!-- end of tables -->"
 SPARSITIES = (0.0, 0.5, 0.8, 0.95, 0.99)
@@ -87,7 +85,7 @@ def main(runs: int) -> None:
     found = {"runs": runs, **environment(), "sparsities": rows, "schedules": schedules}
     write_json(ROOT / "benchmarks" / "results" / "sparsity-digits.json", found)
     write_bytes(PAGE.with_suffix(".svg"), svg(figure(rows)))
-    write_between(PAGE, BEGIN, END, tables(found))
+    TABLE.write()
 
 
 def pruned_track(sparsity: float, retrained: int) -> Track:
@@ -197,6 +195,8 @@ def cells(row: dict[str, Any]) -> str:
     score = f"{row['calibrated_score']:.2f} ({low:.2f} to {high:.2f})"
     return f"| {row['method']} | {metrics} | {row['disparity_average']:.2f} ± {row['disparity_error']:.2f} | {score} |"
 
+
+TABLE = Table(PAGE, BEGIN, END, lambda: tables(stored("sparsity-digits")))
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,219 @@
+"""Write every table of measured figures in the project's pages from the stored results; nothing is measured.
+
+    python -m benchmarks.figures
+
+Each figure in a page that comes from a stored result is in one of these tables, and `tests/test_docs.py` compares them
+with the results. The commands that measure are named beside the tables.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from benchmarks import baselines, reproduction, sparsity
+from benchmarks.pages import RESULTS, ROOT, Table, machine, stored
+
+__all__ = ["TABLES"]
+
+SPEED, SCORING, ORGANIZERS = (ROOT / "docs" / f"{name}.md" for name in ("speed", "scoring", "organizers"))
+END = "<!-- end of table -->"
+NOT_RECORDED = {"overhead-digits": "none", "batch": "full"}  # isolation of results from before they named it
+
+
+@click.command()
+def main() -> None:
+    """Write the tables."""
+    for table in TABLES:
+        table.write()
+
+
+# ---- docs/speed.md -------------------------------------------------------------------------------------------------
+
+
+def training() -> str:
+    """Return how fast models are trained, beside the way of the official code."""
+    rows: list[list[str]] = []
+    notes = []
+    for file in sorted(RESULTS.glob("training-*.json")):
+        found = stored(file.stem)
+        official, ours = found["official_way"], found["harness_way"]
+        where = f"`{found['track']}`, {found['device']}"
+        rows.append([where, "one model after another", *trained(official), "1"])
+        for one in ours:
+            way = f"harness, {one['jobs']} processes, {one['models_in_a_stack']} models in a stack"
+            rows.append([where, way, *trained(one), f"{one['ratio']:.1f}"])
+        sizes = f"{found['examples']} images, {found['epochs']} epochs"
+        counts = f"N = {ours[0]['models']} models ({official['models']} the official way)"
+        notes.append(f"`{found['model']}`, {sizes}, {counts}; {machine(found)}.")
+    head = ["track, device", "way", "s per model", "models per hour", "test accuracy", "times as fast"]
+    return table(head, rows, " ".join(notes))
+
+
+def trained(one: dict[str, float]) -> list[str]:
+    """Return the cells of one way to train."""
+    return [f"{one['seconds_per_model']:.2f}", f"{one['models_per_hour']:,.0f}", percent(one["test_accuracy"])]
+
+
+def evaluating() -> str:
+    """Return how long evaluations take, beside the way of the official code."""
+    rows, notes = [], []
+    for file in sorted(RESULTS.glob("evaluate-*.json")):
+        found = stored(file.stem)
+        for number, one in enumerate(found["rounds"], 1):
+            seconds = (
+                one[way][name] for way in ("official", "harness") for name in ("seconds", "seconds_until_last_run")
+            )
+            rows.append(
+                [f"`{found['track']}`, {number}", *(f"{value:.1f}" for value in seconds), f"{one['ratio']:.1f}"]
+            )
+        sizes = f"N = {found['runs']} runs, {found['jobs']} at once, {found['threads']} thread each"
+        notes.append(f"`{found['submission']}`, {sizes}; {machine(found)}, device {found['device']}.")
+    head = ["track, round", "2023, s", "2023, until the last run, s", "harness, s", "harness, until the last run, s"]
+    return table([*head, "times as fast"], rows, " ".join(notes))
+
+
+def per_run() -> str:
+    """Return what the harness and its isolation add to a run."""
+    around, isolation = stored("overhead-digits"), stored("isolation")
+    runs = f"N = {around['runs']} runs, {around['jobs']} at once, {level('overhead-digits')}"
+    pairs = f"median of {isolation['pairs']} pairs"
+    rows = [
+        ["everything around `unlearn`", f"{around['overhead_ms']:.0f} ms", runs],
+        ["of that on the clock", f"{around['overhead_on_the_clock_ms']:.0f} ms", runs],
+        [f"isolation `{isolation['level']}` beside `none`", with_range(isolation, "extra_run_ms"), pairs],
+        ["of that on the clock", with_range(isolation, "extra_clock_ms"), pairs],
+    ]
+    places = {f"{machine(found)}." for found in (around, isolation)}
+    note = f"In brackets the range of 90 % of the pairs. {' '.join(sorted(places))}"
+    return table(["what is added", "time per run", "of"], rows, note)
+
+
+def level(name: str) -> str:
+    """Return the isolation of a stored result."""
+    return f"isolation `{stored(name).get('isolation', NOT_RECORDED[name])}`"
+
+
+def with_range(found: dict[str, Any], name: str) -> str:
+    """Return a median with the range of most values."""
+    low, high = found[f"{name}_90"]
+    return f"{found[name]:+.0f} ms ({low:+.0f} to {high:+.0f})"
+
+
+def metric() -> str:
+    """Return the official metric beside its dense form."""
+    found = stored("scoring")
+    rows = []
+    for one in found["side_by_side"]:
+        both = [cell for way in ("dense", "official") for cell in per_example(one[way])]
+        rows.append([f"{one['n_models']}", *both, f"{one['ratio']:.0f}", "yes" if one["equal"] else "NO"])
+    head = ["N", "dense, per example", "peak memory", "harness, per example", "peak memory", "ratio", "equal"]
+    return table(head, rows, f"{GAUSSIANS} {machine(found)}, other work beside it.")
+
+
+def scoring() -> str:
+    """Return what scoring takes, by the number of models."""
+    found = stored("scoring")
+    named = [("official metric", one) for one in found["growth"]]
+    named += [("audit", found["default_audit"]), ("200 half-samples", found["half_samples"])]
+    rows = [
+        [name, f"{one['examples']}", f"{one['n_models']}", f"{one['seconds']:.2f}", f"{one['peak_mb']:.0f} MB"]
+        for name, one in named
+    ]
+    head = ["what", "examples", "N", "seconds", "peak memory"]
+    return table(head, rows, f"{GAUSSIANS} {machine(found)}, other work beside it.")
+
+
+def per_example(one: dict[str, float]) -> list[str]:
+    """Return time and memory of one way to compute the metric."""
+    milliseconds = 1000 * one["seconds_per_example"]
+    return [f"{milliseconds:.{0 if milliseconds > 10 else 2}f} ms", f"{one['peak_mb']:.0f} MB"]
+
+
+GAUSSIANS = "Standard Gaussians, one thread, seconds of the processor, memory of the whole process."
+
+
+# ---- docs/scoring.md -----------------------------------------------------------------------------------------------
+
+
+def validation() -> str:
+    """Return how often the scorer is right where the truth is known."""
+    found = stored("scoring-tables")
+    tables = found["tables"]
+    games = [row for row in tables["games"] if row["game"] != "oracle"]
+    fired = sum(bool(row["alarms"]) for row in games)
+    n_games = len({row["game"] for row in games})
+    rows = [
+        ["games, at three spreads each, that raise an alarm", games[0]["n_models"], n_games, f"{fired} of {len(games)}"]
+    ]
+    for row in (*tables["false_alarms"], *tables["false_alarms_on_digits"]):
+        what = f"retrained models as a submission raise none ({row['pools']})"
+        rows.append([what, row["n_models"], row["draws"], percent(row["quiet"])])
+    for row in tables["coverage"]:
+        for name, held in row["coverage"].items():
+            rows.append([f"95 % interval of {SCORES[name]} holds", row["n_models"], row["pools"], percent(held)])
+    for row in tables["separation"]:
+        shifts = " and ".join(f"{shift:g}" for shift in row["shifts"])
+        for name, called in row["called_different"].items():
+            what = f"shifts of {shifts} sd are called different by {TESTS[name]}"
+            rows.append([what, row["n_models"], row["repeats"], percent(called)])
+    cells = [[f"{cell}" for cell in row] for row in rows]
+    return table(["what", "N", "of", "found"], cells, f"{machine(found)}.")
+
+
+SCORES = {"score": "the official score", "smooth_quality": "Q", "calibrated_score": "the calibrated score"}
+TESTS = {"permutation": "permutation", "half_samples": "half-samples"}
+
+
+# ---- docs/organizers.md --------------------------------------------------------------------------------------------
+
+
+def batches() -> str:
+    """Return what a batch costs beside its runs, and what follows for a large one."""
+    found = stored("batch")
+    rows = []
+    for workers, way in ((1, "here"), (2, "here"), (1, "dask"), (2, "dask")):
+        one = found[f"{way}_{workers}"]
+        name = f"{workers} at once, joblib" if way == "here" else f"{workers} Dask worker{'s' * (workers > 1)}"
+        cells = (f"{one['runs_per_second']:.2f}", f"{one['overhead_ms']:.0f} ms", f"{one['queue_ms']:.0f} ms")
+        rows.append([name, *cells])
+    sizes = f"{found['submissions']} submissions of {found['runs']} runs, {found['here_1']['inside_ms']:.0f} ms each"
+    note = f"`{found['track']}`, {sizes}, {level('batch')}; {machine(found)}."
+    lines = "\n".join(found["extrapolation"])
+    head = ["", "runs a second", "around a run", "of that the queue"]
+    follows = "What follows for a large batch, on paper, with every run at its limit:"
+    return f"{table(head, rows, note)}\n{follows}\n\n```\n{lines}\n```\n"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], note: str) -> str:
+    """Return a page's table with a line below it."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines) + f"\n{note}\n"
+
+
+def percent(share: float) -> str:
+    """Return a share in percent."""
+    return f"{100 * share:.1f} %"
+
+
+def mark(what: str) -> str:
+    """Return the mark that begins a table."""
+    return f"<!-- {what}: made by benchmarks/figures.py -->"
+
+
+TABLES = (
+    baselines.FULL,
+    baselines.SHORT,
+    reproduction.TABLE,
+    sparsity.TABLE,
+    Table(SPEED, mark("training"), END, training),
+    Table(SPEED, mark("evaluating"), END, evaluating),
+    Table(SPEED, mark("a run"), END, per_run),
+    Table(SPEED, mark("the metric"), END, metric),
+    Table(SPEED, mark("scoring"), END, scoring),
+    Table(SCORING, mark("validation"), END, validation),
+    Table(ORGANIZERS, mark("batches"), END, batches),
+)
+
+if __name__ == "__main__":
+    main()
