@@ -1,4 +1,4 @@
-"""Pages whose commands follow one another, command by command as they are printed."""
+"""Pages: links, figures that come from stored results, what the code says too, and commands that run as printed."""
 
 import os
 import re
@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 import harness
+from benchmarks import baselines
+from benchmarks.figures import TABLES
+from benchmarks.pages import Table, between, stored
 from harness.contract import PACKAGES, TIME_LIMIT_VARIABLE
 from harness.cuda_driver import CODES
 from harness.leaderboard.batch.teams import FINAL, MAX_CHOICES
@@ -37,6 +40,48 @@ LINKING = [*PAGES, *sorted(ROOT.glob("*.md")), ROOT / "submissions" / "README.md
 def test_links_between_pages_lead_to_files_that_exist(file: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)[^)]*\)", file.read_text()):
         assert link.startswith("https://") or (file.parent / link).exists(), link
+
+
+# ---- figures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: f"{table.page.parent.name}/{table.page.name} {table.begin}")
+def test_a_table_of_figures_is_what_stored_results_give(table: Table) -> None:
+    assert between(table.page, table.begin, table.end) == table.text(), "write it: python -m benchmarks.figures"
+
+
+def test_every_table_that_a_command_makes_is_compared_with_its_results() -> None:
+    compared = {(table.page, table.begin) for table in TABLES}
+    elsewhere = {"<!-- measured: made by benchmarks/gpu/page.py -->"}  # tests/test_gpu_benchmark.py
+    for file in LINKING:
+        for mark in set(re.findall(r"^<!-- .+ made by .+ -->$", file.read_text(), re.MULTILINE)) - elsewhere:
+            assert (file, mark) in compared, mark
+
+
+def test_the_short_table_has_the_ends_and_the_best_whatever_was_measured() -> None:
+    found = stored("baselines-digits")
+    rows = found["rows"]
+    few = {name: row for name, row in rows.items() if name in ("retrained", "identity")}
+    failed = {"failed": {"outcome": "EXCEPTION"}, "over the limit": rows["identity"] | {"ranked": False}}
+    text = baselines.short_table(found | {"rows": few | failed})
+    assert re.findall(r"^\| (`?\w[\w .]*)", text, re.MULTILINE) == ["file ", "retrained models ", "`identity.py"]
+
+
+def test_the_running_text_of_the_readme_has_no_measured_figures() -> None:
+    text = (ROOT / "README.md").read_text().replace(baselines.SHORT.text(), "")
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL).splitlines()
+    assert [line for line in prose if re.search(r"\d ?(ms|s|MB|GB|minutes|times|nats)\b|±|\b0\.\d", line)] == []
+
+
+def test_the_readme_shows_the_rows_that_an_evaluation_prints() -> None:
+    printed = (
+        (ROOT / "harness" / "report" / "terminal.py").read_text().partition("def _table(")[2].partition("\ndef ")[0]
+    )
+    shown = (ROOT / "README.md").read_text().partition("template.py on digits\n")[2].partition("to compare")[0]
+    assert re.findall(r"^ (\w+(?: \w+)*?)  ", shown, re.MULTILINE) == re.findall(r'add_row\("([^"]+)"', printed)
+
+
+# ---- what the code says too ----------------------------------------------------------------------------------------
 
 
 def test_the_rules_list_every_outcome_and_package_and_only_those() -> None:
@@ -119,6 +164,9 @@ GPU_SENTENCES = {
     "data_prep/reference.py": ("memory ran out while models were trained",),
     "harness/runner/outcome.py": ("smaller batches, fewer copies of the net and of the data",),
 }
+
+
+# ---- commands as printed -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
