@@ -71,7 +71,7 @@ def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], de
         "training_seconds": conditions.limit.training_seconds,
         **environment(),
         "device": conditions.device,
-        "rows": {"retrained": of_retrained(track, rows), **rows},
+        "rows": {**rows, "retrained": of_retrained(track, rows)},
     }
     write_json(path, found)
     if track.name == "digits":
