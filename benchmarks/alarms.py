@@ -1,6 +1,6 @@
 """Which alarms games fire, and how often the oracle fires any, on Gaussians and on a track's retrained models.
 
-`benchmarks.tables` writes the tables, `tests/test_tables.py` checks them.
+`benchmarks.tables` writes the tables, `tests/benchmarks/test_tables.py` checks them.
 """
 
 import tempfile

@@ -1,6 +1,6 @@
 """How often intervals hold what they should, and comparisons tell what they should, for models that share a factor.
 
-`benchmarks.tables` writes the tables, `tests/test_tables.py` checks them.
+`benchmarks.tables` writes the tables, `tests/benchmarks/test_tables.py` checks them.
 """
 
 from typing import Any

@@ -2,8 +2,8 @@
 
     python -m benchmarks.figures
 
-Each figure in a page that comes from a stored result is in one of these tables, and `tests/test_docs.py` compares them
-with the results. The commands that measure are named beside the tables.
+Each figure in a page that comes from a stored result is in one of these tables, and `tests/project/test_docs.py`
+compares them with the results. The commands that measure are named beside the tables.
 """
 
 from collections.abc import Iterable, Sequence

@@ -3,8 +3,8 @@
     python -m benchmarks.tables [NAME ...]
 
 Confidences are synthetic Gaussians; false alarms are counted on digits too. Tables say their models a side and
-their draws, which are seeded 0, 1, 2, ... Writes benchmarks/results/scoring-tables.json; tests/test_tables.py computes
-the same again.
+their draws, which are seeded 0, 1, 2, ... Writes benchmarks/results/scoring-tables.json;
+tests/benchmarks/test_tables.py computes the same again.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What honest submissions do works in the sandbox. For torch.compile see tests/test_isolation.py."""
+"""What honest submissions do works in the sandbox. For torch.compile see tests/runner/test_isolation.py."""
 
 from pathlib import Path
 

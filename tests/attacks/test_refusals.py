@@ -1,6 +1,6 @@
 """What is refused before it runs: a file that could hold a trained net.
 
-A machine that lacks a layer is in tests/test_levels.py, the memory of a GPU in tests/test_isolation.py.
+A machine that lacks a layer is in tests/runner/test_levels.py, the memory of a GPU in tests/runner/test_isolation.py.
 """
 
 from collections.abc import Callable

@@ -20,7 +20,7 @@ from harness.leaderboard.pages.text import as_table
 from harness.scoring.score import SCORER_VERSION
 from harness.storage import read_json, write_json
 from harness.tracks.track import Track
-from tests.boards import BoardWriter
+from tests.leaderboard.boards import BoardWriter
 
 Show = Callable[..., str]
 HOSTILE = "=cmd|' /C calc'!A0<img src=x onerror=alert(1)>[red]**x**\x1b[2J.py"

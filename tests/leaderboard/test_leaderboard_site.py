@@ -14,7 +14,7 @@ from harness.cli.main import cli
 from harness.scoring.uncertainty import difference
 from harness.storage import read_json
 from harness.tracks.track import Track
-from tests.boards import BoardWriter
+from tests.leaderboard.boards import BoardWriter
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -175,7 +175,7 @@ def test_the_result_is_shown_with_its_scale_and_how_it_compares(
     second = evaluated(file, "--runs", 4)
     pair = f"{second['calibrated_score']:.2f} against {first['calibrated_score']:.2f} of the last version of this file"
     assert pair in second["output"]
-    finetune = evaluated(Path(__file__).parents[1] / "baselines" / "finetune.py", "--runs", 4)
+    finetune = evaluated(Path(__file__).parents[2] / "baselines" / "finetune.py", "--runs", 4)
     third = evaluated(file, "--runs", 4)
     pair = f"{third['calibrated_score']:.2f} against {finetune['calibrated_score']:.2f} of fine-tuning"
     assert pair in third["output"]

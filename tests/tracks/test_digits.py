@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from harness.cli.main import cli
 
-BASELINES = Path(__file__).parents[1] / "baselines"
+BASELINES = Path(__file__).parents[2] / "baselines"
 Harness = Callable[..., Result]
 
 pytestmark = pytest.mark.slow

@@ -39,7 +39,7 @@ def run(steps: list[Step], task: Task, *, seconds: float = PLENTY) -> dict[str, 
 
 
 def a_step(function: str, **fields: Any) -> Step:
-    return Step(function, f"tests.gpu_steps:{function}", **{"share": 100, "least": 0} | fields)
+    return Step(function, f"tests.benchmarks.gpu_steps:{function}", **{"share": 100, "least": 0} | fields)
 
 
 # ---- the runner ---------------------------------------------------------------------------------------------------
@@ -110,7 +110,9 @@ def test_any_real_step_may_fail_or_hang(task: Task, first: int) -> None:
     for index, step in enumerate(STEPS):  # every second one hangs, those between fail; then the other way round
         function, status = bad[(index + first) % 2]
         share = 0.5 if function == "hangs" else step.share
-        replaced.append(dataclasses.replace(step, function=f"tests.gpu_steps:{function}", share=share, least=0))
+        replaced.append(
+            dataclasses.replace(step, function=f"tests.benchmarks.gpu_steps:{function}", share=share, least=0)
+        )
         expected[step.name] = status
     ended = run([*replaced, a_step("fine", share=1000)], task)
     assert {name: one.status for name, one in ended.items()} == {**expected, "fine": OK}

@@ -15,7 +15,7 @@ from harness.leaderboard.board.ranking import Ranked, rank
 from harness.leaderboard.board.stored import ScoredEntry
 from harness.storage import read_json, write_json
 from harness.tracks.track import Track
-from tests.boards import BoardWriter
+from tests.leaderboard.boards import BoardWriter
 
 Rows = Callable[[], dict[str, dict[str, Any]]]
 NOISE = 0.03

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from harness.cli.main import cli
 from harness.runner.isolation import LEVELS
 
-GOLDEN = Path(__file__).parent / "golden" / "official_metric.npz"
+GOLDEN = Path(__file__).parents[1] / "golden" / "official_metric.npz"
 Harness = Callable[..., Result]
 
 

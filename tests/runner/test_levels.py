@@ -21,7 +21,7 @@ from harness.runner.sandbox.privileges import is_root
 from harness.runs.measure import Recorder
 from harness.tracks.track import Track
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FACTS = Path(__file__).with_name("isolation_facts.py").read_text()
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")

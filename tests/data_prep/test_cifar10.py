@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from harness.cli.main import cli
 from harness.tracks.track import load_track
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FINETUNE = ROOT / "baselines" / "finetune.py"
 # Of the declaration that is here: a tenth of the examples and few models, trained for an epoch or two.
 SLICE = {

@@ -15,7 +15,7 @@ from harness.errors import UsageError
 from harness.tracks.track import Track
 from tests.conftest import EVALUATED
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 Write = Callable[[str], Path]
 
 

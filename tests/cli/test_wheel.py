@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import Once
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 Installed = Callable[..., subprocess.CompletedProcess[str]]
 
 

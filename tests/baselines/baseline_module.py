@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["BASELINES", "load_baseline"]
 
-BASELINES = Path(__file__).parents[1] / "baselines"
+BASELINES = Path(__file__).parents[2] / "baselines"
 
 
 def load_baseline(name: str, **constants: object) -> Any:

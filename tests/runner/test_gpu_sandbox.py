@@ -31,7 +31,7 @@ from harness.runner.sandbox.sandboxes import Quota
 from harness.runs.measure import Recorder
 from harness.tracks.track import Track
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ACCESSES = Path(__file__).with_name("gpu_accesses.py").read_text()
 STUB = Path(__file__).with_name("stub_libcuda.c")
 QUOTA = Quota(memory_mb=4096, processes=60, scratch_mb=32, threads=1)

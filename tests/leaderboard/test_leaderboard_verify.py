@@ -10,7 +10,7 @@ from click.testing import Result
 
 from harness.storage import read_arrays, read_json, write_arrays, write_json
 from harness.tracks.track import Track
-from tests.boards import BoardWriter
+from tests.leaderboard.boards import BoardWriter
 
 Verify = Callable[..., Result]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.runner.remedies import CONTAINER_FLAGS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_image_is_made_of_files_that_exist_and_are_not_left_out() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from harness import models
-from tests.baseline_module import load_baseline
+from tests.baselines.baseline_module import load_baseline
 
 METHODS = ("omp", "synflow", "imp", "random")
 UNLEARNERS = ("finetune", "gradient_ascent", "l1", "fisher")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GROUND = "harness"  # modules that lie in no room
 # Each room imports from those before it alone.
 FLOORS = (

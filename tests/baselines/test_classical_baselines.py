@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.baseline_module import load_baseline
+from tests.baselines.baseline_module import load_baseline
 
 Loader = DataLoader[Any]
 

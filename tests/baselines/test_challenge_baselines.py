@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from harness import loaders, models
 from harness.loaders import Images
-from tests.baseline_module import BASELINES, load_baseline
+from tests.baselines.baseline_module import BASELINES, load_baseline
 
 FILES = sorted(BASELINES.glob("challenge_*.py"))
 PLACES = [file.stem.split("_")[1] for file in FILES]

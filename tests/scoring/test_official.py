@@ -20,7 +20,7 @@ from harness.scoring.official import (
     logit_scaled_confidence,
 )
 
-GOLDEN = Path(__file__).parent / "golden" / "official_metric.npz"
+GOLDEN = Path(__file__).parents[1] / "golden" / "official_metric.npz"
 
 
 @pytest.fixture(scope="module")

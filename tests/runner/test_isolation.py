@@ -29,7 +29,7 @@ from harness.runs.measure import Recorder
 from harness.tracks.track import Track
 
 Run = Callable[..., Finished]
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FACTS = Path(__file__).with_name("isolation_facts.py").read_text()
 SIGNATURE = "def unlearn(net, retain_loader, forget_loader, val_loader):"
 QUOTA = Quota(memory_mb=512, processes=60, scratch_mb=32, threads=1)

@@ -20,7 +20,7 @@ from harness.runner.outcome import Outcome
 from harness.runner.remedies import CONTAINER_FLAGS
 from harness.tracks.declaration import Limits, read_declaration
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
@@ -52,7 +52,7 @@ def test_a_table_of_figures_is_what_stored_results_give(table: Table) -> None:
 
 def test_every_table_that_a_command_makes_is_compared_with_its_results() -> None:
     compared = {(table.page, table.begin) for table in TABLES}
-    elsewhere = {"<!-- measured: made by benchmarks/gpu/page.py -->"}  # tests/test_gpu_benchmark.py
+    elsewhere = {"<!-- measured: made by benchmarks/gpu/page.py -->"}  # tests/benchmarks/test_gpu_benchmark.py
     for file in LINKING:
         for mark in set(re.findall(r"^<!-- .+ made by .+ -->$", file.read_text(), re.MULTILINE)) - elsewhere:
             assert (file, mark) in compared, mark

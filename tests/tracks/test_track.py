@@ -89,7 +89,7 @@ def test_a_declaration_is_read_with_the_defaults_of_what_it_leaves_out(tmp_path:
 
 
 def test_every_track_that_comes_with_the_harness_is_declared_well() -> None:
-    files = sorted((Path(__file__).parents[1] / "data_prep" / "tracks").glob("*.toml"))
+    files = sorted((Path(__file__).parents[2] / "data_prep" / "tracks").glob("*.toml"))
     assert "digits" in [file.stem for file in files]
     assert all(read_declaration(file).name == file.stem for file in files)
 

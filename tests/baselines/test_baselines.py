@@ -18,9 +18,9 @@ from harness.runner.isolation import choose
 from harness.runs.run import Conditions, Limit
 from harness.submission import read_submission
 from harness.tracks.track import Track
-from tests.baseline_module import BASELINES, load_baseline
+from tests.baselines.baseline_module import BASELINES, load_baseline
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OURS = sorted(BASELINES.glob("*.py"))
 FILES = [*OURS, ROOT / "submissions" / "template.py"]
 METHODS = [pytest.param(file, {}, id=file.stem) for file in FILES] + [
