@@ -18,7 +18,7 @@ from harness.evaluation.findings import findings_of
 from harness.evaluation.reference import load_reference
 from harness.record import Records
 from harness.runner.outcome import Outcome
-from harness.runs.run import Run
+from harness.runs.run import Run, RunInfo
 from harness.scoring.alarms import Alarm, Behaviour, Null, Standing, alarms, null_of
 from harness.scoring.ceiling import ceiling
 from harness.scoring.score import Outputs, half_sample_qualities, min_count_quality
@@ -104,7 +104,7 @@ def false_alarms_on(track_name: str, *, n: int, draws: int = 100) -> Row:
             redrawn = _with_pools(track, Path(folder), together[rows[:n]], together[rows[n : 2 * n]])
             reference = load_reference(redrawn, n, redrawn.folder)
         unlearned = together[rows[-n:]]
-        runs = [Run(i, Outcome.OK, 0.0, {"order": i}, unlearned[i : i + 1]) for i in range(n)]
+        runs = [Run(i, Outcome.OK, 0.0, RunInfo(1.0, "none", order=i), unlearned[i : i + 1]) for i in range(n)]
         found = findings_of(runs, [], track.originals(), reference)
         assert found.alarms is not None
         return _names(found.alarms)

@@ -90,8 +90,8 @@ def _measure(executor: Executor, workers: int, track: Track, folder: Path, sizes
     infos = [run.info for _, run in make_runs(pending, executor)]
     wall = time.perf_counter() - started
     count = len(infos)
-    inside = sum(info["seconds_inside"] for info in infos)
-    whole = sum(info["whole_seconds"] for info in infos)
+    inside = sum(info.seconds_inside for info in infos)
+    whole = sum(info.whole_seconds or 0.0 for info in infos)
     return {
         "runs_per_second": count / wall,
         "inside_ms": 1000 * inside / count,

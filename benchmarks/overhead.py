@@ -62,7 +62,7 @@ def main(track_name: str, runs: int, jobs: int | None) -> None:
             on_run=lambda run: ends.append(time.perf_counter()),
         )
         wall = ends[-1] - started  # scoring comes after the runs, once
-    inside = sum(run.info["seconds_inside"] for run in evaluation.runs)
+    inside = sum(run.info.seconds_inside for run in evaluation.runs)
     clocked = sum(run.seconds for run in evaluation.runs)
     result = {
         "track": track.name,

@@ -203,7 +203,7 @@ def _unranked_because(outcome: Outcome, limit: Limit | None, runs: Sequence[Run]
 
 def share_of_limit(runs: Sequence[Run]) -> float:
     """Return the mean of seconds / limit over some runs."""
-    return float(np.mean([run.seconds / run.info["limit_seconds"] for run in runs]))
+    return float(np.mean([run.seconds / run.info.limit_seconds for run in runs]))
 
 
 def unranked_because(n_runs: int, share_of_limit: float) -> str | None:
@@ -268,14 +268,14 @@ def _conditions_of(stored: dict[int, Run], unknown: Conditions, track: Track) ->
     if not stored:
         return unknown
     info = stored[min(stored)].info
-    seconds, fraction = info["limit_seconds"], track.declaration.limits.time_limit_fraction
-    training_seconds = None if info["calibration"] is None else seconds / fraction
+    seconds, fraction = info.limit_seconds, track.declaration.limits.time_limit_fraction
+    training_seconds = None if info.calibration is None else seconds / fraction
     limit = Limit(
         seconds,
         fraction,
         training_seconds=training_seconds,
-        calibration=info["calibration"],
-        floor_seconds=info.get("floor_seconds"),
+        calibration=info.calibration,
+        floor_seconds=info.floor_seconds,
     )
     return replace(unknown, limit=limit)
 

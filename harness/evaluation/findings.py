@@ -61,7 +61,7 @@ def _behaviour(runs: Sequence[Run], records: Records, unlearned: Outputs, change
         confidences=unlearned.confidences,
         weights=records.weights_sha256,
         distance=records.distance,
-        order=np.array([run.info["order"] for run in runs]),
+        order=np.array([run.info.order for run in runs]),
         val_accuracy=records.accuracy_on("val"),
         test_accuracy=records.accuracy_on("test"),
         change_under_swap=change,

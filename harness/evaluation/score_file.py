@@ -274,7 +274,7 @@ def failure_of(submission: Submission, runs: Sequence[Run]) -> Failure | None:
     failed = next((run for run in runs if run.outcome != Outcome.OK), None)
     if failed is None:
         return None
-    return Failure(run=failed.index, message=failed.info["message"], lines=tuple(failed.info["lines"]))
+    return Failure(run=failed.index, message=failed.info.message, lines=tuple(failed.info.lines))
 
 
 def _scores(scored: Scored | None) -> dict[str, Any]:
@@ -304,7 +304,7 @@ def _scores(scored: Scored | None) -> dict[str, Any]:
 
 def _seconds(conditions: Conditions, runs: Sequence[Run]) -> Seconds:
     limit, seconds = conditions.limit, [run.seconds for run in runs]
-    share = [run.seconds / run.info["limit_seconds"] for run in runs]
+    share = [run.seconds / run.info.limit_seconds for run in runs]
     return Seconds(
         limit=limit.seconds if limit else None,
         floor=limit.floor_seconds if limit else None,
@@ -318,20 +318,20 @@ def _seconds(conditions: Conditions, runs: Sequence[Run]) -> Seconds:
 
 
 def _harness_errors(runs: Sequence[Run]) -> tuple[HarnessError, ...]:
-    told = ((run.index, run.info.get("harness_errors", [])) for run in runs)
+    told = ((run.index, run.info.harness_errors) for run in runs)
     return tuple(HarnessError(run=index, message=message) for index, messages in told for message in messages)
 
 
 def _gpu(runs: Sequence[Run]) -> str | None:
     """Return name and driver of the GPU that the runs were made on, of the first of them if of several."""
-    return next((run.info.get("gpu") for run in runs), None)
+    return next((run.info.gpu for run in runs), None)
 
 
 def _isolation(track: Track, found: Isolation, runs: Sequence[Run]) -> IsolationFound:
     """Return the level of all runs, without runs that they would be made at, and this machine's layers."""
     limits = track.declaration.limits
     return IsolationFound(
-        level=weakest([run.info["isolation"] for run in runs] or [found.level]),
+        level=weakest([run.info.isolation for run in runs] or [found.level]),
         missing=found.missing,
         layers=found.layers,
         kernel=platform.release(),

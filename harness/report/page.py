@@ -73,7 +73,7 @@ def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     assert evaluation.scored is not None
     submission, track, score = evaluation.submission, evaluation.track, evaluation.scored.score
     constants = ", ".join(f"{name} = {value}" for name, value in submission.constants.items())
-    versions = evaluation.runs[0].info["environment"]
+    versions = evaluation.runs[0].info.environment
     because = evaluation.score_file.unranked_because
     quality = f"{_score(score.forgetting_quality)}, median epsilon {number(score.median_epsilon, 2)}"
     return [
@@ -107,7 +107,7 @@ def _notes(evaluation: Evaluation) -> list[str]:
 
 def _time(evaluation: Evaluation) -> str:
     mean = np.mean([run.seconds for run in evaluation.runs])
-    limit = np.mean([run.info["limit_seconds"] for run in evaluation.runs])
+    limit = np.mean([run.info.limit_seconds for run in evaluation.runs])
     return f"{mean:.3g} s per run, {evaluation.share_of_limit:.0%} of the limit of {limit:.3g} s"
 
 

@@ -8,12 +8,11 @@ and the line of the file, quoted from the copy that was handed in.
 import builtins
 import re
 from dataclasses import replace
-from typing import Any
 
 from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.score_file import failure_of
 from harness.runner.outcome import Outcome
-from harness.runs.run import Run
+from harness.runs.run import Run, RunInfo
 
 __all__ = ["redacted"]
 
@@ -32,17 +31,17 @@ def redacted(evaluation: Evaluation) -> Evaluation:
     return replace(evaluation, runs=runs, score_file=evaluation.score_file.model_copy(update={"failure": failure}))
 
 
-def _without_words(run: Run, name: str, source: list[str]) -> dict[str, Any]:
-    kept: dict[str, Any] = {**run.info, "message": "", "lines": [], "log": "", "seconds_inside": 0.0}
-    if run.outcome in TELLS_ITS_LINE:
-        said = run.info["message"].partition(":")[0]
-        kept["message"] = said if said in BUILT_IN else "an exception"
-        kept["lines"] = [f"{name}, line {number}: {source[number - 1].strip()}" for number in _last_line(run, source)]
-    return kept
+def _without_words(run: Run, name: str, source: list[str]) -> RunInfo:
+    silent = replace(run.info, message="", lines=(), log="", seconds_inside=0.0)
+    if run.outcome not in TELLS_ITS_LINE:
+        return silent
+    said = run.info.message.partition(":")[0]
+    lines = tuple(f"{name}, line {number}: {source[number - 1].strip()}" for number in _last_line(run, source))
+    return replace(silent, message=said if said in BUILT_IN else "an exception", lines=lines)
 
 
 def _last_line(run: Run, source: list[str]) -> list[int]:
     """Return the number of the innermost line that a run names, if it is one of the file's."""
-    named = [re.search(r", line (\d{1,6})\b", line) for line in run.info["lines"]]
+    named = [re.search(r", line (\d{1,6})\b", line) for line in run.info.lines]
     numbers = [int(match[1]) for match in named if match]
     return [number for number in numbers if 1 <= number <= len(source)][-1:]

@@ -235,7 +235,7 @@ def _accuracies(compared: Compared) -> Section:
 
 def _seconds(evaluation: Evaluation) -> Section:
     seconds = np.array([run.seconds for run in evaluation.runs])
-    limits = np.array([run.info["limit_seconds"] for run in evaluation.runs])
+    limits = np.array([run.info.limit_seconds for run in evaluation.runs])
     return Section(
         "Time of the runs",
         "Seconds of every run, from the word go to the end of its process. The mean must not exceed the limit; a "

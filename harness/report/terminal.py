@@ -53,7 +53,7 @@ def show_check(evaluation: Evaluation) -> RenderableType:
     table.add_row("processes", f"{limits.processes}, threads included")
     table.add_row("temporary files", f"{limits.scratch_mb} MB")
     table.add_row("file", f"{len(evaluation.submission.source.encode()) / 1024:.1f} of {limits.source_kb} KB")
-    table.add_row("output", f"{len(evaluation.runs[0].info['log']) / 1024:.1f} of {limits.log_kb} KB kept")
+    table.add_row("output", f"{len(evaluation.runs[0].info.log) / 1024:.1f} of {limits.log_kb} KB kept")
     return Group(title, table, Text(f"score it: harness evaluate {evaluation.submission.path}"))
 
 
@@ -139,14 +139,14 @@ def _failure(evaluation: Evaluation) -> list[RenderableType]:
     else:
         place = f" in run {run.index} of {evaluation.n_requested}"
         parts.append(Text.assemble((evaluation.outcome, "bold red"), place))
-        parts += [Text(f"  | {escaped(line)}") for line in (*run.info["lines"], run.info["message"])]
+        parts += [Text(f"  | {escaped(line)}") for line in (*run.info.lines, run.info.message)]
         parts += _output(run)
     parts.append(Text(f"remedy: {evaluation.outcome.remedy}"))
     return parts
 
 
 def _output(run: Run) -> list[RenderableType]:
-    lines = run.info["log"].splitlines()
+    lines = run.info.log.splitlines()
     if not lines:
         return []
     shown = [Text(f"  | {escaped(line)}") for line in lines[-OUTPUT_LINES:]]
@@ -208,7 +208,7 @@ class LiveRuns(ProgressBar):
 
     def add(self, run: Run) -> None:
         """Count a run."""
-        self._shares.append(run.seconds / run.info["limit_seconds"])
+        self._shares.append(run.seconds / run.info.limit_seconds)
         share = sum(self._shares) / len(self._shares)
         self._reached = max(self._reached, run.index + 1)
         self(self._reached, self.n_runs, f"run {self._reached} of {self.n_runs}, {share:.0%} of the time limit")

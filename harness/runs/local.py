@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -23,7 +22,7 @@ from harness.runner.process import Launcher
 from harness.runner.sandbox.sandboxes import Quota
 from harness.runs.measure import NoMemoryError, NonFiniteLogitsError, Recorder
 from harness.runs.queue import Pending, Task
-from harness.runs.run import Conditions, Run
+from harness.runs.run import Conditions, Run, RunInfo
 from harness.submission import Submission
 from harness.tracks.track import Track
 
@@ -77,7 +76,7 @@ class Runner:
                 finished = replace(finished, outcome=Outcome.NON_FINITE, message=message)
             except NoMemoryError as error:
                 finished = replace(finished, outcome=Outcome.HARNESS_ERROR, message=str(error))
-        info = self._info(finished, task.order) | {"whole_seconds": time.monotonic() - started}
+        info = self._info(finished, task.order, time.monotonic() - started)
         return Run(task.index, finished.outcome, finished.seconds, info, record)
 
     def _execute(self, task: Task, original: int) -> Finished:
@@ -97,22 +96,23 @@ class Runner:
             swap_forget_set=task.swap_forget_set,
         )
 
-    def _info(self, finished: Finished, order: int) -> dict[str, Any]:
-        return {
-            "message": finished.message,
-            "lines": list(finished.lines),
-            "log": finished.log,
-            "seconds_inside": finished.seconds_inside,
-            "harness_errors": list(finished.harness_errors),
-            "limit_seconds": self.limit.seconds,
-            "floor_seconds": self.limit.floor_seconds,
-            "calibration": self.limit.calibration,
-            "order": order,
-            "device": self.conditions.device,
-            "gpu": self.conditions.gpu,
-            "isolation": self.launcher.isolation,
-            "environment": environment(),
-        }
+    def _info(self, finished: Finished, order: int, whole_seconds: float) -> RunInfo:
+        return RunInfo(
+            limit_seconds=self.limit.seconds,
+            isolation=self.launcher.isolation,
+            message=finished.message,
+            lines=finished.lines,
+            log=finished.log,
+            seconds_inside=finished.seconds_inside,
+            harness_errors=finished.harness_errors,
+            floor_seconds=self.limit.floor_seconds,
+            calibration=self.limit.calibration,
+            order=order,
+            device=self.conditions.device,
+            gpu=self.conditions.gpu,
+            environment=environment(),
+            whole_seconds=whole_seconds,
+        )
 
 
 def launcher_for(track: Track, conditions: Conditions) -> Launcher:

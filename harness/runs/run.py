@@ -1,13 +1,15 @@
 """What a run is to everybody: under which limit and conditions it was made, how it ended, and its record."""
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.record import Records
 from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
 
-__all__ = ["RUNNER_VERSION", "Conditions", "Limit", "Run"]
+__all__ = ["RUNNER_VERSION", "Conditions", "Limit", "Run", "RunInfo"]
 
 RUNNER_VERSION = "1"  # raised when the same file would be run differently
 
@@ -48,11 +50,41 @@ class Conditions:
 
 
 @dataclass(frozen=True)
+class RunInfo:
+    """How a run was made and went, beside its outcome."""
+
+    limit_seconds: float
+    isolation: str
+    message: str = ""
+    lines: tuple[str, ...] = ()  # of the submission's own file
+    log: str = ""  # what it printed, capped
+    seconds_inside: float = 0.0  # as the submission says itself: for information
+    harness_errors: tuple[str, ...] = ()  # why the harness had to begin again, once for each time
+    floor_seconds: float | None = None
+    calibration: str | None = None
+    order: int = 0  # its place among the submission's runs made that time, as they were started
+    device: str = "cpu"
+    gpu: str | None = None  # its name and driver
+    environment: Mapping[str, str] = field(default_factory=dict)  # versions and machine
+    whole_seconds: float | None = None  # with start and measuring
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "RunInfo":
+        """Return what `to_json` returned; others among the values are passed over. Raises KeyError, TypeError."""
+        known = {one.name: stored[one.name] for one in dataclasses.fields(cls) if one.name in stored}
+        return cls(**known | {name: tuple(known.get(name, ())) for name in ("lines", "harness_errors")})
+
+
+@dataclass(frozen=True)
 class Run:
     """One run of a submission as it is stored: its outcome, and its record if it is OK."""
 
     index: int
     outcome: Outcome
     seconds: float
-    info: dict[str, Any]  # message, lines, log, limit, calibration, order, device, gpu, isolation, versions
+    info: RunInfo
     record: Records | None = None

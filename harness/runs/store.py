@@ -23,12 +23,12 @@ import numpy as np
 from harness.record import Records
 from harness.runner.isolation import is_enough
 from harness.runner.outcome import Outcome
-from harness.runs.run import RUNNER_VERSION, Conditions, Run
+from harness.runs.run import RUNNER_VERSION, Conditions, Run, RunInfo
 from harness.storage import read_arrays, read_json, write_arrays, write_bytes, write_json
 from harness.submission import Submission
 from harness.tracks.track import Track
 
-__all__ = ["Results", "run_infos"]
+__all__ = ["Results", "first_runs"]
 
 
 class Results:
@@ -76,22 +76,21 @@ class Results:
         return {
             index: run
             for index, run in stored.items()
-            if is_enough(run.info["isolation"], required_isolation) and (not gpus or run.info.get("gpu") in gpus)
+            if is_enough(run.info.isolation, required_isolation) and (not gpus or run.info.gpu in gpus)
         }
 
     def _run(self, index: int, path: Path) -> Run | None:
         """Return a stored run, or None. A file that cannot be read counts as none: the run is made again."""
         try:
             arrays = read_arrays(path)
-            info = json.loads(str(arrays["info"]))
             record = Records.from_arrays(arrays) if "accuracy" in arrays else None
-        except (OSError, ValueError, KeyError):
+            return _stored_run(index, arrays["info"], record)
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return Run(index, Outcome(info.pop("outcome")), info.pop("seconds"), info, record)
 
     def save_run(self, run: Run, *, swap_forget_set: bool = False) -> None:
         """Store a run."""
-        info = {"outcome": run.outcome, "seconds": run.seconds, **run.info}
+        info = {"outcome": run.outcome, "seconds": run.seconds, **run.info.to_json()}
         arrays = {} if run.record is None else run.record.arrays()
         write_arrays(self._run_path(run.index, swap_forget_set), {"info": np.array(json.dumps(info)), **arrays})
 
@@ -111,8 +110,14 @@ class Results:
         return self.folder / f"{'swapped' if swap_forget_set else 'run'}-{index:04d}.npz"
 
 
-def run_infos(folder: Path, count: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the first runs stored in a results folder, and how each went; their records are not read."""
-    for path in itertools.islice(sorted(folder.glob("run-*.npz")), count):
-        with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as arrays:
-            yield path, json.loads(str(arrays["info"]))
+def first_runs(folder: Path, count: int) -> Iterator[tuple[Path, Run]]:
+    """Yield the first runs stored in a results folder, each with its file; their records are not read."""
+    damaged = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
+    for index, path in enumerate(itertools.islice(sorted(folder.glob("run-*.npz")), count)):
+        with contextlib.suppress(*damaged), np.load(path) as arrays:
+            yield path, _stored_run(index, arrays["info"], None)
+
+
+def _stored_run(index: int, info: np.ndarray, record: Records | None) -> Run:
+    stored = json.loads(str(info))
+    return Run(index, Outcome(stored["outcome"]), float(stored["seconds"]), RunInfo.from_json(stored), record)

@@ -107,7 +107,7 @@ class Attacks:
         )
         after = _contents(home, self.track.folder)
         assert {path: after.get(path) for path in before} == before
-        assert {run.info["isolation"] for run in evaluation.runs} <= {level}
+        assert {run.info.isolation for run in evaluation.runs} <= {level}
         return evaluation
 
     def make(self, attempt: Attempt, *, level: str, **values: object) -> Found:
@@ -119,7 +119,7 @@ class Attacks:
         evaluation = self.evaluate(submission_of(attempt, values), level=level, runs=runs)
         assert evaluation.outcome == Outcome.OK, [run.info for run in evaluation.runs]
         assert evaluation.scored is not None
-        return [_found_in(run.info["log"]) for run in evaluation.runs]
+        return [_found_in(run.info.log) for run in evaluation.runs]
 
 
 def skip_unless_offered(level: str) -> None:

@@ -195,7 +195,7 @@ def test_calls_by_another_set_of_numbers_end_the_run(attacks: Attacks, attempt: 
         assert evaluation.outcome == Outcome.OK
     else:
         assert evaluation.outcome == Outcome.CRASHED
-        assert "SIGSYS" in evaluation.runs[0].info["message"]
+        assert "SIGSYS" in evaluation.runs[0].info.message
 
 
 # ---- rights -------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ FLOODS = {
 def test_a_flood_is_kept_up_to_the_limit_and_blocks_nothing(attacks: Attacks, flood: str, level: str) -> None:
     evaluation = attacks.evaluate(f"import os\n{SIGNATURE}\n    {FLOODS[flood]}", level=level)
     assert evaluation.outcome == Outcome.OK
-    log = evaluation.runs[0].info["log"]
+    log = evaluation.runs[0].info.log
     kept, _, dropped = log.rpartition("\n[")
     assert len(kept) == LIMIT
     assert dropped.endswith("more bytes were printed]")

@@ -128,7 +128,7 @@ def test_a_run_cannot_end_its_first_process_and_live_on(make: Make, level: str) 
 def test_where_it_can_the_run_has_failed(attacks: Attacks) -> None:
     evaluation = attacks.evaluate(submission_of(end_the_first_process, {}), level="none")
     assert evaluation.outcome == Outcome.CRASHED
-    assert "SIGKILL" in evaluation.runs[0].info["message"]
+    assert "SIGKILL" in evaluation.runs[0].info.message
 
 
 def read_the_memory_of_the_first_process() -> str:

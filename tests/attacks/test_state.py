@@ -110,7 +110,7 @@ def test_data_and_nets_that_a_run_spoils_are_whole_in_the_next(attacks: Attacks,
         attacks.evaluate(DIGEST_THEN_SPOIL, level=level, runs=2),
         attacks.evaluate(DIGEST_THEN_SPOIL + "    other = 1", level=level, runs=2),
     ]
-    digests = [[run.info["log"].split() for run in evaluation.runs] for evaluation in evaluations]
+    digests = [[run.info.log.split() for run in evaluation.runs] for evaluation in evaluations]
     assert all(len(digest) == 2 for runs in digests for digest in runs)
     assert digests[0] == digests[1]  # the nets of runs 0 and 1 are two originals
     assert digests[0][0][1] == digests[0][1][1]

@@ -302,7 +302,7 @@ def test_what_the_harness_fails_at_is_made_again_with_the_same_seeds_and_listed(
     evaluation = evaluate(submitted, tiny, conditions(jobs=2), runs=3, home=tmp_path / "b", on_run=kill_zygote)
     assert evaluation.outcome == "OK"
     assert [str(run.record.weights_sha256[0]) for run in evaluation.runs if run.record is not None] == undisturbed
-    assert sum(len(run.info["harness_errors"]) for run in evaluation.runs) >= 1
+    assert sum(len(run.info.harness_errors) for run in evaluation.runs) >= 1
 
 
 def test_a_new_process_per_run_gives_the_same_weights_as_a_forked_one(
@@ -325,7 +325,7 @@ def test_a_new_process_per_run_is_killed_and_its_faults_are_told(
     for source, outcome in cases.items():
         evaluation = evaluate(read_submission(submission(source), source_kb=256), tiny, given, runs=1, home=tmp_path)
         assert evaluation.outcome == outcome
-    assert evaluation.runs[0].info["log"] == "hello\n"
+    assert evaluation.runs[0].info.log == "hello\n"
 
 
 STOPPED = """

@@ -14,7 +14,7 @@ from harness.evaluation.score_file import Epsilon, HalfSampleScores, ScoreFile, 
 from harness.leaderboard.board.entries import Entry
 from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
-from harness.runs.run import Conditions, Limit, Run
+from harness.runs.run import Conditions, Limit, Run, RunInfo
 from harness.runs.store import Results
 from harness.scoring.score import HalfSamples
 from harness.scoring.uncertainty import INFLATION
@@ -144,7 +144,7 @@ class BoardWriter:
         """Return the score of so many runs that took half their limit, without the scores themselves."""
         track, file = self.track, Path(name)
         limit = Limit(10.0, 0.1, training_seconds=100.0, calibration="synthetic")
-        info = {"limit_seconds": limit.seconds, "isolation": "full"}
+        info = RunInfo(limit.seconds, "full")
         made = score_file(
             Submission(file, "", "0" * 64, "0" * 64, {}, ()),
             track,

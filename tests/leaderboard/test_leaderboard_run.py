@@ -414,3 +414,26 @@ def test_a_submission_stops_once_its_mean_time_cannot_get_back_under_the_limit(
     entry = on_board(home)["slow.py"]
     assert (entry.state, entry.outcome, entry.runs) == ("stopped", "OK", 3)
     assert "over the time limit" in entry.message
+
+
+def test_scores_of_an_earlier_version_are_named_and_computed_again_from_their_runs(
+    harness: Callable[..., Result], submission: Callable[[str], Path], home: Path, tiny_file: Path
+) -> None:
+    file = submission("def unlearn(net, retain_loader, forget_loader, val_loader): net.fc.reset_parameters()")
+    run = ("leaderboard", "run", file, "--track", tiny_file, "--runs", 2)
+    show = ("leaderboard", "show", "--track", tiny_file, "--format", "json")
+    assert harness(*run).exit_code == 0
+    before = harness(*show).output
+    (stored,) = home.glob("results/*/*/score-2-*.json")
+    stored.write_text(stored.read_text().replace('"format": 1,', ""))
+    assert harness(*show).exit_code == 0  # as it was before versions had a number
+    stored.write_text(stored.read_text().replace('"constants": {},', ""))
+    refused = harness(*show)
+    assert refused.exit_code == 4
+    assert stored.name in refused.output
+    assert "harness leaderboard run" in refused.output
+    runs = {path: path.stat().st_mtime_ns for path in home.glob("results/*/*/run-*.npz")}
+    file.write_text(file.read_text() + "\n")  # a new entry of the same code
+    assert harness(*run).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in home.glob("results/*/*/run-*.npz")} == runs
+    assert [row["score"] for row in json.loads(harness(*show).output)] == [row["score"] for row in json.loads(before)]

@@ -13,8 +13,9 @@ from harness.accelerator import of
 from harness.evaluation.evaluate import MIN_RANKED_RUNS, N_SWAPPED
 from harness.evaluation.reference import MIN_ALARM_RUNS
 from harness.record import SETS, record_bytes
+from harness.runner.outcome import Outcome
 from harness.runs.run import Limit
-from harness.runs.store import Results, run_infos
+from harness.runs.store import Results, first_runs
 from harness.tracks.track import Track
 
 __all__ = ["Figure", "Request", "StoredRuns", "costs", "stored_runs"]
@@ -76,16 +77,16 @@ def stored_runs(home: Path, track: Track, device: str) -> StoredRuns | None:
 
 def _taken(folder: Path) -> StoredRuns | None:
     """Return what the first runs in one results folder took."""
-    infos = [(path, info) for path, info in run_infos(folder, RUNS_READ) if info["outcome"] == "OK"]
-    if not infos:
+    runs = [(path, run) for path, run in first_runs(folder, RUNS_READ) if run.outcome == Outcome.OK]
+    if not runs:
         return None
-    around = [info["whole_seconds"] - info["seconds"] for _, info in infos if "whole_seconds" in info]
+    around = [run.info.whole_seconds - run.seconds for _, run in runs if run.info.whole_seconds is not None]
     return StoredRuns(
         n_submissions=1,
-        n_runs=len(infos),
-        seconds=statistics.mean(info["seconds"] for _, info in infos),
+        n_runs=len(runs),
+        seconds=statistics.mean(run.seconds for _, run in runs),
         around=statistics.median(around) if around else None,  # the first one may have waited for imports
-        bytes=statistics.mean(path.stat().st_size for path, _ in infos),
+        bytes=statistics.mean(path.stat().st_size for path, _ in runs),
     )
 
 

@@ -17,7 +17,7 @@ from harness.evaluation.findings import Findings, findings_of
 from harness.evaluation.reference import MIN_ALARM_RUNS, Reference, outputs
 from harness.record import Records
 from harness.runner.outcome import Outcome
-from harness.runs.run import Run
+from harness.runs.run import Run, RunInfo
 from harness.scoring.alarms import Alarm, Behaviour, Standing, alarms
 from harness.scoring.games import GAMES
 from harness.scoring.score import (
@@ -96,7 +96,10 @@ def check_enough(runs: int) -> None:
 
 def _found(models: Records, track: Track, reference: Reference) -> Findings:
     """Return what is found of models that are scored as if they were runs."""
-    runs = [Run(index, Outcome.OK, 0.0, {"order": index}, models[index : index + 1]) for index in range(len(models))]
+    runs = [
+        Run(index, Outcome.OK, 0.0, RunInfo(1.0, "none", order=index), models[index : index + 1])
+        for index in range(len(models))
+    ]
     return findings_of(runs, [], track.originals(), reference)
 
 

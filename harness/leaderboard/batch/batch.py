@@ -23,7 +23,7 @@ from harness.leaderboard.board.entries import Entry, board_folder, write_entry
 from harness.runner.isolation import is_enough
 from harness.runner.outcome import Outcome
 from harness.runs.queue import Pending, make_runs
-from harness.runs.run import Conditions, Run
+from harness.runs.run import Conditions, Run, RunInfo
 from harness.runs.store import Results
 from harness.tracks.track import Track
 
@@ -83,7 +83,7 @@ class BatchEntry:
         if run.outcome == Outcome.HARNESS_ERROR:
             self.harness_error = run
         else:
-            kept = {name: run.info[name] for name in ("limit_seconds", "isolation")}
+            kept = RunInfo(run.info.limit_seconds, run.info.isolation)
             self.runs[run.index] = replace(run, record=None, info=kept)
 
     @property
@@ -93,7 +93,7 @@ class BatchEntry:
 
     def is_over_time(self, runs: int) -> bool:
         """Whether the mean time of so many runs is over the limit even if those to come took no time at all."""
-        used: float = sum(run.seconds / run.info["limit_seconds"] for run in self.runs.values())
+        used: float = sum(run.seconds / run.info.limit_seconds for run in self.runs.values())
         return used > runs
 
 
@@ -219,7 +219,7 @@ class SubmissionBatch:
             if has_problems or not missing_runs(contender.runs, stage):
                 complete.append(contender)
             elif (error := contender.harness_error) is not None:
-                message = f"{one_line(error.info['message'])}; {error.outcome.remedy}"
+                message = f"{one_line(error.info.message)}; {error.outcome.remedy}"
                 self._close(contender, "failed", outcome=error.outcome, message=message)
             else:
                 message = "over the time limit, whatever the runs to come would take"

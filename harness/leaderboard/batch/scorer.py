@@ -80,7 +80,7 @@ def one_line(text: str) -> str:
 def _reason(evaluation: Evaluation) -> str:
     if evaluation.failed is None:
         return one_line("; ".join(evaluation.submission.problems))
-    said = one_line(evaluation.failed.info["message"])
+    said = one_line(evaluation.failed.info.message)
     return f"run {evaluation.failed.index}: {said or evaluation.outcome.remedy}"
 
 

@@ -95,8 +95,8 @@ def read_board(home: Path, track: Track) -> Board:
     if terms is None or problems:
         listed = "".join(f"\n  {problem}" for problem in problems)
         raise MachineError(
-            f"the leaderboard {folder} has damaged files:{listed}\nremove them, or put them back from a copy; "
-            "harness leaderboard run writes anew what is missing"
+            f"the leaderboard {folder} has files that are damaged, or of an earlier version:{listed}\nput damaged ones "
+            "back from a copy, or remove them; harness leaderboard run computes scores anew from the stored runs"
         )
     entries.sort(key=lambda entry: (entry.submission, entry.entered, entry.key))
     return Board(folder, results, terms, tuple(entries))
