@@ -30,13 +30,13 @@ from harness.report.terminal import LiveRuns, show, show_check
 from harness.runner.isolation import choose
 from harness.runner.outcome import Outcome
 from harness.runs.conditions import conditions_here
+from harness.scoring.thresholds import FEWEST_RANKED
 from harness.storage import write_bytes, write_json
 from harness.submission import read_submission
 from harness.tracks.track import Track
 
 __all__ = ["check_command", "compare_command", "evaluate_command", "report_command"]
 
-QUICK_RUNS = 16
 
 file_argument = click.argument("file", type=click.Path(path_type=Path))
 
@@ -45,7 +45,7 @@ file_argument = click.argument("file", type=click.Path(path_type=Path))
 @file_argument
 @track_option
 @click.option("--runs", type=click.IntRange(min=1), help="How many runs.  [default: the track's, 64 on digits]")
-@click.option("--quick", is_flag=True, help=f"A first look: {QUICK_RUNS} runs.")
+@click.option("--quick", is_flag=True, help=f"A first look: {FEWEST_RANKED} runs.")
 @set_option
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result here.")
 @jobs_option
@@ -77,7 +77,7 @@ def evaluate_command(
         raise UsageError(f"no folder {json_file.absolute().parent} to write {json_file.name} to")
     track = api.open_track(track_name)
     default_runs = track.declaration.evaluation.runs
-    n_runs = runs or (min(QUICK_RUNS, default_runs) if quick else default_runs)
+    n_runs = runs or (min(FEWEST_RANKED, default_runs) if quick else default_runs)
     evaluation = _evaluated(
         file,
         track,

@@ -11,7 +11,7 @@ import numpy as np
 from harness.errors import UsageError
 from harness.evaluation.findings import Findings, findings_of
 from harness.evaluation.full_metrics import full_stack
-from harness.evaluation.reference import MIN_ALARM_RUNS, Reference, Scored, load_reference, reference_name
+from harness.evaluation.reference import Reference, Scored, load_reference, reference_name
 from harness.evaluation.score_file import ScoreFile, score_file
 from harness.record import Records
 from harness.runner.isolation import Isolation
@@ -21,11 +21,11 @@ from harness.runs.run import Conditions, Limit, Run
 from harness.runs.store import Results
 from harness.scoring.alarms import Alarm
 from harness.scoring.full_stack import FullStack
+from harness.scoring.thresholds import FEWEST_RANKED
 from harness.submission import Submission
 from harness.tracks.track import Track, siblings
 
 __all__ = [
-    "MIN_RANKED_RUNS",
     "N_SWAPPED",
     "Evaluation",
     "check_runs",
@@ -39,7 +39,6 @@ __all__ = [
     "unranked_because",
 ]
 
-MIN_RANKED_RUNS = 16
 N_SWAPPED = 2  # runs made again with other examples to forget, for an alarm
 UNKNOWN = Isolation("none", {})
 
@@ -165,7 +164,7 @@ class _Complete:
         return found
 
     def _findings(self, *, may_run: bool) -> Findings:
-        may_run = may_run and self.n_requested >= MIN_ALARM_RUNS
+        may_run = may_run and self.n_requested >= FEWEST_RANKED
         swapped = _swapped(self.submission, self.track, self.conditions, self.results, may_run=may_run)
         return findings_of(self.runs, swapped, self.track.originals(), self.reference)
 
@@ -210,7 +209,7 @@ def unranked_because(n_runs: int, share_of_limit: float) -> str | None:
     """Return why so many runs that are OK, with this mean share of the time limit, are not ranked; None if they are."""
     if share_of_limit > 1:
         return "over the limit"
-    return f"fewer than {MIN_RANKED_RUNS} runs" if n_runs < MIN_RANKED_RUNS else None
+    return f"fewer than {FEWEST_RANKED} runs" if n_runs < FEWEST_RANKED else None
 
 
 def check_runs(track: Track, runs: int) -> None:

@@ -25,7 +25,7 @@ class Findings:
 
     scored: Scored
     audit: Audit | None  # None below MIN_AUDIT_RUNS
-    alarms: tuple[Alarm, ...] | None  # None below MIN_ALARM_RUNS
+    alarms: tuple[Alarm, ...] | None  # None below FEWEST_RANKED
 
 
 def findings_of(runs: Sequence[Run], swapped: Sequence[Run], originals: Records, reference: Reference) -> Findings:

@@ -19,13 +19,12 @@ from harness.scoring.score import (
     half_sample_scores,
     score,
 )
+from harness.scoring.thresholds import FEWEST_RANKED
 from harness.scoring.uncertainty import cluster_error
 from harness.storage import read_json, write_json
 from harness.tracks.track import POOLS, Track
 
-__all__ = ["MIN_ALARM_RUNS", "Reference", "Scored", "load_reference", "outputs", "reference_name"]
-
-MIN_ALARM_RUNS = 16  # fewer runs are not ranked either
+__all__ = ["Reference", "Scored", "load_reference", "outputs", "reference_name"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Reference:
     forget_subjects: np.ndarray | None  # (n_forget,) whose image each example is; None where the track does not say
     ceiling: Ceiling
     floor: Score  # original models left as they are
-    null: Null | None  # how retrained models behave among themselves; None below MIN_ALARM_RUNS
+    null: Null | None  # how retrained models behave among themselves; None below FEWEST_RANKED
 
     def score(self, unlearned: Outputs) -> Scored:
         """Score unlearned models, as many as this reference has retrained ones."""
@@ -81,7 +80,7 @@ def load_reference(track: Track, n: int, cache: Path) -> Reference:
         originals = track.originals()
         best = ceiling(scoring, other_pool)
         floor = score(outputs(originals[np.arange(n) % len(originals)], labels), scoring)
-        null = _null(track, scoring, other_pool) if n >= MIN_ALARM_RUNS else None
+        null = _null(track, scoring, other_pool) if n >= FEWEST_RANKED else None
         kept = {"floor": dataclasses.asdict(floor), "null": null and dataclasses.asdict(null)}
         write_json(path, {"ceiling": best.to_json(), **kept})
     return Reference(scoring, pools[0].forget_logits, other_pool, labels, forget.subjects, best, floor, null)

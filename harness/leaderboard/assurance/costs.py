@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.accelerator import of
-from harness.evaluation.evaluate import MIN_RANKED_RUNS, N_SWAPPED
-from harness.evaluation.reference import MIN_ALARM_RUNS
+from harness.evaluation.evaluate import N_SWAPPED
 from harness.record import SETS, record_bytes
 from harness.runner.outcome import Outcome
 from harness.runs.run import Limit
 from harness.runs.store import Results, first_runs
+from harness.scoring.thresholds import FEWEST_RANKED
 from harness.tracks.track import Track
 
 __all__ = ["Figure", "Request", "StoredRuns", "costs", "stored_runs"]
@@ -123,16 +123,16 @@ def _all_runs(request: Request, track: Track, device: str, limit: Limit, stored:
         yield Figure(
             f"days{which}", total / DAY / request.workers, "d", f"computed: {request.workers} at once, no pause"
         )
-    if request.runs > MIN_RANKED_RUNS:
-        first = submissions * _with_swapped(MIN_RANKED_RUNS) * (cases[-1][1] + around)
-        origin = f"computed: {MIN_RANKED_RUNS} runs each; with --boundary most get no more"
+    if request.runs > FEWEST_RANKED:
+        first = submissions * _with_swapped(FEWEST_RANKED) * (cases[-1][1] + around)
+        origin = f"computed: {FEWEST_RANKED} runs each; with --boundary most get no more"
         yield Figure(f"{worker} hours, first stage", first / HOUR, "h", origin)
     per_run, origin = _bytes(track, stored)
     yield Figure("disk", submissions * each * per_run / 1e9, "GB", f"{origin}, {per_run / 1e6:.2f} MB each")
 
 
 def _with_swapped(runs: int) -> int:
-    return runs + (N_SWAPPED if runs >= MIN_ALARM_RUNS else 0)
+    return runs + (N_SWAPPED if runs >= FEWEST_RANKED else 0)
 
 
 def _bytes(track: Track, stored: StoredRuns | None) -> tuple[float, str]:

@@ -14,7 +14,7 @@ from scipy.stats import binom
 from harness.errors import UsageError
 from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.findings import Findings, findings_of
-from harness.evaluation.reference import MIN_ALARM_RUNS, Reference, outputs
+from harness.evaluation.reference import Reference, outputs
 from harness.record import Records
 from harness.runner.outcome import Outcome
 from harness.runs.run import Run, RunInfo
@@ -27,13 +27,14 @@ from harness.scoring.score import (
     min_count_quality,
     score,
 )
+from harness.scoring.thresholds import FEWEST_RANKED
 from harness.scoring.uncertainty import CONFIDENCE, Difference, difference, interval, standard_error
 from harness.tracks.declaration import Training
 from harness.tracks.track import POOLS, Track
 
 __all__ = ["Check", "Known", "check_enough", "known_methods", "selfcheck"]
 
-FEWEST_COMPARED = 16  # models a side for two equal submissions and what they are scored against
+
 DRAWS = 20  # of two equal submissions
 SURE = 0.99  # a rate is called too high if chance would give it less often than 1 in 100
 
@@ -90,8 +91,8 @@ def selfcheck(track: Track, reference: Reference, known: Mapping[str, Evaluation
 
 def check_enough(runs: int) -> None:
     """Raise UsageError for a number of runs at which scores are not ranked."""
-    if runs < MIN_ALARM_RUNS:
-        raise UsageError(f"{runs} runs are not ranked, so there is nothing to check; ask for --runs {MIN_ALARM_RUNS}")
+    if runs < FEWEST_RANKED:
+        raise UsageError(f"{runs} runs are not ranked, so there is nothing to check; ask for --runs {FEWEST_RANKED}")
 
 
 def _found(models: Records, track: Track, reference: Reference) -> Findings:
@@ -163,8 +164,8 @@ def _equal_ones(track: Track, reference: Reference, idle: Findings) -> Iterator[
     records = Records.concatenate(track.retrained(pool)[: len(reference.scoring)] for pool in POOLS)
     together = outputs(records, reference.forget_labels)
     n = len(together) // 3
-    if n < FEWEST_COMPARED:
-        needed = -(-3 * FEWEST_COMPARED // 2)
+    if n < FEWEST_RANKED:
+        needed = -(-3 * FEWEST_RANKED // 2)
         yield Check("equal submissions are called equal", f"cannot be told below {needed} models in each pool", None)
         return
     generator = np.random.default_rng(0)

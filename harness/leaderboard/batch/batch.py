@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.evaluation.evaluate import N_SWAPPED, missing_runs, score_name, stored_score
-from harness.evaluation.reference import MIN_ALARM_RUNS
 from harness.evaluation.score_file import ScoreFile
 from harness.leaderboard.batch.backend import Backend
 from harness.leaderboard.batch.elimination import in_reach
@@ -25,6 +24,7 @@ from harness.runner.outcome import Outcome
 from harness.runs.queue import Pending, make_runs
 from harness.runs.run import Conditions, Run, RunInfo
 from harness.runs.store import Results
+from harness.scoring.thresholds import FEWEST_RANKED
 from harness.tracks.track import Track
 
 __all__ = ["BatchEntry", "SubmissionBatch", "Terms", "stages_of"]
@@ -158,7 +158,7 @@ class SubmissionBatch:
         for each, run in self._made(pending):
             for contender in alike[each.results.folder.name]:
                 self._count(contender, each, run)
-        if stage >= MIN_ALARM_RUNS:
+        if stage >= FEWEST_RANKED:
             self._make_swapped_runs([group[0] for group in alike.values() if group[0].n_ok == stage])
 
     def _made(self, pending: Sequence[Pending]) -> Iterator[tuple[Pending, Run]]:
