@@ -31,8 +31,8 @@ def comparisons(home: Path, evaluation: Evaluation) -> list[str]:
         return []
     results, name = _stored_as(home, evaluation)
     sentences = []
-    if BASELINE.is_file() and evaluation.submission.path.resolve() != BASELINE:
-        finetune = read_submission(BASELINE, source_kb=evaluation.track.declaration.limits.source_kb)
+    finetune = read_submission(BASELINE, source_kb=evaluation.track.declaration.limits.source_kb)
+    if evaluation.submission.code_hash != finetune.code_hash:
         stored = _score(Results(home, evaluation.track, finetune, evaluation.conditions), evaluation)
         if stored is not None:
             sentences.append(_sentence(evaluation.scored, stored, "of fine-tuning"))
