@@ -38,7 +38,9 @@ def comparisons(home: Path, evaluation: Evaluation) -> list[str]:
             sentences.append(_sentence(evaluation.scored, stored, "of fine-tuning"))
         else:
             runs = f" --runs {evaluation.n_requested}"
-            sentences.append(f"to compare with fine-tuning: harness evaluate baselines/finetune.py{runs}")
+            here = Path.cwd()
+            file = BASELINE.relative_to(here) if BASELINE.is_relative_to(here) else BASELINE
+            sentences.append(f"to compare with fine-tuning: harness evaluate {file}{runs}")
     earlier = [
         entry["folder"]
         for entry in _history(home, evaluation)
