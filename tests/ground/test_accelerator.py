@@ -140,13 +140,13 @@ def test_doctor_looks_at_the_isolation_of_the_gpu_or_says_why_there_is_none(
     assert "GPU          none: there is no NVIDIA driver" in harness("doctor").output
     pretend({})
     levels = {"full": "cuInit: 304", "userns": None, "syscall": "cuInit: 304"}
-    monkeypatch.setattr(isolation, "look", lambda device: ProbeResult({}, levels if device == "cuda" else {}))
+    monkeypatch.setattr(isolation, "offered", lambda device: ProbeResult({}, levels if device == "cuda" else {}))
     said = harness("doctor").output
     assert "GPU          NVIDIA H100" in said
     assert "CUDA 12.8; torch is built for CUDA 12.8" in said
     assert "  cuInit     works at userns, none; fails (cuInit: 304) at full, syscall" in said
     assert "isolation    userns" in said
-    monkeypatch.setattr(isolation, "look", lambda device: ProbeResult({}, {}, "cuInit: 802"))
+    monkeypatch.setattr(isolation, "offered", lambda device: ProbeResult({}, {}, "cuInit: 802"))
     assert "  cuInit     fails at every level: cuInit: 802" in harness("doctor").output
 
 
