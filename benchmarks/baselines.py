@@ -57,10 +57,11 @@ def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], de
     kind = resolve(device)
     conditions = conditions_here(track, home(), device=kind, isolation=choose(device=kind))
     path = RESULTS / f"baselines-{track.name}.json"
-    rows: dict[str, Any] = json.loads(path.read_text())["rows"] if files and path.is_file() else {}
+    rows = kept_rows(path, track, kind) if files else {}
     for file, chosen in methods(files or sorted((ROOT / "baselines").glob("*.py")), settings):
         name = " --set ".join((file.stem, *chosen))
         constants = dict(setting.split("=", 1) for setting in chosen)
+        rows.pop(name, None)  # the newest come last
         rows[name] = evaluated(file, constants, track, conditions)
         click.echo(f"{name:32s} {json.dumps(rows[name])}")
     assert conditions.limit is not None
@@ -86,6 +87,18 @@ def methods(files: Sequence[Path], settings: tuple[str, ...]) -> Iterator[tuple[
         yield file, settings
         if not settings:
             yield from ((file, (variant,)) for variant in VARIANTS.get(file.stem, ()))
+
+
+def kept_rows(path: Path, track: Track, device: str) -> dict[str, Any]:
+    """Return the rows measured before. Raises UsageError if they are of another track, machine or version."""
+    if not path.is_file():
+        return {}
+    stored: dict[str, Any] = json.loads(path.read_text())
+    now = {"reference_hash": track.manifest.reference_hash, **environment(), "device": device}
+    if changed := [name for name, value in now.items() if stored.get(name) != value]:
+        raise click.UsageError(f"the other rows were measured under another {', '.join(changed)}; leave out FILES")
+    rows: dict[str, Any] = stored["rows"]
+    return rows
 
 
 def evaluated(file: Path, constants: dict[str, str], track: Track, conditions: Conditions) -> dict[str, Any]:
@@ -126,7 +139,7 @@ def beside_retrained(evaluation: Evaluation) -> dict[str, float]:
 def of_retrained(track: Track, rows: dict[str, Any]) -> dict[str, Any]:
     """Return the row of retrained models: the ceiling, and what the metrics of the others are compared with."""
     reference = load_reference(track, track.declaration.evaluation.runs, Results.cache(home(), track))
-    targets = next(row["retrained"] for row in rows.values() if "retrained" in row)
+    targets: dict[str, Any] = next((row["retrained"] for row in reversed(rows.values()) if "retrained" in row), {})
     best = reference.ceiling
     return {"score": best.score, "score_interval": best.interval, "calibrated_score": 1.0, **targets}
 

@@ -92,6 +92,7 @@ def estimate(
         seconds_per_step = {size: _step_of_stack(track, stack, jobs, device) for size, stack in by_size.items()}
         limits, n_models = declaration.limits, sum(len(stack.seeds) for stack in stacks)
         torch.set_num_threads(limits.threads)
+        torch.backends.cudnn.benchmark = False  # as in runs, also where one job has trained in this process
         training_seconds = _step_alone(track, device) * _n_steps(track, ORIGINALS) * declaration.training.epochs
         limit_seconds = limits.seconds or limits.time_limit_fraction * training_seconds
         seconds_per_epoch = _step_of_fine_tuning(track, device) * _n_steps(track, POOLS[0])

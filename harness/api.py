@@ -75,6 +75,8 @@ def evaluate(
     """
     place = home or default_home()
     opened = track if isinstance(track, Track) else open_track(track, home=place)
+    if isinstance(file, Submission) and constants:
+        raise UsageError("constants are set when a file is read; give its path")
     submission = file if isinstance(file, Submission) else _submission(Path(file), opened, constants or {})
     kind = resolve(device, announce)
     conditions = conditions_here(

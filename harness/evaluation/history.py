@@ -1,6 +1,7 @@
 """Earlier scores of a file, so that a participant sees what the last change did."""
 
 import hashlib
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from harness.submission import read_submission
 __all__ = ["add_to_history", "comparisons"]
 
 BASELINE = BASELINES / "finetune.py"
+DEFAULT_TRACK = "digits"  # that commands take unless they are told another
 
 
 def add_to_history(home: Path, evaluation: Evaluation) -> None:
@@ -31,16 +33,8 @@ def comparisons(home: Path, evaluation: Evaluation) -> list[str]:
         return []
     results, name = _stored_as(home, evaluation)
     sentences = []
-    finetune = read_submission(BASELINE, source_kb=evaluation.track.declaration.limits.source_kb)
-    if evaluation.submission.code_hash != finetune.code_hash:
-        stored = _score(Results(home, evaluation.track, finetune, evaluation.conditions), evaluation)
-        if stored is not None:
-            sentences.append(_sentence(evaluation.scored, stored, "of fine-tuning"))
-        else:
-            runs = f" --runs {evaluation.n_requested}"
-            here = Path.cwd()
-            file = BASELINE.relative_to(here) if BASELINE.is_relative_to(here) else BASELINE
-            sentences.append(f"to compare with fine-tuning: harness evaluate {file}{runs}")
+    if (beside := _beside_fine_tuning(home, evaluation, evaluation.scored)) is not None:
+        sentences.append(beside)
     earlier = [
         entry["folder"]
         for entry in _history(home, evaluation)
@@ -50,6 +44,26 @@ def comparisons(home: Path, evaluation: Evaluation) -> list[str]:
     if stored is not None:
         sentences.append(_sentence(evaluation.scored, stored, "of the last version of this file"))
     return sentences
+
+
+def _beside_fine_tuning(home: Path, evaluation: Evaluation, scored: Scored) -> str | None:
+    """Return a sentence against fine-tuning, or how to get one; None for fine-tuning itself."""
+    if not BASELINE.is_file():
+        return None
+    finetune = read_submission(BASELINE, source_kb=evaluation.track.declaration.limits.source_kb)
+    if evaluation.submission.code_hash == finetune.code_hash:
+        return None
+    stored = _score(Results(home, evaluation.track, finetune, evaluation.conditions), evaluation)
+    if stored is not None:
+        return _sentence(scored, stored, "of fine-tuning")
+    file = BASELINE.relative_to(Path.cwd()) if BASELINE.is_relative_to(Path.cwd()) else BASELINE
+    options = f" --runs {evaluation.n_requested}"
+    if evaluation.track.name != DEFAULT_TRACK:
+        options = f" --track {evaluation.track.name}{options}"
+    limit = evaluation.conditions.limit
+    if limit is not None and limit.is_overridden:
+        options += f" --time-limit {limit.fraction:g}"
+    return f"to compare with fine-tuning: harness evaluate {shlex.quote(str(file))}{options}"
 
 
 def _score(results: Results, evaluation: Evaluation) -> Scored | None:

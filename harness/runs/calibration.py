@@ -5,6 +5,7 @@ as many such processes at once as there are workers, so that runs and trainings 
 kept per machine and load.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -97,8 +98,9 @@ def _time_trainings(track: Track, device: str, threads: int, jobs: int) -> list[
             process.stdout.readline()  # warm
         for process in processes:
             assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):  # it died, as its exit status will say
+                process.stdin.write("go\n")
+                process.stdin.flush()
         answers = [process.communicate()[0] for process in processes]
     finally:
         for process in processes:

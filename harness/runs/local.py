@@ -171,9 +171,11 @@ class _Turns:
         """Wait, on a GPU, until nothing runs and nothing else is measured."""
         with self._changed:
             self._waiting += 1
-            self._changed.wait_for(lambda: not (self.alone and (self._runs or self._measurements)))
-            self._waiting -= 1
-            self._measurements += 1
+            try:
+                self._changed.wait_for(lambda: not (self.alone and (self._runs or self._measurements)))
+                self._measurements += 1
+            finally:
+                self._waiting -= 1
         try:
             yield
         finally:

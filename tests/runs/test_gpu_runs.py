@@ -1,5 +1,6 @@
 """Runs on a GPU that is pretended: whose fault a lack of memory is, what waits for what, what another card means."""
 
+import dataclasses
 import json
 import os
 import threading
@@ -17,13 +18,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from data_prep.timed_training import part_of_training
 from data_prep.training import Trainer
 from harness.accelerator import FAKE_VARIABLE, is_out_of_memory, to_device
+from harness.errors import MachineError
 from harness.loaders import Images, loader
 from harness.record import Records
 from harness.runs import local as runs
 from harness.runs import measure
+from harness.runs.calibration import _time_trainings
 from harness.runs.local import _Turns
 from harness.runs.measure import Recorder
 from harness.tracks.declaration import Training
+from harness.tracks.track import Track
 
 Harness = Callable[..., Result]
 Submission = Callable[[str], Path]
@@ -269,7 +273,11 @@ def test_a_board_counts_only_runs_of_the_card_that_is_here(
     assert first_run_of(3) == made
     fake(name="second card")
     file.write_text(TRAINING + "\n\n")
-    assert first_run_of(4) > made
+    made_again = first_run_of(4)
+    assert made_again > made
+    fake(name="third card")  # a score of other cards' runs does not count either
+    file.write_text(TRAINING + "\n\n\n")
+    assert first_run_of(4) > made_again
     shown = json.loads(harness("leaderboard", "show", "--track", tiny_file, "--format", "json").output)
     assert "OK" in [row["outcome"] for row in shown]
 
@@ -345,6 +353,13 @@ def test_a_training_without_memory_says_so_in_a_sentence_and_keeps_what_is_done(
     assert "fewer at once (--jobs)" in result.output
     assert "Traceback" not in result.output
     assert harness("prepare", uncalibrated, "--device", "fake", "--jobs", 1).exit_code == 0
+
+
+def test_a_training_that_fails_before_it_is_timed_is_said_whatever_the_others_do(tiny: Track, tmp_path: Path) -> None:
+    gone = dataclasses.replace(tiny, folder=tmp_path / "gone")
+    for _ in range(2):
+        with pytest.raises(MachineError, match="a training to calibrate the time limit failed"):
+            _time_trainings(gone, "cpu", threads=1, jobs=3)
 
 
 @pytest.mark.parametrize(

@@ -195,8 +195,8 @@ def _differences_of_code(entry: ScoredEntry, results: Results) -> Iterator[str]:
 
 def _differences_of_outcome(entry: ScoredEntry, results: Results) -> Iterator[str]:
     """Yield a line if a failed entry's stored runs ended otherwise."""
-    if entry.state != "failed" or entry.outcome == Outcome.INVALID_SUBMISSION:
-        return
+    if entry.state != "failed" or entry.outcome in (Outcome.INVALID_SUBMISSION, Outcome.HARNESS_ERROR):
+        return  # no run of theirs is stored
     failed = [run for run in results.runs(range(entry.stage)).values() if run.outcome != Outcome.OK]
     if not failed or failed[0].outcome != entry.outcome:
         found = failed[0].outcome if failed else "no failed run"

@@ -197,6 +197,9 @@ class SubmissionBatch:
             return False
         if not is_enough(stored.isolation.level, self.terms.required_isolation):
             return False
+        gpus = self.backend.gpus
+        if gpus and len(contender.results.runs(range(stage), gpus=gpus)) < stage:
+            return False  # of another card, or another driver
         contender.reaches[stage] = self._reach(stored)
         return True
 

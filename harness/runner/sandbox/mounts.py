@@ -5,6 +5,7 @@ Nothing else of the machine has a path any more: no home folders, no /etc, no /s
 
 import errno
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -97,7 +98,8 @@ def _bind(source: str, path: str, attributes: int) -> None:
 def _mounted_below(folder: str) -> list[str]:
     """Return what is mounted below a folder, relative to it, in the order in which it was."""
     lines = Path(f"{OLD}/proc/self/mountinfo").read_text().splitlines()
-    paths = [line.split()[4].encode().decode("unicode_escape") for line in lines]  # a space is written \040
+    # A space is written as a backslash and 040.
+    paths = [re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), line.split()[4]) for line in lines]
     return [path.removeprefix(folder) for path in paths if path.startswith(f"{folder}/")]
 
 
