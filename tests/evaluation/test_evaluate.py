@@ -169,7 +169,7 @@ def test_the_result_is_shown_with_its_scale_and_how_it_compares(
     file = submission(FINETUNE)
     first = evaluated(file, "--runs", 4)
     assert f"floor {first['floor']:.3f}, ceiling {first['ceiling']:.3f}" in first["output"]
-    assert "harness evaluate baselines/finetune.py --runs 4" in first["output"]
+    assert "harness evaluate baselines/finetune.py --track tiny --runs 4" in first["output"]
     assert "not ranked: fewer than 16 runs" in first["output"]
     file.write_text(FINETUNE.replace("EPOCHS = 1", "EPOCHS = 2"))
     second = evaluated(file, "--runs", 4)
