@@ -29,6 +29,7 @@ from harness.runs.store import Results
 from harness.scoring.arrays import score_arrays
 from harness.submission import Submission, read_submission
 from harness.tracks import catalogue
+from harness.tracks.catalogue import DEFAULT_TRACK
 from harness.tracks.track import Track
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ __all__ = ["Comparison", "Evaluation", "ScoreFile", "Track", "compare", "evaluat
 Announce = Callable[[str], None]  # hears, in a sentence, of what takes a while or is not as asked
 
 
-def open_track(track: str | Path = "digits", *, home: Path | None = None) -> Track:
+def open_track(track: str | Path = DEFAULT_TRACK, *, home: Path | None = None) -> Track:
     """Return a prepared track by its name or its TOML file.
 
     home: the folder that holds tracks and results, by default HARNESS_HOME or `.harness` here. Raises UsageError if
@@ -51,7 +52,7 @@ def open_track(track: str | Path = "digits", *, home: Path | None = None) -> Tra
 def evaluate(
     file: str | Path | Submission,
     *,
-    track: str | Path | Track = "digits",
+    track: str | Path | Track = DEFAULT_TRACK,
     runs: int | None = None,
     constants: Mapping[str, object] | None = None,
     jobs: int | None = None,
@@ -111,7 +112,7 @@ def compare(
     first: Evaluation | str,
     second: Evaluation | str,
     *,
-    track: str | Path | Track = "digits",
+    track: str | Path | Track = DEFAULT_TRACK,
     runs: int | None = None,
     home: Path | None = None,
 ) -> Comparison:

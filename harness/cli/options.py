@@ -9,6 +9,7 @@ from rich.console import Console
 
 from harness.accelerator import FAKE_VARIABLE, resolve
 from harness.runner import isolation as isolations
+from harness.tracks.catalogue import DEFAULT_TRACK
 
 __all__ = [
     "Device",
@@ -40,7 +41,7 @@ class Device(click.Choice[str]):
 track_option = click.option(
     "--track",
     "track_name",
-    default="digits",
+    default=DEFAULT_TRACK,
     show_default=True,
     help="A track's name, or a TOML file.",
 )

@@ -12,11 +12,11 @@ from harness.scoring.uncertainty import difference
 from harness.shipped import BASELINES
 from harness.storage import read_json, write_json
 from harness.submission import read_submission
+from harness.tracks.catalogue import DEFAULT_TRACK
 
 __all__ = ["add_to_history", "comparisons"]
 
 BASELINE = BASELINES / "finetune.py"
-DEFAULT_TRACK = "digits"  # that commands take unless they are told another
 
 
 def add_to_history(home: Path, evaluation: Evaluation) -> None:

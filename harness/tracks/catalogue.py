@@ -9,8 +9,9 @@ from harness.tracks.archive import import_track
 from harness.tracks.declaration import Declaration, read_declaration
 from harness.tracks.track import Track, load_track
 
-__all__ = ["Declared", "find_tracks", "open_declared", "open_track"]
+__all__ = ["DEFAULT_TRACK", "Declared", "find_tracks", "open_declared", "open_track"]
 
+DEFAULT_TRACK = "digits"  # where none is named
 FOLDER = Path(str(files("data_prep")))  # declarations and tracks that ship prepared
 
 
