@@ -30,8 +30,8 @@ from harness.leaderboard.batch.cluster import Cluster
 from harness.runner.isolation import choose
 from harness.runs.conditions import conditions_here
 from harness.runs.local import LocalExecutor
-from harness.runs.queue import Executor, Pending, make_runs
-from harness.runs.run import Conditions
+from harness.runs.queue import Executor, make_runs
+from harness.runs.run_set import RunSet
 from harness.runs.store import Results
 from harness.storage import write_json
 from harness.submission import Submission, submission_of
@@ -81,13 +81,13 @@ def main(track_name: str, submissions: int, runs: int) -> None:
 
 def _measure(executor: Executor, workers: int, track: Track, folder: Path, sizes: tuple[int, int]) -> dict[str, float]:
     """Make the runs of a batch, after one that warms every worker up."""
-    warm_up = [_pending(_submission(-1 - number), track, folder, 1) for number in range(workers)]
+    warm_up = [_run_set(_submission(-1 - number), track, folder, 1) for number in range(workers)]
     for _ in make_runs(warm_up, executor):
         pass
     submissions, runs = sizes
-    pending = [_pending(_submission(number), track, folder, runs) for number in range(submissions)]
+    run_sets = [_run_set(_submission(number), track, folder, runs) for number in range(submissions)]
     started = time.perf_counter()
-    infos = [run.info for _, run in make_runs(pending, executor)]
+    infos = [run.info for _, run in make_runs(run_sets, executor)]
     wall = time.perf_counter() - started
     count = len(infos)
     inside = sum(info.seconds_inside for info in infos)
@@ -105,9 +105,8 @@ def _submission(number: int) -> Submission:
     return submission_of(Path(f"work{number}.py"), f"NUMBER = {number}\n{SOURCE}".encode(), source_kb=256)
 
 
-def _pending(submission: Submission, track: Track, folder: Path, runs: int) -> Pending:
-    conditions = Conditions(limit=None, isolation=choose(), device="cpu")
-    return Pending(submission, Results(folder, track, submission, conditions), range(runs))
+def _run_set(submission: Submission, track: Track, folder: Path, runs: int) -> RunSet:
+    return RunSet(submission, Results.of(folder, track, submission, "cpu"), runs)
 
 
 @contextmanager

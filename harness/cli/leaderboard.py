@@ -23,7 +23,7 @@ from harness.cli.options import (
 from harness.cli.publishing import html_command, selfcheck_command, show_command, verify_command
 from harness.environment import home
 from harness.errors import UsageError
-from harness.evaluation.evaluate import check_runs
+from harness.evaluation.make import check_runs
 from harness.leaderboard.batch.backend import Backend, RunOptions
 from harness.leaderboard.batch.batch import BatchEntry, Terms, stages_of
 from harness.leaderboard.batch.cluster import Cluster

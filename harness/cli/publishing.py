@@ -12,7 +12,8 @@ from harness.accelerator import of
 from harness.cli.options import chosen_device, console, device_option, jobs_option, track_option
 from harness.environment import home
 from harness.errors import UsageError
-from harness.evaluation.evaluate import Evaluation, check_runs, evaluate
+from harness.evaluation.evaluate import Evaluation, evaluate
+from harness.evaluation.make import check_runs
 from harness.evaluation.reference import Reference, load_reference
 from harness.leaderboard.assurance.selfcheck import Known, check_enough, known_methods, selfcheck
 from harness.leaderboard.assurance.verification import (

@@ -5,13 +5,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from harness.evaluation.evaluate import Evaluation, score_name, stored_score
+from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.reference import Scored
+from harness.evaluation.stored_score import score_name, stored_score
 from harness.runs.store import Results
 from harness.scoring.uncertainty import difference
 from harness.shipped import BASELINES
 from harness.storage import read_json, write_json
-from harness.submission import read_submission
+from harness.submission import Submission, read_submission
 from harness.tracks.catalogue import DEFAULT_TRACK
 
 __all__ = ["add_to_history", "comparisons"]
@@ -53,16 +54,15 @@ def _beside_fine_tuning(home: Path, evaluation: Evaluation, scored: Scored) -> s
     finetune = read_submission(BASELINE, source_kb=evaluation.track.declaration.limits.source_kb)
     if evaluation.submission.code_hash == finetune.code_hash:
         return None
-    stored = _score(Results(home, evaluation.track, finetune, evaluation.conditions), evaluation)
+    stored = _score(_results(home, evaluation, finetune), evaluation)
     if stored is not None:
         return _sentence(scored, stored, "of fine-tuning")
     file = BASELINE.relative_to(Path.cwd()) if BASELINE.is_relative_to(Path.cwd()) else BASELINE
     options = f" --runs {evaluation.n_requested}"
     if evaluation.track.name != DEFAULT_TRACK:
         options = f" --track {evaluation.track.name}{options}"
-    limit = evaluation.conditions.limit
-    if limit is not None and limit.is_overridden:
-        options += f" --time-limit {limit.fraction:g}"
+    if (time_limit := evaluation.conditions.own_time_limit) is not None:
+        options += f" --time-limit {time_limit:g}"
     return f"to compare with fine-tuning: harness evaluate {shlex.quote(str(file))}{options}"
 
 
@@ -83,8 +83,14 @@ def _sentence(ours: Scored, theirs: Scored, whose: str) -> str:
 
 
 def _stored_as(home: Path, evaluation: Evaluation) -> tuple[Results, str]:
-    results = Results(home, evaluation.track, evaluation.submission, evaluation.conditions)
-    return results, score_name(evaluation.track, evaluation.n_requested)
+    name = score_name(evaluation.track, evaluation.n_requested)
+    return _results(home, evaluation, evaluation.submission), name
+
+
+def _results(home: Path, evaluation: Evaluation, submission: Submission) -> Results:
+    """Return the results of a submission, evaluated as another was."""
+    under = evaluation.conditions
+    return Results.of(home, evaluation.track, submission, under.device, time_limit=under.own_time_limit)
 
 
 def _history(home: Path, evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -21,8 +21,8 @@ from harness.runner.outcome import Outcome
 from harness.runner.process import Launcher
 from harness.runner.sandbox.sandboxes import Quota
 from harness.runs.measure import NoMemoryError, NonFiniteLogitsError, Recorder
-from harness.runs.queue import Pending, Task
 from harness.runs.run import Conditions, Run, RunInfo
+from harness.runs.run_set import RunSet, Task
 from harness.submission import Submission
 from harness.tracks.track import Track
 
@@ -38,10 +38,10 @@ class LocalExecutor:
     def __init__(self, track: Track, conditions: Conditions) -> None:
         self.runner = Runner(track, conditions)
 
-    def make(self, wanted: Iterable[tuple[Pending, Task]]) -> Iterator[tuple[Pending, Run]]:
+    def make(self, wanted: Iterable[tuple[RunSet, Task]]) -> Iterator[tuple[RunSet, Run]]:
         """Yield the runs as they are done, `conditions.jobs` at a time."""
 
-        def run_unless_over(item: tuple[Pending, Task]) -> tuple[Pending, Run] | None:
+        def run_unless_over(item: tuple[RunSet, Task]) -> tuple[RunSet, Run] | None:
             each, task = item
             return None if each.is_over(task.index) else (each, self.runner.run(task))
 

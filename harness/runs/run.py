@@ -44,6 +44,11 @@ class Conditions:
     fork: bool | None = None  # None: where the system can
 
     @property
+    def own_time_limit(self) -> float | None:
+        """The share of a training that stands for the track's, where one was given by hand."""
+        return self.limit.fraction if self.limit is not None and self.limit.is_overridden else None
+
+    @property
     def gpus(self) -> frozenset[str]:
         """The GPUs whose stored runs are as good as new ones; empty: all."""
         return frozenset(() if self.gpu is None else (self.gpu,))

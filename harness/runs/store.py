@@ -23,7 +23,7 @@ import numpy as np
 from harness.record import Records
 from harness.runner.isolation import is_enough
 from harness.runner.outcome import Outcome
-from harness.runs.run import RUNNER_VERSION, Conditions, Run, RunInfo
+from harness.runs.run import RUNNER_VERSION, Run, RunInfo
 from harness.storage import read_arrays, read_json, write_arrays, write_bytes, write_json
 from harness.submission import Submission
 from harness.tracks.track import Track
@@ -34,26 +34,29 @@ __all__ = ["Results", "first_runs"]
 class Results:
     """The runs and scores of one submission on one track and one kind of device."""
 
-    def __init__(self, home: Path, track: Track, submission: Submission, conditions: Conditions) -> None:
-        limit = f"-limit{conditions.limit.fraction:g}" if conditions.limit and conditions.limit.is_overridden else ""
-        key = f"{submission.code_hash[:16]}-{conditions.device}{limit}-v{RUNNER_VERSION}"
-        self.folder = self.cache(home, track) / key
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def of(
+        cls, home: Path, track: Track, submission: Submission, device: str, *, time_limit: float | None = None
+    ) -> "Results":
+        """Return the results of a submission.
+
+        time_limit: the share of a training that its runs are given instead of the track's; such runs lie apart.
+        """
+        limit = "" if time_limit is None else f"-limit{time_limit:g}"
+        key = f"{submission.code_hash[:16]}-{device}{limit}-v{RUNNER_VERSION}"
+        return cls(cls.cache(home, track) / key)
 
     @staticmethod
     def cache(home: Path, track: Track) -> Path:
         """Return the folder of all results on a track."""
         return home / "results" / f"{track.name}-{track.manifest.public_hash[:12]}"
 
-    @classmethod
-    def at(cls, folder: Path) -> "Results":
-        """Return the results that lie in a folder."""
-        found = cls.__new__(cls)
-        found.folder = folder
-        return found
-
     def beside(self, folder: str) -> "Results":
         """Return the results of another submission on the same track, by the name of their folder."""
-        return self.at(self.folder.with_name(folder))
+        return Results(self.folder.with_name(folder))
 
     def begin(self, submission: Submission) -> None:
         """Keep what is about to be run."""

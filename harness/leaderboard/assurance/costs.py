@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.accelerator import of
-from harness.evaluation.evaluate import N_SWAPPED
 from harness.record import SETS, record_bytes
 from harness.runner.outcome import Outcome
 from harness.runs.run import Limit
+from harness.runs.run_set import N_SWAPPED
 from harness.runs.store import Results, first_runs
 from harness.scoring.thresholds import FEWEST_RANKED
 from harness.tracks.track import Track

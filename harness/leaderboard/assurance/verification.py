@@ -19,9 +19,9 @@ from pydantic import ValidationError
 
 import harness
 from harness.errors import MachineError, UsageError
-from harness.evaluation.evaluate import share_of_limit, unranked_because
 from harness.evaluation.reference import Reference, load_reference, outputs
 from harness.evaluation.score_file import HalfSampleScores, ScoreFile
+from harness.evaluation.stored_score import share_of_limit, unranked_because
 from harness.leaderboard.board.rows import SOURCE_KB, Leaderboard
 from harness.leaderboard.board.stored import Board, ScoredEntry
 from harness.record import Records
@@ -151,7 +151,7 @@ def recomputed(
 
 def _recomputed(board: Board, entry: ScoredEntry, reference: Reference | None) -> tuple[ScoredEntry, list[str]]:
     """Return an entry with its score computed again, and how that differs from what is stored."""
-    results = Results.at(board.results / entry.results)
+    results = Results(board.results / entry.results)
     try:
         if reference is None or entry.scored is None:
             return entry, [f"{entry.submission}: {line}" for line in _differences_of_outcome(entry, results)]

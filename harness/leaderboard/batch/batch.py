@@ -6,13 +6,14 @@ begun again goes on where it was, and a batch of more files or more runs makes o
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.evaluation.evaluate import N_SWAPPED, missing_runs, score_name, stored_score
+from harness.evaluation.make import make_missing
 from harness.evaluation.score_file import ScoreFile
+from harness.evaluation.stored_score import score_name, stored_score
 from harness.leaderboard.batch.backend import Backend
 from harness.leaderboard.batch.elimination import in_reach
 from harness.leaderboard.batch.progress import Progress
@@ -21,10 +22,8 @@ from harness.leaderboard.batch.teams import Candidate
 from harness.leaderboard.board.entries import Entry, board_folder, write_entry
 from harness.runner.isolation import is_enough
 from harness.runner.outcome import Outcome
-from harness.runs.queue import Pending, make_runs
-from harness.runs.run import Conditions, Run, RunInfo
+from harness.runs.run_set import RunSet
 from harness.runs.store import Results
-from harness.scoring.thresholds import FEWEST_RANKED
 from harness.tracks.track import Track
 
 __all__ = ["BatchEntry", "SubmissionBatch", "Terms", "stages_of"]
@@ -51,8 +50,7 @@ class BatchEntry:
     ) -> None:
         self.candidate, self.entry, self.results = candidate, entry, results
         self.is_open = True
-        self.runs: dict[int, Run] = {}  # without their records
-        self.harness_error: Run | None = None
+        self.run_set: RunSet | None = None  # of the stage, once it is begun; shared with those of the same code
         self.reaches: dict[int, tuple[float, float] | None] = {}  # of its scores by number of runs, see `_reach`
         self.report = ""  # what its team is told, once there is an evaluation
         self._keep, self._kept_at = keep, 0.0
@@ -78,23 +76,10 @@ class BatchEntry:
         self.is_open = False
         self.update(state=state, **changes)
 
-    def learn(self, run: Run) -> None:
-        """Take note of a run, new or stored."""
-        if run.outcome == Outcome.HARNESS_ERROR:
-            self.harness_error = run
-        else:
-            kept = RunInfo(run.info.limit_seconds, run.info.isolation)
-            self.runs[run.index] = replace(run, record=None, info=kept)
-
     @property
     def n_ok(self) -> int:
         """How many of its runs are there and OK."""
-        return sum(run.outcome == Outcome.OK for run in self.runs.values())
-
-    def is_over_time(self, runs: int) -> bool:
-        """Whether the mean time of so many runs is over the limit even if those to come took no time at all."""
-        used: float = sum(run.seconds / run.info.limit_seconds for run in self.runs.values())
-        return used > runs
+        return 0 if self.run_set is None else self.run_set.n_ok
 
 
 class SubmissionBatch:
@@ -118,8 +103,7 @@ class SubmissionBatch:
 
     def contender(self, candidate: Candidate, entry: Entry) -> BatchEntry:
         """Return a candidate with its entry as a contender."""
-        conditions = Conditions(limit=None, isolation=self.backend.isolation, device=self.backend.device)
-        results = Results(self.home, self.track, candidate.submission, conditions)
+        results = Results.of(self.home, self.track, candidate.submission, self.backend.device)
         return BatchEntry(candidate, entry, results, self._keep)
 
     def run(self, contenders: Sequence[BatchEntry]) -> None:
@@ -142,51 +126,46 @@ class SubmissionBatch:
         for contender in contenders:
             if not contender.candidate.submission.problems:
                 alike.setdefault(contender.results.folder.name, []).append(contender)
-        pending = []
-        done = {}
-        for group in alike.values():
-            stored = group[0].results.runs(range(stage), self.terms.required_isolation, gpus=self.backend.gpus)
-            for contender, run in ((contender, run) for contender in group for run in stored.values()):
-                contender.learn(run)
-            missing = missing_runs(stored, stage)
-            if missing and not group[0].is_over_time(self.terms.runs):
-                for contender in group:
-                    contender.update(state="queued", stage=stage)
-                    done[contender.name] = len(stored)
-                pending.append(Pending(group[0].candidate.submission, group[0].results, missing))
-        self.progress.begin(f"stage of {stage} runs", done, stage)
-        for each, run in self._made(pending):
-            for contender in alike[each.results.folder.name]:
-                self._count(contender, each, run)
-        if stage >= FEWEST_RANKED:
-            self._make_swapped_runs([group[0] for group in alike.values() if group[0].n_ok == stage])
+        run_sets = [self._run_set(group, stage) for group in alike.values()]
+        waiting = [each for each in contenders if each.run_set is not None and self._is_lacking(each.run_set)]
+        for contender in waiting:
+            contender.update(state="queued", stage=stage)
+        self.progress.begin(f"stage of {stage} runs", {each.name: each.n_ok for each in waiting}, stage)
+        for run_set, run in make_missing(run_sets, self.backend.executor, one_by_one=self.backend.is_shared_gpu):
+            self._count(run_set, run.index, alike[run_set.results.folder.name])
 
-    def _made(self, pending: Sequence[Pending]) -> Iterator[tuple[Pending, Run]]:
-        """Yield the runs that are pending, all as one queue where that is allowed."""
-        queues = [[each] for each in pending] if self.backend.is_shared_gpu else [list(pending)]
-        for queue in queues:
-            if queue:
-                yield from make_runs(queue, self.backend.executor())
+    def _run_set(self, group: Sequence[BatchEntry], stage: int) -> RunSet:
+        """Return the runs of submissions of the same code, nothing of which is made if they are over their time."""
+        first = group[0]
+        run_set = RunSet(
+            first.candidate.submission,
+            first.results,
+            stage,
+            required_isolation=self.terms.required_isolation,
+            gpus=self.backend.gpus,
+        )
+        if self._is_over_time(run_set):
+            run_set.end_at(-1)
+        for contender in group:
+            contender.run_set = run_set
+        return run_set
 
-    def _count(self, contender: BatchEntry, pending: Pending, run: Run) -> None:
-        """Take note of a run that was made, and end the submission's queue if it is over its time."""
-        contender.learn(run)
-        if contender.is_over_time(self.terms.runs):
-            pending.end_at(run.index)
-        contender.update(state="running", runs=contender.n_ok)
-        self.progress.count(contender.name)
-        if pending.end is not None:
-            self.progress.drop(contender.name)
+    def _is_lacking(self, run_set: RunSet) -> bool:
+        return bool(run_set.missing) and not run_set.is_ended
 
-    def _make_swapped_runs(self, contenders: Sequence[BatchEntry]) -> None:
-        """Make the few runs with other examples to forget that an alarm needs."""
-        pending = []
-        for contender in contenders:
-            stored = contender.results.runs(range(N_SWAPPED), gpus=self.backend.gpus, swap_forget_set=True)
-            if missing := missing_runs(stored, N_SWAPPED):
-                pending.append(Pending(contender.candidate.submission, contender.results, missing, True))
-        for _ in self._made(pending):
-            pass
+    def _is_over_time(self, run_set: RunSet) -> bool:
+        """Whether the mean time of all runs is over the limit even if those to come took no time at all."""
+        return run_set.limits_used > self.terms.runs
+
+    def _count(self, run_set: RunSet, index: int, group: Sequence[BatchEntry]) -> None:
+        """Take note of a run that was made, and end the queue of its submissions if they are over their time."""
+        if self._is_over_time(run_set):
+            run_set.end_at(index)
+        for contender in group:
+            contender.update(state="running", runs=run_set.n_ok)
+            self.progress.count(contender.name)
+            if run_set.is_ended:
+                self.progress.drop(contender.name)
 
     # ---- scores ---------------------------------------------------------------------------------------------------
 
@@ -218,12 +197,13 @@ class SubmissionBatch:
         """Say what became of the contenders' runs: scored, failed, or stopped for its time."""
         complete = []
         for contender in contenders:
-            has_problems = bool(contender.candidate.submission.problems)
-            if has_problems or not missing_runs(contender.runs, stage):
+            run_set = contender.run_set
+            failed = None if run_set is None else run_set.failed
+            if failed is not None and failed.outcome == Outcome.HARNESS_ERROR:
+                message = f"{one_line(failed.info.message)}; {failed.outcome.remedy}"
+                self._close(contender, "failed", outcome=failed.outcome, message=message)
+            elif run_set is None or not run_set.missing:
                 complete.append(contender)
-            elif (error := contender.harness_error) is not None:
-                message = f"{one_line(error.info.message)}; {error.outcome.remedy}"
-                self._close(contender, "failed", outcome=error.outcome, message=message)
             else:
                 message = "over the time limit, whatever the runs to come would take"
                 score = self._standing(contender)["score"]

@@ -18,8 +18,8 @@ from harness.errors import MachineError, UsageError
 from harness.leaderboard.batch.backend import RunOptions
 from harness.parallel import repeated, run_each
 from harness.runner.isolation import Isolation, weakest
-from harness.runs.queue import Pending, Task
 from harness.runs.run import RUNNER_VERSION, Run
+from harness.runs.run_set import RunSet, Task
 from harness.tracks.archive import export_track
 from harness.tracks.track import Track
 
@@ -61,7 +61,7 @@ class Cluster:
     """The workers of a scheduler, ready for one batch. Use as a context."""
 
     def __init__(
-        self, address: str, track: Track, asked: RunOptions, *, is_insecure: bool, say: Callable[[str], None]
+        self, address: str, track: Track, options: RunOptions, *, is_insecure: bool, say: Callable[[str], None]
     ) -> None:
         """Connect, and ask every worker what it is; `say` hears, in a sentence, of what somebody has to look after.
 
@@ -73,7 +73,7 @@ class Cluster:
         try:
             for other in (self.client.scheduler_info(0)["address"], *self.client.nthreads()):
                 check_address(other, is_insecure=is_insecure)
-            self._post = self._posted(track, asked)
+            self._request = self._request_of(track, options)
             self.reports = self._reports(track)
             self._check(self.reports)
         except BaseException:
@@ -101,22 +101,22 @@ class Cluster:
         """The weakest level of any worker."""
         return Isolation(weakest(each.isolation for each in self.reports.values()), {})
 
-    def make(self, wanted: Iterable[tuple[Pending, Task]]) -> Iterator[tuple[Pending, Run]]:
+    def make(self, wanted: Iterable[tuple[RunSet, Task]]) -> Iterator[tuple[RunSet, Run]]:
         """Yield the runs as workers finish them. A worker's death costs the runs it had: others make them again."""
         from distributed import KilledWorker
 
         from harness.leaderboard.batch.cluster_worker import make_run
 
-        sent: dict[int, Pending] = {}
+        sent: dict[int, RunSet] = {}
 
         def numbered() -> Iterator[tuple[int, Task]]:
-            for number, (pending, task) in enumerate(wanted):
-                sent[number] = pending
+            for number, (each, task) in enumerate(wanted):
+                sent[number] = each
                 yield number, task
 
         try:
             with repeated(self._watch(), WATCH_SECONDS):
-                for number, run in run_each(partial(make_run, self._post), numbered(), client=self.client):
+                for number, run in run_each(partial(make_run, self._request), numbered(), client=self.client):
                     yield sent.pop(number), run
         except KilledWorker as error:
             raise MachineError(f"workers died again and again: {error}; look at their logs") from None
@@ -138,7 +138,7 @@ class Cluster:
 
         return look
 
-    def _posted(self, track: Track, asked: RunOptions) -> "WorkerRequest":
+    def _request_of(self, track: Track, options: RunOptions) -> "WorkerRequest":
         from harness.leaderboard.batch.cluster_worker import WorkerRequest, host_of
 
         threads = self.client.nthreads()
@@ -153,9 +153,9 @@ class Cluster:
             track.name,
             track.manifest.public_hash,
             track.manifest.reference_hash,
-            asked.device,
-            asked.isolation,
-            asked.required_isolation,
+            options.device,
+            options.isolation,
+            options.required_isolation,
             tuple(sorted(loads.items())),
         )
 
@@ -164,18 +164,18 @@ class Cluster:
         reports = self._ask(list(self.client.nthreads()))
         if lacking := [address for address, each in reports.items() if each.lacks_track]:
             kept = self.client.scatter(_archived(track), hash=False)
-            self.client.publish_dataset(kept, name=self._post.archive, override=True)
+            self.client.publish_dataset(kept, name=self._request.archive, override=True)
             try:
                 reports |= self._ask(lacking)
             finally:
-                self.client.unpublish_dataset(self._post.archive)
+                self.client.unpublish_dataset(self._request.archive)
         return reports
 
     def _ask(self, addresses: list[str]) -> "dict[str, WorkerReport]":
         from harness.leaderboard.batch.cluster_worker import report
 
         asked: dict[str, Future[WorkerReport]] = {
-            address: self.client.submit(report, self._post, workers=[address], pure=False) for address in addresses
+            address: self.client.submit(report, self._request, workers=[address], pure=False) for address in addresses
         }
         return {address: future.result() for address, future in asked.items()}
 

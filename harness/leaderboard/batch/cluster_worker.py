@@ -21,8 +21,8 @@ from harness.errors import MachineError
 from harness.runner import isolation as isolations
 from harness.runs.conditions import conditions_here
 from harness.runs.local import Runner
-from harness.runs.queue import Task
 from harness.runs.run import RUNNER_VERSION, Run
+from harness.runs.run_set import Task
 from harness.tracks.archive import import_track
 from harness.tracks.track import Track, load_track
 
@@ -61,11 +61,11 @@ class WorkerReport:
     refusal: str = ""  # why it cannot take part
 
 
-def report(post: WorkerRequest) -> WorkerReport:
+def report(request: WorkerRequest) -> WorkerReport:
     """Get ready for a batch, and say how that went."""
     myself = WorkerReport(platform.node(), (harness.__version__, RUNNER_VERSION))
     try:
-        runner = _runner(post)
+        runner = _runner(request)
     except _TrackMissingError:
         return WorkerReport(myself.machine, myself.versions, lacks_track=True)
     except Exception as error:  # noqa: BLE001 - whatever keeps it from taking part is told where the batch was begun
@@ -76,10 +76,10 @@ def report(post: WorkerRequest) -> WorkerReport:
     )
 
 
-def make_run(post: WorkerRequest, task: tuple[int, Task]) -> tuple[int, Run]:
+def make_run(request: WorkerRequest, task: tuple[int, Task]) -> tuple[int, Run]:
     """Make one run; the number that comes with the task goes back with it."""
     number, wanted = task
-    return number, _runner(post).run(wanted)
+    return number, _runner(request).run(wanted)
 
 
 class _TrackMissingError(MachineError):
@@ -90,24 +90,24 @@ _lock = threading.Lock()
 _runners: dict[WorkerRequest, Runner] = {}
 
 
-def _runner(post: WorkerRequest) -> Runner:
+def _runner(request: WorkerRequest) -> Runner:
     """Return what makes the runs of a batch in this process; the first of its threads makes it."""
     with _lock:
-        runner = _runners.get(post)
+        runner = _runners.get(request)
         if runner is None or runner.launcher.is_closed:
-            _runners[post] = runner = _prepared(post)
+            _runners[request] = runner = _prepared(request)
         return runner
 
 
-def _prepared(post: WorkerRequest) -> Runner:
-    track = _track(post)
-    kind = resolve(post.device)
-    found = isolations.choose(post.isolation, post.required_isolation, device=kind)
+def _prepared(request: WorkerRequest) -> Runner:
+    track = _track(request)
+    kind = resolve(request.device)
+    found = isolations.choose(request.isolation, request.required_isolation, device=kind)
     own_threads = get_worker().state.nthreads
     is_gpu = of(kind).is_gpu
     if is_gpu and own_threads > 1:
         raise MachineError("a worker on a GPU makes one run at a time: start one with --nthreads 1 for each GPU")
-    load = own_threads if is_gpu else dict(post.loads).get(host_of(get_worker().address), own_threads)
+    load = own_threads if is_gpu else dict(request.loads).get(host_of(get_worker().address), own_threads)
     with FileLock(_folder() / "calibration.lock"):  # one training after another, each under the load it is to have
         conditions = conditions_here(track, home(), device=kind, isolation=found, jobs=load)
     return Runner(track, conditions)
@@ -118,36 +118,36 @@ def host_of(address: str) -> str:
     return address.rpartition("://")[2].rpartition(":")[0]
 
 
-def _track(post: WorkerRequest) -> Track:
+def _track(request: WorkerRequest) -> Track:
     """Return the track from HARNESS_HOME, or from the cluster."""
-    fetched = _folder() / post.archive
-    with FileLock(_folder() / f"{post.archive}.lock"):
-        for folder in (home() / "tracks" / post.track, fetched / post.track):
-            if folder.is_dir() and (track := _matching(folder, post)) is not None:
+    fetched = _folder() / request.archive
+    with FileLock(_folder() / f"{request.archive}.lock"):
+        for folder in (home() / "tracks" / request.track, fetched / request.track):
+            if folder.is_dir() and (track := _matching(folder, request)) is not None:
                 return track
-        _fetch(post, fetched)
-        track = _matching(fetched / post.track, post)
+        _fetch(request, fetched)
+        track = _matching(fetched / request.track, request)
     if track is None:
-        raise MachineError(f"the track {post.archive} that the cluster keeps is another one")
+        raise MachineError(f"the track {request.archive} that the cluster keeps is another one")
     return track
 
 
-def _matching(folder: Path, post: WorkerRequest) -> Track | None:
+def _matching(folder: Path, request: WorkerRequest) -> Track | None:
     """Return the track in a folder if it is whole and the one that is asked for."""
     try:
         track = load_track(folder)
     except MachineError:
         return None
     hashes = (track.manifest.public_hash, track.manifest.reference_hash)
-    return track if hashes == (post.public_hash, post.reference_hash) else None
+    return track if hashes == (request.public_hash, request.reference_hash) else None
 
 
-def _fetch(post: WorkerRequest, folder: Path) -> None:
+def _fetch(request: WorkerRequest, folder: Path) -> None:
     """Unpack the track that the cluster keeps below a folder. Raises _TrackMissingError if it keeps none."""
     client = get_client()
-    if post.archive not in client.list_datasets():
-        raise _TrackMissingError(f"the track {post.track} is not below {home()}, and the cluster does not keep it")
-    content: bytes = client.get_dataset(post.archive).result()
+    if request.archive not in client.list_datasets():
+        raise _TrackMissingError(f"the track {request.track} is not below {home()}, and the cluster does not keep it")
+    content: bytes = client.get_dataset(request.archive).result()
     with tempfile.NamedTemporaryFile(dir=_folder(), suffix=".track") as file:
         file.write(content)
         file.flush()

@@ -15,7 +15,6 @@ from harness.leaderboard.batch.register import register
 from harness.leaderboard.batch.teams import Candidate, DailyQuota, SubmissionsFound
 from harness.leaderboard.batch.watch import Watch
 from harness.leaderboard.board.entries import BoardFile, Entry, board_folder, write_board
-from harness.runs.run import Conditions
 from harness.runs.store import Results
 from harness.submission import Submission
 from harness.tracks.track import Track
@@ -72,10 +71,8 @@ class Session:
         return SubmissionBatch(self.track, self.home, terms, place, progress=progress, on_change=on_change)
 
     def _enrol(self, candidates: list[Candidate]) -> dict[str, Entry]:
-        conditions = Conditions(limit=None, isolation=self.place.isolation, device=self.place.device)
-
         def results(submission: Submission) -> str:
-            return Results(self.home, self.track, submission, conditions).folder.name
+            return Results.of(self.home, self.track, submission, self.place.device).folder.name
 
         return register(
             candidates,

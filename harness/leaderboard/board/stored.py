@@ -67,7 +67,7 @@ class Board:
 
     def runs(self, entry: ScoredEntry, n_runs: int) -> list[Run]:
         """Return an entry's first runs, which all have records. Raises MachineError if some are not stored."""
-        stored = Results.at(self.results / entry.results).runs(range(n_runs))
+        stored = Results(self.results / entry.results).runs(range(n_runs))
         runs = [run for run in stored.values() if run.record is not None]
         if len(runs) < n_runs:
             raise MachineError(

@@ -111,7 +111,7 @@ def _sections(board: Board, entry: ScoredEntry, track: Track, *, hidden: bool) -
 
 def _made_sections(board: Board, entry: ScoredEntry, track: Track, *, hidden: bool) -> list[dict[str, Any]]:
     assert entry.scored is not None
-    results, n = Results.at(board.results / entry.results), entry.scored.n_runs
+    results, n = Results(board.results / entry.results), entry.scored.n_runs
     if len(results.runs(range(n))) < n:
         return []
     submission = read_submission(results.folder / "submission.py", source_kb=SOURCE_KB)

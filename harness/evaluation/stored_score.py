@@ -1,0 +1,105 @@
+"""The score of a set of runs: as it is stored, or computed from the runs and then stored."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.evaluation.findings import findings_of
+from harness.evaluation.full_metrics import full_stack
+from harness.evaluation.reference import Reference, reference_name
+from harness.evaluation.score_file import ScoreFile, score_file
+from harness.record import Records
+from harness.runner.outcome import Outcome
+from harness.runs.run import Conditions, Limit, Run
+from harness.runs.run_set import RunSet
+from harness.runs.store import Results
+from harness.scoring.full_stack import FullStack
+from harness.scoring.thresholds import FEWEST_RANKED
+from harness.tracks.track import Track
+
+__all__ = ["outcome_of", "score_name", "score_of", "share_of_limit", "stored_score", "unranked_because"]
+
+
+def score_of(run_set: RunSet, track: Track, conditions: Conditions, reference: Reference, *, anew: bool) -> ScoreFile:
+    """Return what is known of runs that are all there, or there up to one that failed, with their records.
+
+    anew: compute the score even if it is stored. A new score is stored; what failed has none.
+    """
+    if outcome_of(run_set) != Outcome.OK:
+        return _score_file(run_set, track, conditions, reference)
+    submission = run_set.submission
+    stored = None if anew else stored_score(run_set.results, track, run_set.count)
+    if stored is not None:  # of the same code, perhaps as another file
+        own = {"submission": submission.name, "sha256": submission.sha256, "constants": dict(submission.constants)}
+        return stored.model_copy(update=own)
+    found = _score_file(run_set, track, conditions, reference)
+    run_set.results.write(score_name(track, run_set.count), found.to_json())
+    return found
+
+
+def outcome_of(run_set: RunSet) -> Outcome:
+    """Return what became of a submission whose runs are all there, or there up to one that failed."""
+    return Outcome.INVALID_SUBMISSION if run_set.submission.problems else run_set.runs[-1].outcome
+
+
+def score_name(track: Track, runs: int) -> str:
+    """Return what the score of so many runs is stored under."""
+    return f"score-{reference_name(track, runs)}"
+
+
+def stored_score(results: Results, track: Track, runs: int) -> ScoreFile | None:
+    """Return the score of so many runs, if it is stored in the form this version of the harness has."""
+    stored = results.read(score_name(track, runs))
+    if stored is None:
+        return None
+    try:
+        return ScoreFile.from_json(stored)
+    except ValueError:
+        return None
+
+
+def share_of_limit(runs: Sequence[Run]) -> float:
+    """Return the mean of seconds / limit over some runs."""
+    return float(np.mean([run.seconds / run.info.limit_seconds for run in runs]))
+
+
+def unranked_because(n_runs: int, share_of_limit: float) -> str | None:
+    """Return why so many runs that are OK, with this mean share of the time limit, are not ranked; None if they are."""
+    if share_of_limit > 1:
+        return "over the limit"
+    return f"fewer than {FEWEST_RANKED} runs" if n_runs < FEWEST_RANKED else None
+
+
+def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference: Reference) -> ScoreFile:
+    runs, outcome, findings, metrics = run_set.runs, outcome_of(run_set), None, None
+    if outcome == Outcome.OK:
+        findings = findings_of(runs, run_set.swapped.runs, track.originals(), reference)
+        metrics = _full_stack(runs, track, conditions.limit)
+    return score_file(
+        run_set.submission,
+        track,
+        conditions,
+        runs,
+        reference,
+        outcome=outcome,
+        unranked_because=_unranked_because(outcome, conditions, runs),
+        findings=findings,
+        full_stack=metrics,
+    )
+
+
+def _full_stack(runs: Sequence[Run], track: Track, limit: Limit | None) -> FullStack:
+    return full_stack(
+        track,
+        Records.concatenate(run.record for run in runs if run.record is not None),
+        seconds=[run.seconds for run in runs],
+        training_seconds=None if limit is None else limit.training_seconds,
+    )
+
+
+def _unranked_because(outcome: Outcome, conditions: Conditions, runs: Sequence[Run]) -> str | None:
+    if outcome != Outcome.OK:
+        return f"outcome {outcome}"
+    if conditions.own_time_limit is not None:
+        return "time limit overridden"
+    return unranked_because(len(runs), share_of_limit(runs))

@@ -1,0 +1,138 @@
+"""The runs that one submission is to have: those that are stored, and those that are made meanwhile."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from harness.runner.outcome import Outcome
+from harness.runs.run import Run, RunInfo
+from harness.runs.store import Results
+from harness.submission import Submission
+
+__all__ = ["N_SWAPPED", "RunSet", "Task"]
+
+N_SWAPPED = 2  # runs made again with other examples to forget, for an alarm
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run to be made: all that it takes beside the track."""
+
+    submission: Submission
+    index: int
+    order: int  # its place among the submission's runs made this time, as they are started
+    swap_forget_set: bool = False
+
+
+class RunSet:
+    """The first runs of a submission. A run that is not OK is the last that is wanted."""
+
+    def __init__(
+        self,
+        submission: Submission,
+        results: Results,
+        count: int,
+        *,
+        required_isolation: str | None = None,
+        gpus: Collection[str] = (),
+        swap_forget_set: bool = False,
+        with_records: bool = False,
+    ) -> None:
+        """Read the runs that are stored.
+
+        required_isolation, gpus: stored runs below that level, or of other GPUs than these if there are any, do not
+        count. swap_forget_set: the runs with other examples to forget, which are stored apart. with_records: keep all
+        of a run here, not its outcome and time alone: for a single submission.
+        """
+        self.submission, self.results, self.count = submission, results, count
+        self.swap_forget_set, self.with_records = swap_forget_set, with_records
+        self.made: set[int] = set()  # indices of the runs that were not stored before
+        self._gpus = gpus
+        self._end: int | None = None
+        stored = results.runs(range(count), required_isolation, gpus=gpus, swap_forget_set=swap_forget_set)
+        self._runs = {index: self._kept(run) for index, run in stored.items()}
+
+    @cached_property
+    def swapped(self) -> "RunSet":
+        """The first few runs made with other examples to forget."""
+        return RunSet(
+            self.submission,
+            self.results,
+            N_SWAPPED,
+            gpus=self._gpus,
+            swap_forget_set=True,
+            with_records=self.with_records,
+        )
+
+    # ---- what is there ---------------------------------------------------------------------------------------------
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs that are there in the order of their indices, up to and including the first that is not OK."""
+        in_order = [self._runs[index] for index in sorted(self._runs)]
+        ends = [place for place, run in enumerate(in_order, start=1) if run.outcome != Outcome.OK]
+        return tuple(in_order[: ends[0]] if ends else in_order)
+
+    @property
+    def missing(self) -> list[int]:
+        """The indices that are still to be run: those after a run that is not OK are not."""
+        failed = self.failed
+        end = self.count if failed is None else failed.index
+        return [index for index in range(end) if index not in self._runs]
+
+    @property
+    def failed(self) -> Run | None:
+        """The first run that is not OK."""
+        return next((run for run in self.runs if run.outcome != Outcome.OK), None)
+
+    @property
+    def n_ok(self) -> int:
+        """How many runs are there and OK."""
+        return sum(run.outcome == Outcome.OK for run in self._runs.values())
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether all runs are there and OK."""
+        return self.failed is None and not self.missing
+
+    @property
+    def limits_used(self) -> float:
+        """The time of all runs together, in time limits."""
+        return sum((run.seconds / run.info.limit_seconds for run in self._runs.values()), 0.0)
+
+    # ---- what is made ----------------------------------------------------------------------------------------------
+
+    def tasks(self) -> Iterator[Task]:
+        """Yield the missing runs in the order of their indices, as long as they are wanted."""
+        for order, index in enumerate(self.missing):
+            if self.is_over(index):
+                return
+            yield Task(self.submission, index, order, self.swap_forget_set)
+
+    def add(self, run: Run) -> None:
+        """Take a run that was made, and store it unless the harness failed: that one is made again next time."""
+        if run.outcome != Outcome.OK:
+            self.end_at(run.index)
+        if run.outcome != Outcome.HARNESS_ERROR:
+            self.results.save_run(run, swap_forget_set=self.swap_forget_set)
+        self._runs[run.index] = self._kept(run)
+        self.made.add(run.index)
+
+    def end_at(self, index: int) -> None:
+        """Let no run after this index be started."""
+        self._end = index if self._end is None else min(self._end, index)
+
+    def is_over(self, index: int) -> bool:
+        """Whether the run of this index is not to be made any more."""
+        return self._end is not None and index > self._end
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether runs were wanted that are not any more."""
+        return self._end is not None
+
+    def _kept(self, run: Run) -> Run:
+        if self.with_records:
+            return run
+        info = RunInfo(run.info.limit_seconds, run.info.isolation, message=run.info.message)
+        return replace(run, record=None, info=info)
