@@ -76,9 +76,7 @@ def evaluate(
     """
     place = home or default_home()
     opened = track if isinstance(track, Track) else open_track(track, home=place)
-    if isinstance(file, Submission) and constants:
-        raise UsageError("constants are set when a file is read; give its path")
-    submission = file if isinstance(file, Submission) else _submission(Path(file), opened, constants or {})
+    submission = _submission(file, opened, constants or {})
     kind = resolve(device, announce)
     conditions = conditions_here(
         opened,
@@ -103,9 +101,13 @@ def evaluate(
     )
 
 
-def _submission(file: Path, track: Track, constants: Mapping[str, object]) -> Submission:
-    values = {name: str(value) for name, value in constants.items()}
-    return read_submission(file, source_kb=track.declaration.limits.source_kb, constants=values)
+def _submission(file: str | Path | Submission, track: Track, constants: Mapping[str, object]) -> Submission:
+    if not isinstance(file, Submission):
+        values = {name: str(value) for name, value in constants.items()}
+        return read_submission(Path(file), source_kb=track.declaration.limits.source_kb, constants=values)
+    if constants:
+        raise UsageError("constants are set when a file is read; give its path")
+    return file
 
 
 def compare(

@@ -12,7 +12,7 @@ from harness.errors import UsageError
 from harness.evaluation.make import check_runs, make_missing
 from harness.evaluation.reference import Reference, Scored, load_reference
 from harness.evaluation.score_file import ScoreFile
-from harness.evaluation.stored_score import outcome_of, score_of, share_of_limit
+from harness.evaluation.stored_score import outcome_of, score_of
 from harness.record import Records
 from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
@@ -71,7 +71,7 @@ class Evaluation:
     @property
     def share_of_limit(self) -> float:
         """Mean of seconds / limit over the runs; above 1 the submission is over the limit. NaN without runs."""
-        return share_of_limit(self.runs) if self.runs else np.nan
+        return np.nan if self.score_file.share_of_limit is None else self.score_file.share_of_limit
 
 
 def evaluate(

@@ -3,9 +3,11 @@
 import hashlib
 import shlex
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from harness.evaluation.evaluate import Evaluation
+from harness.evaluation.figures import Part
 from harness.evaluation.reference import Scored
 from harness.evaluation.stored_score import score_name, stored_score
 from harness.runs.store import Results
@@ -20,12 +22,22 @@ __all__ = ["add_to_history", "comparisons"]
 BASELINE = BASELINES / "finetune.py"
 
 
+class StoredScore(Part):
+    """Where a score of a file lies: of one version of it, for one number of runs."""
+
+    folder: str  # of the results
+    name: str
+
+
+HISTORY = TypeAdapter(list[StoredScore])
+
+
 def add_to_history(home: Path, evaluation: Evaluation) -> None:
     """Add a stored score to the history of its file."""
     results, name = _stored_as(home, evaluation)
-    entry = {"folder": results.folder.name, "name": name}
-    others = [other for other in _history(home, evaluation) if other != entry]
-    write_json(_history_path(home, evaluation), [*others, entry])
+    newest = StoredScore(folder=results.folder.name, name=name)
+    others = [other for other in _history(home, evaluation) if other != newest]
+    write_json(_history_path(home, evaluation), HISTORY.dump_python([*others, newest], mode="json"))
 
 
 def comparisons(home: Path, evaluation: Evaluation) -> list[str]:
@@ -37,9 +49,9 @@ def comparisons(home: Path, evaluation: Evaluation) -> list[str]:
     if (beside := _beside_fine_tuning(home, evaluation, evaluation.scored)) is not None:
         sentences.append(beside)
     earlier = [
-        entry["folder"]
-        for entry in _history(home, evaluation)
-        if entry["name"] == name and entry["folder"] != results.folder.name
+        other.folder
+        for other in _history(home, evaluation)
+        if other.name == name and other.folder != results.folder.name
     ]
     stored = _score(results.beside(earlier[-1]), evaluation) if earlier else None
     if stored is not None:
@@ -93,12 +105,12 @@ def _results(home: Path, evaluation: Evaluation, submission: Submission) -> Resu
     return Results.of(home, evaluation.track, submission, under.device, time_limit=under.own_time_limit)
 
 
-def _history(home: Path, evaluation: Evaluation) -> list[dict[str, Any]]:
+def _history(home: Path, evaluation: Evaluation) -> list[StoredScore]:
+    """Return the scores of a file, the oldest first; none if what is stored is damaged."""
     try:
-        entries: list[dict[str, Any]] = read_json(_history_path(home, evaluation))
+        return HISTORY.validate_python(read_json(_history_path(home, evaluation)))
     except (OSError, ValueError):
         return []
-    return entries
 
 
 def _history_path(home: Path, evaluation: Evaluation) -> Path:

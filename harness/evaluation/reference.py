@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from harness.scoring.uncertainty import cluster_error
 from harness.storage import read_json, write_json
 from harness.tracks.track import POOLS, Track
 
-__all__ = ["Reference", "Scored", "load_reference", "outputs", "reference_name"]
+__all__ = ["Ends", "Reference", "Scored", "load_reference", "outputs", "reference_name", "stored_ends"]
 
 
 @dataclass(frozen=True)
@@ -65,25 +66,56 @@ class Reference:
         return calibrated * cluster_error(credit / credit.mean(), self.forget_subjects)
 
 
+@dataclass(frozen=True)
+class Ends:
+    """The ends of the scale for a number of runs, as they are stored."""
+
+    ceiling: Ceiling
+    floor: Score
+    null: Null | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        kept = {"floor": dataclasses.asdict(self.floor), "null": self.null and dataclasses.asdict(self.null)}
+        return {"ceiling": self.ceiling.to_json(), **kept}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "Ends":
+        """Return what `to_json` returned. Raises KeyError or TypeError if it is something else."""
+        null = None if stored["null"] is None else Null(**stored["null"])
+        return cls(Ceiling.from_json(stored["ceiling"]), Score(**stored["floor"]), null)
+
+
 def load_reference(track: Track, n: int, cache: Path) -> Reference:
     """Return the reference for n runs; ceiling and floor are computed once for each n and kept in `cache`."""
     forget = track.examples("forget")
     labels = forget.labels
     pools = [track.retrained(pool)[:n] for pool in POOLS]
     scoring, other_pool = (outputs(pool, labels) for pool in pools)
-    path = cache / f"reference-{reference_name(track, n)}.json"
-    try:
-        stored = read_json(path)
-        best, floor = Ceiling.from_json(stored["ceiling"]), Score(**stored["floor"])
-        null = None if stored["null"] is None else Null(**stored["null"])
-    except (OSError, ValueError, KeyError, TypeError):
+    name = reference_name(track, n)
+    ends = stored_ends(cache, name)
+    if ends is None:
         originals = track.originals()
-        best = ceiling(scoring, other_pool)
-        floor = score(outputs(originals[np.arange(n) % len(originals)], labels), scoring)
-        null = _null(track, scoring, other_pool) if n >= FEWEST_RANKED else None
-        kept = {"floor": dataclasses.asdict(floor), "null": null and dataclasses.asdict(null)}
-        write_json(path, {"ceiling": best.to_json(), **kept})
-    return Reference(scoring, pools[0].forget_logits, other_pool, labels, forget.subjects, best, floor, null)
+        ends = Ends(
+            ceiling=ceiling(scoring, other_pool),
+            floor=score(outputs(originals[np.arange(n) % len(originals)], labels), scoring),
+            null=_null(track, scoring, other_pool) if n >= FEWEST_RANKED else None,
+        )
+        write_json(_ends_file(cache, name), ends.to_json())
+    logits = pools[0].forget_logits
+    return Reference(scoring, logits, other_pool, labels, forget.subjects, ends.ceiling, ends.floor, ends.null)
+
+
+def stored_ends(cache: Path, name: str) -> Ends | None:
+    """Return the ends of the scale of a reference, None if they are not stored."""
+    try:
+        return Ends.from_json(read_json(_ends_file(cache, name)))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _ends_file(cache: Path, name: str) -> Path:
+    return cache / f"reference-{name}.json"
 
 
 def _null(track: Track, scoring: Outputs, other_pool: Outputs) -> Null:

@@ -1,19 +1,20 @@
 """The one form of a score: what scoring returns, what lies on disk, what `--json` writes, what leaderboards read.
 
-Values that are not known are null. A file of another version, or with a field too many or too few, is not read.
+Values that are not known are null. A file of another version, or with a field too many or too few, is not read: what
+it says is computed again from the runs.
 """
 
 import json
-import math
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from harness.environment import environment
+from harness.evaluation.figures import Figures, Part
 from harness.evaluation.findings import Findings
 from harness.evaluation.reference import Reference, Scored
 from harness.runner.isolation import Isolation, weakest
@@ -28,18 +29,20 @@ from harness.scoring.uncertainty import interval
 from harness.submission import Submission
 from harness.tracks.track import Track
 
-__all__ = ["Epsilon", "HalfSampleScores", "Interval", "ScoreFile", "failure_of", "round_off", "score_file"]
+__all__ = [
+    "Epsilon",
+    "HalfSampleScores",
+    "ScoreFile",
+    "failure_of",
+    "figures_of",
+    "score_file",
+    "share_of_limit",
+]
 
-Interval = tuple[float, float]
+SHARED = [field.name for field in fields(Score) if field.name in Figures.model_fields]
 
 
-class _Part(BaseModel):
-    """A part of a score file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Failure(_Part):
+class Failure(Part):
     """What was wrong: with the file itself, or with the first run that failed."""
 
     run: int | None
@@ -47,14 +50,14 @@ class Failure(_Part):
     lines: tuple[str, ...]  # of the submission's own file
 
 
-class HarnessError(_Part):
+class HarnessError(Part):
     """What the harness failed at and made again, with the same seeds."""
 
     run: int
     message: str
 
 
-class Epsilon(_Part):
+class Epsilon(Part):
     """Epsilons of the forget examples, official but for the last."""
 
     median: float | None
@@ -62,8 +65,18 @@ class Epsilon(_Part):
     perfectly_separated: int
     smooth_quality: float  # Q of min-count epsilons
 
+    @classmethod
+    def of(cls, score: Score) -> "Epsilon":
+        """Return the epsilons of a score as they are stored."""
+        return cls(
+            median=score.median_epsilon,
+            unresolved=score.unresolved,
+            perfectly_separated=score.perfectly_separated,
+            smooth_quality=score.smooth_quality,
+        )
 
-class HalfSampleScores(_Part):
+
+class HalfSampleScores(Part):
     """Scores of halves of the models, from which all intervals are made."""
 
     score: tuple[float, ...]
@@ -71,8 +84,10 @@ class HalfSampleScores(_Part):
     calibrated_score: tuple[float, ...]
 
     @classmethod
-    def of(cls, halves: HalfSamples) -> "HalfSampleScores":
-        """Return half-samples as they are stored."""
+    def of(cls, halves: HalfSamples | None) -> "HalfSampleScores | None":
+        """Return half-samples as they are stored; None where there are none."""
+        if halves is None:
+            return None
         return cls(**{name: tuple(getattr(halves, name).tolist()) for name in cls.model_fields})
 
     def arrays(self) -> HalfSamples:
@@ -80,7 +95,7 @@ class HalfSampleScores(_Part):
         return HalfSamples(**{name: np.array(getattr(self, name)) for name in type(self).model_fields})
 
 
-class Seconds(_Part):
+class Seconds(Part):
     """Times of the runs."""
 
     limit: float | None
@@ -92,14 +107,8 @@ class Seconds(_Part):
     fraction_of_training: float | None  # mean seconds over those of a training
     limit_fraction: float | None
 
-    @property
-    def share_of_limit(self) -> float | None:
-        """Mean of seconds over the limit."""
-        used, allowed = self.fraction_of_training, self.limit_fraction
-        return None if used is None or not allowed else used / allowed
 
-
-class IsolationFound(_Part):
+class IsolationFound(Part):
     """What stood between the runs and the machine."""
 
     level: str  # the weakest of any run
@@ -110,10 +119,10 @@ class IsolationFound(_Part):
     limits: dict[str, int]
 
 
-class ScoreFile(_Part):
+class ScoreFile(Figures):
     """All that is known of a submission's runs on a track."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     submission: str
     sha256: str
     code_hash: str
@@ -127,19 +136,9 @@ class ScoreFile(_Part):
     n_runs: int
     ranked: bool
     unranked_because: str | None
-    score: float | None
-    score_interval: Interval | None
-    calibrated_score: float | None
-    calibrated_interval: Interval | None
     error_over_subjects: float | None
-    forgetting_quality: float | None
-    retain_ratio: float | None
-    test_ratio: float | None
     epsilon: Epsilon | None
     half_samples: HalfSampleScores | None
-    ceiling: float | None
-    ceiling_interval: Interval | None
-    floor: float | None
     seconds: Seconds
     harness_errors: tuple[HarnessError, ...]
     isolation: IsolationFound
@@ -148,26 +147,14 @@ class ScoreFile(_Part):
     audit: Audit | None
     full_stack: FullStack | None
 
-    ROUNDED: ClassVar = ("calibrated_score", "score", "forgetting_quality", "retain_ratio", "test_ratio")
-    INTERVALS: ClassVar[Mapping[str, str]] = {
-        "calibrated_interval": "calibrated_score",
-        "score_interval": "score",
-        "ceiling_interval": "ceiling",
-    }
-
     @property
     def scored(self) -> Scored | None:
         """The score with its noise; None where nothing was scored."""
         if self.calibrated_score is None or self.epsilon is None:
             return None
-        assert self.retain_ratio is not None
-        assert self.test_ratio is not None
         score = Score(
-            score=self.score,
-            forgetting_quality=self.forgetting_quality,
+            **{name: getattr(self, name) for name in SHARED},
             smooth_quality=self.epsilon.smooth_quality,
-            retain_ratio=self.retain_ratio,
-            test_ratio=self.test_ratio,
             median_epsilon=self.epsilon.median,
             unresolved=self.epsilon.unresolved,
             perfectly_separated=self.epsilon.perfectly_separated,
@@ -183,11 +170,6 @@ class ScoreFile(_Part):
         return None if scored is None else Findings(scored, self.audit, self.alarms)
 
     @property
-    def share_of_limit(self) -> float | None:
-        """Mean of seconds over the limit."""
-        return self.seconds.share_of_limit
-
-    @property
     def alarm_names(self) -> tuple[str, ...]:
         """What asks a person to look."""
         return tuple(alarm.name for alarm in self.alarms or ())
@@ -201,26 +183,6 @@ class ScoreFile(_Part):
     def from_json(cls, stored: Any) -> "ScoreFile":
         """Return what `to_json` returned. Raises ValueError if it is something else."""
         return cls.model_validate_json(json.dumps(stored))
-
-    def rounded(self, digits: int) -> "ScoreFile":
-        """Return a score that says no more than so many digits.
-
-        Intervals are those of the rounded score, their width rounded up: their ends would say more than their middle.
-        """
-        values: dict[str, Any] = {
-            name: round_off(getattr(self, name), digits) for name in (*self.ROUNDED, "ceiling", "floor")
-        }
-        for name, of in self.INTERVALS.items():
-            ends, middle = getattr(self, name), values[of]
-            if ends is not None and middle is not None:
-                reach = math.ceil((ends[1] - ends[0]) / 2 * 10**digits) / 10**digits
-                values[name] = (round_off(middle - reach, digits), round_off(middle + reach, digits))
-        return self.model_copy(update=values)
-
-
-def round_off(value: float | None, digits: int | None) -> float | None:
-    """Return a value with so many digits; None for either leaves it."""
-    return value if value is None or digits is None else round(value, digits) + 0.0  # without the sign of -0.0
 
 
 # ---- from an evaluation --------------------------------------------------------------------------------------------
@@ -239,6 +201,7 @@ def score_file(
     full_stack: FullStack | None,
 ) -> ScoreFile:
     """Return what is known of some runs, scored or not."""
+    scored = None if findings is None else findings.scored
     return ScoreFile(
         submission=submission.name,
         sha256=submission.sha256,
@@ -253,10 +216,10 @@ def score_file(
         n_runs=len(runs),
         ranked=unranked_because is None,
         unranked_because=unranked_because,
-        **_scores(findings.scored if findings is not None else None),
-        ceiling=reference.ceiling.score,
-        ceiling_interval=reference.ceiling.interval,
-        floor=reference.floor.score,
+        **dict(figures_of(scored, reference, runs)),
+        error_over_subjects=None if scored is None else scored.error_over_subjects,
+        epsilon=None if scored is None else Epsilon.of(scored.score),
+        half_samples=HalfSampleScores.of(None if scored is None else scored.halves),
         seconds=_seconds(conditions, runs),
         harness_errors=_harness_errors(runs),
         isolation=_isolation(track, conditions.isolation, runs),
@@ -277,34 +240,31 @@ def failure_of(submission: Submission, runs: Sequence[Run]) -> Failure | None:
     return Failure(run=failed.index, message=failed.info.message, lines=tuple(failed.info.lines))
 
 
-def _scores(scored: Scored | None) -> dict[str, Any]:
-    """Return what a score says by the names of a score file's fields, all null where nothing was scored."""
-    if scored is None:
-        names = (*ScoreFile.ROUNDED, "score_interval", "calibrated_interval", "error_over_subjects")
-        return dict.fromkeys((*names, "epsilon", "half_samples"))
-    score, halves = scored.score, scored.halves
-    return {
-        "score": score.score,
-        "score_interval": None if score.score is None or halves is None else interval(score.score, halves.score),
-        "calibrated_score": scored.calibrated,
-        "calibrated_interval": interval(scored.calibrated, halves.calibrated_score) if halves else None,
-        "error_over_subjects": scored.error_over_subjects,
-        "forgetting_quality": score.forgetting_quality,
-        "retain_ratio": score.retain_ratio,
-        "test_ratio": score.test_ratio,
-        "epsilon": Epsilon(
-            median=score.median_epsilon,
-            unresolved=score.unresolved,
-            perfectly_separated=score.perfectly_separated,
-            smooth_quality=score.smooth_quality,
-        ),
-        "half_samples": HalfSampleScores.of(halves) if halves else None,
+def figures_of(scored: Scored | None, reference: Reference, runs: Sequence[Run]) -> Figures:
+    """Return the figures of runs, scored or not; those of `Score` are taken over by their names."""
+    known: dict[str, object] = {
+        "ceiling": reference.ceiling.score,
+        "ceiling_interval": reference.ceiling.interval,
+        "floor": reference.floor.score,
+        "share_of_limit": share_of_limit(runs),
     }
+    if scored is not None:
+        score, halves = scored.score, scored.halves
+        known |= {name: getattr(score, name) for name in SHARED}
+        known["calibrated_score"] = scored.calibrated
+        if halves is not None:
+            known["calibrated_interval"] = interval(scored.calibrated, halves.calibrated_score)
+            known["score_interval"] = None if score.score is None else interval(score.score, halves.score)
+    return Figures.of(known)
+
+
+def share_of_limit(runs: Sequence[Run]) -> float | None:
+    """Return the mean of seconds / limit over some runs; None without any."""
+    return float(np.mean([run.seconds / run.info.limit_seconds for run in runs])) if runs else None
 
 
 def _seconds(conditions: Conditions, runs: Sequence[Run]) -> Seconds:
-    limit, seconds = conditions.limit, [run.seconds for run in runs]
-    share = [run.seconds / run.info.limit_seconds for run in runs]
+    limit, seconds, share = conditions.limit, [run.seconds for run in runs], share_of_limit(runs)
     return Seconds(
         limit=limit.seconds if limit else None,
         floor=limit.floor_seconds if limit else None,
@@ -312,7 +272,7 @@ def _seconds(conditions: Conditions, runs: Sequence[Run]) -> Seconds:
         max=max(seconds, default=None),
         spread=statistics.stdev(seconds) if len(seconds) > 1 else None,
         training=limit.training_seconds if limit else None,
-        fraction_of_training=float(np.mean(share)) * limit.fraction if limit and share else None,
+        fraction_of_training=share * limit.fraction if limit and share is not None else None,
         limit_fraction=limit.fraction if limit else None,
     )
 

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from harness.evaluation.findings import findings_of
 from harness.evaluation.full_metrics import full_stack
 from harness.evaluation.reference import Reference, reference_name
-from harness.evaluation.score_file import ScoreFile, score_file
+from harness.evaluation.score_file import ScoreFile, score_file, share_of_limit
 from harness.record import Records
 from harness.runner.outcome import Outcome
 from harness.runs.run import Conditions, Limit, Run
@@ -17,7 +15,7 @@ from harness.scoring.full_stack import FullStack
 from harness.scoring.thresholds import FEWEST_RANKED
 from harness.tracks.track import Track
 
-__all__ = ["outcome_of", "score_name", "score_of", "share_of_limit", "stored_score", "unranked_because"]
+__all__ = ["outcome_of", "score_name", "score_of", "stored_score", "unranked_because"]
 
 
 def score_of(run_set: RunSet, track: Track, conditions: Conditions, reference: Reference, *, anew: bool) -> ScoreFile:
@@ -58,16 +56,11 @@ def stored_score(results: Results, track: Track, runs: int) -> ScoreFile | None:
         return None
 
 
-def share_of_limit(runs: Sequence[Run]) -> float:
-    """Return the mean of seconds / limit over some runs."""
-    return float(np.mean([run.seconds / run.info.limit_seconds for run in runs]))
-
-
-def unranked_because(n_runs: int, share_of_limit: float) -> str | None:
-    """Return why so many runs that are OK, with this mean share of the time limit, are not ranked; None if they are."""
-    if share_of_limit > 1:
+def unranked_because(runs: Sequence[Run]) -> str | None:
+    """Return why runs that are all OK are not ranked; None if they are."""
+    if (share_of_limit(runs) or 0) > 1:
         return "over the limit"
-    return f"fewer than {FEWEST_RANKED} runs" if n_runs < FEWEST_RANKED else None
+    return f"fewer than {FEWEST_RANKED} runs" if len(runs) < FEWEST_RANKED else None
 
 
 def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference: Reference) -> ScoreFile:
@@ -102,4 +95,4 @@ def _unranked_because(outcome: Outcome, conditions: Conditions, runs: Sequence[R
         return f"outcome {outcome}"
     if conditions.own_time_limit is not None:
         return "time limit overridden"
-    return unranked_because(len(runs), share_of_limit(runs))
+    return unranked_because(runs)

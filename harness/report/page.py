@@ -9,10 +9,12 @@ import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from harness.evaluation.evaluate import Evaluation
-from harness.evaluation.score_file import Interval, ScoreFile
+from harness.evaluation.figures import Interval
+from harness.evaluation.score_file import ScoreFile
+from harness.report.numbers import WITHHELD, number
+from harness.report.score_columns import SCORE_COLUMNS
 from harness.report.sections import sections
 from harness.report.summary import remarks
-from harness.report.tables import number
 from harness.runner.outcome import Outcome
 from harness.scoring.score import SCORER_VERSION
 
@@ -54,28 +56,29 @@ def pages(*packages: str) -> Environment:
 
 def _tiles(found: ScoreFile) -> list[tuple[str, str, list[str]]]:
     """Return what is printed large: name, value, and lines that say how to read it."""
+    calibrated = [f"95 % interval {_range(found.calibrated_interval, 2)}", "1.00 is what retraining gets"]
+    if found.error_over_subjects is not None:
+        calibrated.append(f"± {number(found.error_over_subjects, 2)} had other subjects been forgotten")
     official = [
         f"95 % interval {_range(found.score_interval, 3)}",
         f"ceiling {_score(found.ceiling)} ({_range(found.ceiling_interval, 3)}): retrained models",
         f"floor {_score(found.floor)}: original models as they are",
     ]
-    calibrated = [f"95 % interval {_range(found.calibrated_interval, 2)}", "1.00 is what retraining gets"]
-    if found.error_over_subjects is not None:
-        calibrated.append(f"± {number(found.error_over_subjects, 2)} had other subjects been forgotten")
     return [
-        ("official score", _score(found.score), official),
         ("calibrated score", number(found.calibrated_score, 2), calibrated),
+        ("official score", _score(found.score), official),
     ]
 
 
 def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return what was evaluated and how, by name."""
     assert evaluation.scored is not None
-    submission, track, score = evaluation.submission, evaluation.track, evaluation.scored.score
+    submission, track, found = evaluation.submission, evaluation.track, evaluation.score_file
     constants = ", ".join(f"{name} = {value}" for name, value in submission.constants.items())
     versions = evaluation.runs[0].info.environment
-    because = evaluation.score_file.unranked_because
-    quality = f"{_score(score.forgetting_quality)}, median epsilon {number(score.median_epsilon, 2)}"
+    because = found.unranked_because
+    median = number(evaluation.scored.score.median_epsilon, 2)
+    beside = {"forgetting_quality": f", median epsilon {median}, {len(evaluation.reference.forget_labels)} examples"}
     return [
         ("submission", f"{submission.name} ({constants})" if constants else submission.name),
         ("code", f"{submission.code_hash[:16]}, file sha256 {submission.sha256[:16]}"),
@@ -83,8 +86,11 @@ def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("outcome", str(evaluation.outcome)),
         ("runs", f"N = {len(evaluation.runs)}, against as many retrained models"),
         ("ranked", "yes" if because is None else f"no: {because}"),
-        ("forgetting quality", f"{quality}, {len(evaluation.reference.forget_labels)} examples"),
-        ("retain and test ratio", f"{score.retain_ratio:.3f} and {score.test_ratio:.3f}"),
+        *(
+            (column.title, column.text(found, unknown=WITHHELD) + beside.get(column.field, ""))
+            for column in SCORE_COLUMNS
+            if column.interval is None and not column.is_share
+        ),
         ("time", _time(evaluation)),
         ("alarms", _alarms(evaluation)),
         ("isolation", evaluation.isolation),
@@ -112,7 +118,7 @@ def _time(evaluation: Evaluation) -> str:
 
 
 def _score(value: float | None) -> str:
-    return "withheld" if value is None else number(value, 3)
+    return WITHHELD if value is None else number(value, 3)
 
 
 def _range(interval: Interval | None, digits: int) -> str:

@@ -12,8 +12,9 @@ from harness.evaluation.reference import outputs
 from harness.evaluation.score_file import ScoreFile
 from harness.record import SETS, Records
 from harness.report import plots
+from harness.report.numbers import number
 from harness.report.style import ORIGINAL_STYLE, RETRAINED_STYLE, UNLEARNED_STYLE, svg
-from harness.report.tables import Table, audit_table, full_stack_table, number, sibling_table, spread_table
+from harness.report.tables import Table, audit_table, full_stack_table, sibling_table, spread_table
 from harness.scoring.attacks import gaussian_log_ratios
 from harness.scoring.audit import Audit, audit
 from harness.scoring.official import example_epsilons

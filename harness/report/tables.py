@@ -6,13 +6,13 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from harness.evaluation.score_file import ScoreFile
+from harness.report.numbers import UNKNOWN, number
+from harness.report.score_columns import SCORE_COLUMNS
 from harness.scoring.audit import Audit, Estimates
 from harness.scoring.full_stack import FullStack, Metric
 from harness.scoring.spread import Spread
 
-__all__ = ["UNKNOWN", "Table", "audit_table", "full_stack_table", "number", "sibling_table", "spread_table"]
-
-UNKNOWN = "\N{EN DASH}"
+__all__ = ["Table", "audit_table", "full_stack_table", "sibling_table", "spread_table"]
 
 
 @dataclass(frozen=True)
@@ -138,14 +138,15 @@ def audit_table(found: Audit, ceiling: Audit) -> Table:
 
 def sibling_table(evaluations: Sequence[ScoreFile]) -> Table:
     """Return the scores of a file on sibling tracks, with their mean and spread."""
-    header = ("track", "official score", "calibrated score", "forgetting quality", "retain ratio", "test ratio", "of")
-    keys = ("score", "calibrated_score", "forgetting_quality", "retain_ratio", "test_ratio")
-    rows = [(one.track, *(number(getattr(one, key), 3) for key in keys), f"{one.n_runs} runs") for one in evaluations]
-    columns = [[value for one in evaluations if (value := getattr(one, key)) is not None] for key in keys]
+    shown = [column for column in SCORE_COLUMNS if not column.is_share]
+    rows = [
+        (one.track, *(number(column.value(one), 3) for column in shown), f"{one.n_runs} runs") for one in evaluations
+    ]
+    found = [[value for one in evaluations if (value := column.value(one)) is not None] for column in shown]
     for name, statistic in (("mean", fmean), ("standard deviation", stdev)):
-        found = [statistic(column) if len(column) > 1 else None for column in columns]
-        rows.append((name, *(number(value, 3) for value in found), "forget sets"))
-    return Table(header, rows)
+        over = [statistic(values) if len(values) > 1 else None for values in found]
+        rows.append((name, *(number(value, 3) for value in over), "forget sets"))
+    return Table(("track", *(column.title for column in shown), "of"), rows)
 
 
 def spread_table(found: Sequence[tuple[str, Spread, str]]) -> Table:
@@ -156,11 +157,6 @@ def spread_table(found: Sequence[tuple[str, Spread, str]]) -> Table:
         for name, one, meaning in found
     ]
     return Table(header, rows)
-
-
-def number(value: float | None, digits: int, sign: str = "") -> str:
-    """Return a number as text, a dash where it is not known."""
-    return UNKNOWN if value is None else f"{value:{sign}.{digits}f}"
 
 
 def _plus_minus(value: float | None, spread: float | None, digits: int, sign: str = "") -> str:

@@ -4,7 +4,6 @@ import statistics
 import time
 from typing import Self
 
-import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -12,10 +11,11 @@ from rich.text import Text
 
 from harness.evaluation.evaluate import Evaluation
 from harness.report.escaping import escaped
+from harness.report.numbers import WITHHELD, number
+from harness.report.score_columns import SCORE_COLUMNS
 from harness.report.summary import remarks
 from harness.runner.outcome import Outcome
 from harness.runs.run import Run
-from harness.scoring.uncertainty import interval
 
 __all__ = ["PLAIN_SECONDS", "LiveRuns", "ProgressBar", "show", "show_check"]
 
@@ -58,19 +58,19 @@ def show_check(evaluation: Evaluation) -> RenderableType:
 
 
 def _table(evaluation: Evaluation) -> Table:
-    scored, reference = evaluation.scored, evaluation.reference
+    scored, figures = evaluation.scored, evaluation.score_file
     assert scored is not None
-    score = scored.score
+    beside = {
+        "calibrated_score": "1.00 is what retraining gets",
+        "score": f"floor {_number(figures.floor)}, ceiling {_number(figures.ceiling)}",
+        "forgetting_quality": f"median epsilon {_number(scored.score.median_epsilon, 2)}, "
+        f"{len(evaluation.reference.forget_labels)} examples",
+    }
     table = Table(show_header=False, box=None, padding=(0, 1))
-    ends = f"floor {_number(reference.floor.score)}, ceiling {_number(reference.ceiling.score)}"
-    halves = scored.halves
-    table.add_row("score", Text(_with_reach(score.score, halves.score if halves else None), style="bold"), ends)
-    calibrated = _with_reach(scored.calibrated, halves.calibrated_score if halves else None, 2)
-    table.add_row("calibrated score", Text(calibrated, style="bold"), "1.00 is what retraining gets")
-    quality = f"median epsilon {_number(score.median_epsilon, 2)}, {_n_forget(evaluation)} examples"
-    table.add_row("forgetting quality", _number(score.forgetting_quality), quality)
-    table.add_row("retain ratio", _number(score.retain_ratio), "accuracy, over that of retrained models")
-    table.add_row("test ratio", _number(score.test_ratio), "accuracy, over that of retrained models")
+    for column in SCORE_COLUMNS:
+        if not column.is_share:
+            text = Text(column.text(figures, unknown=WITHHELD), style="bold" if column.interval else "")
+            table.add_row(column.title, text, beside.get(column.field, column.meaning))
     table.add_row("time", _seconds(evaluation), _time_used(evaluation))
     limit = evaluation.conditions.limit
     if limit is not None and limit.floor_seconds is not None:
@@ -80,20 +80,6 @@ def _table(evaluation: Evaluation) -> Table:
     table.add_row("runs", str(len(evaluation.runs)), made)
     table.add_row("isolation", evaluation.isolation, _isolation(evaluation))
     return table
-
-
-def _with_reach(value: float | None, half_sample_values: np.ndarray | None, digits: int = 3) -> str:
-    """Return a value with half the width of its 95 % interval."""
-    if value is None:
-        return "withheld"
-    if half_sample_values is None:
-        return f"{value:.{digits}f}"
-    low, high = interval(value, half_sample_values)
-    return f"{value:.{digits}f} ± {(high - low) / 2:.{digits}f}"
-
-
-def _n_forget(evaluation: Evaluation) -> int:
-    return len(evaluation.reference.forget_labels)
 
 
 def _mean_seconds(evaluation: Evaluation) -> float:
@@ -155,7 +141,7 @@ def _output(run: Run) -> list[RenderableType]:
 
 
 def _number(value: float | None, digits: int = 3) -> str:
-    return "withheld" if value is None else f"{value:.{digits}f}"
+    return WITHHELD if value is None else number(value, digits)
 
 
 class ProgressBar:

@@ -14,9 +14,11 @@ import pytest
 from click.testing import Result
 from rich.console import Console
 
+from harness.evaluation.figures import Figures
 from harness.leaderboard.board.rows import leaderboard
 from harness.leaderboard.board.stored import read_board
 from harness.leaderboard.pages.text import as_table
+from harness.report.score_columns import SCORE_COLUMNS
 from harness.scoring.score import SCORER_VERSION
 from harness.storage import read_json, write_json
 from harness.tracks.track import Track
@@ -81,6 +83,22 @@ def test_rows_hold_all_that_is_known_in_the_order_of_the_scores(
     assert shown["original models as they are"]["calibrated_score"] == pytest.approx(
         shown["bob/nothing.py"]["calibrated_score"], rel=1e-3
     )
+
+
+def test_every_figure_of_a_score_that_has_a_column_is_shown_in_every_form(
+    board: BoardWriter, show: Show, rows: Callable[..., Any], evaluated_home: Path
+) -> None:
+    row, stored = rows()["ada/finetune.py"], Figures.of(read_json(evaluated_home / "finetune.json"))
+    csv = show("--format", "csv").splitlines()[0].split(",")
+    heads = {form: show("--format", form).splitlines()[0] for form in ("table", "markdown")}
+    for column in SCORE_COLUMNS:
+        assert row[column.field] == column.value(stored)
+        assert column.field in csv
+        assert all(column.name in head for head in heads.values())
+        if column.interval is not None:
+            assert tuple(row[column.interval]) == column.ends(stored)
+            assert {f"{column.interval}_low", f"{column.interval}_high"} <= set(csv)
+    assert set(Figures.single()) - {column.field for column in SCORE_COLUMNS} == {"ceiling", "floor"}
 
 
 def test_the_table_says_once_what_holds_for_all_rows(board: BoardWriter, show: Show) -> None:

@@ -62,9 +62,9 @@ def test_scores_on_siblings_stand_beside_each_other_with_mean_and_spread() -> No
     )
     dash = "\N{EN DASH}"
     assert [list(row[:3]) for row in table.rows] == [
-        ["mine-0", "0.100", "0.500"],
-        ["mine-1", dash, "0.700"],
-        ["mean", dash, "0.600"],
-        ["standard deviation", dash, "0.141"],
+        ["mine-0", "0.500", "0.100"],
+        ["mine-1", "0.700", dash],
+        ["mean", "0.600", dash],
+        ["standard deviation", "0.141", dash],
     ]
     assert {len(row) for row in table.rows} == {len(table.header)}

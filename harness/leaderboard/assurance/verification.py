@@ -9,7 +9,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -19,11 +19,13 @@ from pydantic import ValidationError
 
 import harness
 from harness.errors import MachineError, UsageError
+from harness.evaluation.figures import Figures
 from harness.evaluation.reference import Reference, load_reference, outputs
-from harness.evaluation.score_file import HalfSampleScores, ScoreFile
-from harness.evaluation.stored_score import share_of_limit, unranked_because
+from harness.evaluation.score_file import HalfSampleScores, ScoreFile, figures_of
+from harness.evaluation.stored_score import unranked_because
 from harness.leaderboard.board.rows import SOURCE_KB, Leaderboard
 from harness.leaderboard.board.stored import Board, ScoredEntry
+from harness.leaderboard.pages.text import as_json
 from harness.record import Records
 from harness.runner.outcome import Outcome
 from harness.runs.run import RUNNER_VERSION, Run
@@ -38,7 +40,6 @@ __all__ = ["Commitment", "commit", "differences_of_tables", "differences_of_trac
 
 DOMAIN = b"unlearning-harness/secret-commitment/1\0"  # a hash for this purpose is of no use for another
 TOLERANCE = 1e-6  # relative: another machine's logarithms differ in their last digits
-COMPARED = ("score", "calibrated_score", "forgetting_quality", "retain_ratio", "test_ratio", "ceiling", "floor")
 
 
 class Commitment(TomlSection):
@@ -166,22 +167,13 @@ def _score_of(stored: ScoreFile, runs: list[Run], reference: Reference) -> Score
     """Return what scoring finds of some runs; what scoring says nothing of stays as it is stored."""
     records = Records.concatenate(run.record for run in runs if run.record is not None)
     scored = reference.score(outputs(records, reference.forget_labels))
-    share = share_of_limit(runs)
-    fraction = stored.seconds.limit_fraction
-    used = {"fraction_of_training": None if fraction is None else share * fraction}
-    values = {
-        "score": scored.score.score,
-        "calibrated_score": scored.calibrated,
-        "forgetting_quality": scored.score.forgetting_quality,
-        "retain_ratio": scored.score.retain_ratio,
-        "test_ratio": scored.score.test_ratio,
-        "ceiling": reference.ceiling.score,
-        "floor": reference.floor.score,
-        "seconds": stored.seconds.model_copy(update=used),
-        "unranked_because": unranked_because(len(runs), share),
-        "half_samples": HalfSampleScores.of(scored.halves) if scored.halves else None,
-    }
-    return stored.model_copy(update=values)
+    return stored.model_copy(
+        update={
+            **dict(figures_of(scored, reference, runs)),
+            "unranked_because": unranked_because(runs),
+            "half_samples": HalfSampleScores.of(scored.halves),
+        }
+    )
 
 
 def _differences_of_code(entry: ScoredEntry, results: Results) -> Iterator[str]:
@@ -204,12 +196,10 @@ def _differences_of_outcome(entry: ScoredEntry, results: Results) -> Iterator[st
 
 
 def _differences_of_scores(stored: ScoreFile, again: ScoreFile) -> Iterator[str]:
-    for name in COMPARED:
+    for name in Figures.single():
         was, found = getattr(stored, name), getattr(again, name)
         if not _alike(was, found):
             yield f"{name.replace('_', ' ')} is stored as {was}, computed again it is {found}"
-    if not _alike(stored.share_of_limit, again.share_of_limit):
-        yield f"share of the time limit is stored as {stored.share_of_limit}, of the runs it is {again.share_of_limit}"
     if stored.unranked_because != again.unranked_because:
         yield f"stored as {stored.unranked_because or 'ranked'}, the runs say {again.unranked_because or 'ranked'}"
     for name, values in again.half_samples or ():
@@ -235,7 +225,7 @@ def differences_of_tables(published: Path, again: Leaderboard) -> list[str]:
         rows: dict[str, dict[str, Any]] = {row["submission"]: row for row in read_json(published)}
     except (OSError, ValueError, TypeError, KeyError):
         raise UsageError(f"{published} is no table; make one with: harness leaderboard show --format json") from None
-    found = {row["submission"]: row for row in json.loads(json.dumps([asdict(row) for row in again.rows]))}
+    found = {row["submission"]: row for row in json.loads(as_json(again))}
     missing = [f"{name}: in the published table alone" for name in rows.keys() - found.keys()]
     new = [f"{name}: missing from the published table" for name in found.keys() - rows.keys()]
     changed = [

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from harness.evaluation.make import make_missing
 from harness.evaluation.score_file import ScoreFile
@@ -40,6 +40,15 @@ class Terms:
     boundaries: tuple[int, ...] = ()  # ranks that more runs are spent on; none: everybody gets all
     required_isolation: str | None = None
     is_hidden: bool = False  # nothing that a run says is kept where its author sees it
+
+
+class Standing(TypedDict):
+    """What an entry says of its last score."""
+
+    stage: int
+    score: str | None
+    runs: int
+    outcome: Outcome
 
 
 class BatchEntry:
@@ -218,8 +227,7 @@ class SubmissionBatch:
                 contender.reaches[stage] = self._reach(result.score)
                 contender.update(state="queued", **self._standing(contender))
 
-    def _standing(self, contender: BatchEntry) -> dict[str, Any]:
-        """Return what an entry says of the last score."""
+    def _standing(self, contender: BatchEntry) -> Standing:
         stage = max(contender.reaches, default=0)
         score = score_name(self.track, stage) if stage else None
         return {"stage": stage, "score": score, "runs": max(stage, contender.n_ok), "outcome": Outcome.OK}

@@ -1,18 +1,19 @@
 """The rows of a leaderboard, whatever they are shown as: a pure function of its folder."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.evaluation.score_file import ScoreFile, round_off
+from harness.evaluation.figures import Figures
+from harness.evaluation.reference import Ends
+from harness.evaluation.score_file import ScoreFile
 from harness.leaderboard.board.ranking import Boundary, ExactTest, Ranked, rank
 from harness.leaderboard.board.reviews import Review
 from harness.leaderboard.board.stored import Board, ScoredEntry
 from harness.runner.outcome import Outcome
-from harness.scoring.ceiling import Ceiling
 from harness.scoring.ranks import Places
-from harness.scoring.score import Score, calibrated_score
+from harness.scoring.score import calibrated_score
 from harness.submission import read_submission
 
 __all__ = ["Leaderboard", "Row", "baseline_hashes", "leaderboard"]
@@ -33,15 +34,7 @@ class Row:
     state: str | None = None
     outcome: Outcome | None = None
     unranked_because: str | None = None
-    calibrated_score: float | None = None
-    calibrated_interval: tuple[float, float] | None = None
-    score: float | None = None
-    score_interval: tuple[float, float] | None = None
-    share_of_ceiling: float | None = None  # official score over that of retrained models
-    forgetting_quality: float | None = None
-    retain_ratio: float | None = None
-    test_ratio: float | None = None
-    share_of_limit: float | None = None  # mean of seconds over the time limit
+    figures: Figures
     alarms: tuple[str, ...] = ()
     review: str | None = None
     runs: int | None = None
@@ -100,10 +93,9 @@ def leaderboard(
         _row(entry, kinds[entry.key], reasons[entry.key], held.get(entry.key), reviews.get(entry.key), hidden=hidden)
         for entry in entries
     ]
-    rows += _ends_of_scale(board, entries, comparable)
+    rows += _ends_of_scale(board, entries, comparable, rounded)
     halves = {} if rounded is not None else _half_samples(board, entries)
-    in_order = tuple(_rounded_row(row, rounded) for row in _in_order(rows, board))
-    return Leaderboard(board, in_order, ranking.boundaries, halves, rounded)
+    return Leaderboard(board, tuple(_in_order(rows, board)), ranking.boundaries, halves, rounded)
 
 
 # ---- who is ranked -------------------------------------------------------------------------------------------------
@@ -138,16 +130,15 @@ def _unranked_because(entry: ScoredEntry, board: Board, scorer: str | None, revi
 
 
 def _contender(entry: ScoredEntry, board: Board) -> Ranked:
+    assert entry.scored is not None
     value = _value(entry.scored, board)
     assert value is not None
     return Ranked(entry, value, _halves(entry.scored, board))
 
 
-def _value(score: ScoreFile | Row | None, board: Board) -> float | None:
+def _value(figures: Figures, board: Board) -> float | None:
     """Return the score that ranks."""
-    if score is None:
-        return None
-    return score.score if board.terms.rank_by == "official" else score.calibrated_score
+    return figures.score if board.terms.rank_by == "official" else figures.calibrated_score
 
 
 def _halves(score: ScoreFile | None, board: Board) -> tuple[float, ...]:
@@ -163,7 +154,7 @@ def _half_samples(board: Board, entries: Iterable[ScoredEntry]) -> dict[str, tup
 
 def _in_order(rows: Iterable[Row], board: Board) -> list[Row]:
     def place(row: Row) -> tuple[Any, ...]:
-        value = _value(row, board)
+        value = _value(row.figures, board)
         beside = row.rank is not None or (row.kind != "submission" and row.unranked_because is None)
         group = 0 if beside else 1 if row.outcome == Outcome.OK else 2 if row.state == "failed" else 3
         best = 0.0 if value is None else -value
@@ -185,7 +176,8 @@ def _row(
     hidden: bool,
 ) -> Row:
     remedy = entry.outcome.remedy if entry.outcome is not None else ""
-    row = Row(
+    score = entry.scored
+    return Row(
         rank=None if held is None else str(held),
         rank_best=None if held is None else held.best,
         rank_worst=None if held is None else held.worst,
@@ -195,37 +187,21 @@ def _row(
         state=entry.state,
         outcome=entry.outcome,
         unranked_because=unranked_because,
+        figures=Figures.of({} if score is None else dict(score)),
+        alarms=() if score is None else score.alarm_names,
         review=None if review is None else review.standing(entry),
-        runs=entry.runs,
+        runs=entry.runs if score is None else score.n_runs,
         device=entry.device,
+        isolation=None if score is None else score.isolation.level,
+        scorer_version=None if score is None else score.scorer_version,
         message=remedy if hidden else entry.message or remedy,
         entered=entry.entered.isoformat(),
         code_hash=entry.code_hash,
         key=entry.key,
     )
-    return row if entry.scored is None else _with_score(row, entry.scored)
 
 
-def _with_score(row: Row, score: ScoreFile) -> Row:
-    return replace(
-        row,
-        calibrated_score=score.calibrated_score,
-        calibrated_interval=score.calibrated_interval,
-        score=score.score,
-        score_interval=score.score_interval,
-        share_of_ceiling=_share(score.score, score.ceiling),
-        forgetting_quality=score.forgetting_quality,
-        retain_ratio=score.retain_ratio,
-        test_ratio=score.test_ratio,
-        share_of_limit=score.share_of_limit,
-        alarms=score.alarm_names,
-        runs=score.n_runs,
-        isolation=score.isolation.level,
-        scorer_version=score.scorer_version,
-    )
-
-
-def _ends_of_scale(board: Board, entries: Iterable[ScoredEntry], scorer: str | None) -> list[Row]:
+def _ends_of_scale(board: Board, entries: Iterable[ScoredEntry], scorer: str | None, rounded: int | None) -> list[Row]:
     """Return the rows of the ceiling and of the floor, at the largest number of runs that anybody was scored with."""
     comparable = [
         (entry.scored, entry.score)
@@ -238,41 +214,33 @@ def _ends_of_scale(board: Board, entries: Iterable[ScoredEntry], scorer: str | N
     if not comparable:
         return []
     score, name = max(comparable, key=lambda one: one[0].n_runs)
-    ceiling = Row(
-        submission="retrained models",
-        kind="ceiling",
-        calibrated_score=1.0,
-        score=score.ceiling,
-        score_interval=score.ceiling_interval,
-        share_of_ceiling=1.0,
-        retain_ratio=1.0,
-        test_ratio=1.0,
-        runs=score.n_runs,
-        scorer_version=scorer,
-    )
-    floor = Row(
-        submission="original models as they are",
-        kind="floor",
-        score=score.floor,
-        share_of_ceiling=_share(score.floor, score.ceiling),
-        runs=score.n_runs,
-        scorer_version=scorer,
-    )
-    stored = board.reference_values(name)
-    if stored is not None:
-        original, quality = Score(**stored["floor"]), Ceiling.from_json(stored["ceiling"]).smooth_quality
-        floor = replace(
-            floor,
-            calibrated_score=calibrated_score(original, quality),
-            forgetting_quality=original.forgetting_quality,
-            retain_ratio=original.retain_ratio,
-            test_ratio=original.test_ratio,
+    ends = {"ceiling": _of_ceiling(score), "floor": _of_floor(score, board.reference_ends(name))}
+    titles = {"ceiling": "retrained models", "floor": "original models as they are"}
+    return [
+        Row(
+            submission=titles[kind],
+            kind=kind,
+            figures=figures if rounded is None else figures.rounded(rounded),
+            runs=score.n_runs,
+            scorer_version=scorer,
         )
-    return [ceiling, floor]
+        for kind, figures in ends.items()
+    ]
 
 
-def _share(score: float | None, ceiling: float | None) -> float | None:
-    return None if score is None or not ceiling else score / ceiling
+def _of_ceiling(score: ScoreFile) -> Figures:
+    """Return the figures of retrained models: what a perfect submission gets, by definition."""
+    known = {"calibrated_score": 1.0, "retain_ratio": 1.0, "test_ratio": 1.0, "ceiling": score.ceiling}
+    return Figures.of({**known, "score": score.ceiling, "score_interval": score.ceiling_interval})
+
+
+def _of_floor(score: ScoreFile, ends: Ends | None) -> Figures:
+    """Return the figures of original models left as they are; less of them where the reference is not stored."""
+    known = {"score": score.floor, "ceiling": score.ceiling}
+    if ends is None:
+        return Figures.of(known)
+    calibrated = calibrated_score(ends.floor, ends.ceiling.smooth_quality)
+    return Figures.of({**vars(ends.floor), **known, "calibrated_score": calibrated})
 
 
 # ---- rounding ------------------------------------------------------------------------------------------------------
@@ -283,10 +251,3 @@ def _rounded_entry(entry: ScoredEntry, digits: int | None) -> ScoredEntry:
     if digits is None or entry.scored is None:
         return entry
     return entry.model_copy(update={"scored": entry.scored.rounded(digits)})
-
-
-def _rounded_row(row: Row, digits: int | None) -> Row:
-    """Return a row whose figures have so many digits, those included that are not of an entry or follow from others."""
-    names = ("share_of_ceiling", *ScoreFile.ROUNDED)
-    values: dict[str, Any] = {name: round_off(getattr(row, name), digits) for name in names}
-    return replace(row, **values)

@@ -15,17 +15,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from harness.errors import MachineError, UsageError
+from harness.evaluation.reference import Ends, stored_ends
 from harness.evaluation.score_file import ScoreFile
 from harness.leaderboard.board.entries import BoardFile, Entry, board_folder, current
 from harness.record import Records
 from harness.runs.run import Run
 from harness.runs.store import Results
-from harness.storage import read_json
 from harness.tracks.track import Track
 
 __all__ = ["Board", "ScoredEntry", "read_board"]
@@ -57,13 +57,9 @@ class Board:
         """Return the versions before an entry, the oldest first."""
         return [other for other in self.entries if other.submission == entry.submission and other != entry]
 
-    def reference_values(self, name: str) -> dict[str, Any] | None:
-        """Return what is stored of the reference that a score of this name was made with, None if it is gone."""
-        try:
-            stored: dict[str, Any] = read_json(self.results / f"{name.replace('score-', 'reference-', 1)}.json")
-        except (OSError, ValueError):
-            return None
-        return stored
+    def reference_ends(self, score_name: str) -> Ends | None:
+        """Return the ends of the scale that a score of this name was made with, None if they are gone."""
+        return stored_ends(self.results, score_name.removeprefix("score-"))
 
     def runs(self, entry: ScoredEntry, n_runs: int) -> list[Run]:
         """Return an entry's first runs, which all have records. Raises MachineError if some are not stored."""

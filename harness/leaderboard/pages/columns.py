@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from harness.leaderboard.board.ranking import Boundary
 from harness.leaderboard.board.rows import Leaderboard, Row
 from harness.report.escaping import escaped
-from harness.report.tables import number
+from harness.report.score_columns import SCORE_COLUMNS, ScoreColumn
 from harness.runner.outcome import Outcome
 
 __all__ = ["COLUMNS", "Column", "columns", "facts"]
 
-Text = Callable[[Row, int | None], str]  # the row, and the digits that scores are rounded to
+CellText = Callable[[Row, int | None], str]  # of a row, given the digits that scores are rounded to
 
 
 @dataclass(frozen=True)
@@ -20,42 +20,27 @@ class Column:
 
     name: str
     meaning: str
-    text: Text
-    sorted_by: str | None = None  # the field of a row that its figures are; None for a column of words
+    text: CellText
+    value: Callable[[Row], float | None] | None = None  # what it is sorted by; None for a column of words
     if_varied: bool = False  # shown where rows differ in it; else said once, below the table
 
     @property
     def is_figure(self) -> bool:
         """Whether it stands at the right: figures do, but for places."""
-        return self.sorted_by is not None and self.name != "rank"
+        return self.value is not None and self.name != "rank"
+
+    @classmethod
+    def of(cls, column: ScoreColumn) -> "Column":
+        """Return the column of a figure of scores."""
+        return cls(
+            column.name,
+            column.meaning,
+            lambda row, digits: column.text(row.figures, digits),
+            lambda row: column.value(row.figures),
+        )
 
 
-def _figure(field: str, usual_digits: int) -> Text:
-    """Return the text of a field, with the digits it is rounded to or those that are usual."""
-    return lambda row, digits: number(getattr(row, field), usual_digits if digits is None else digits)
-
-
-def _score(field: str, interval: str, usual_digits: int) -> Text:
-    """Return the text of a score with half the width of its 95 % interval."""
-
-    def text(row: Row, digits: int | None) -> str:
-        value, ends = _figure(field, usual_digits)(row, digits), getattr(row, interval)
-        reach = None if ends is None else (ends[1] - ends[0]) / 2
-        shown = usual_digits if digits is None else digits
-        return value if reach is None else f"{value} ± {number(reach, shown)}"
-
-    return text
-
-
-def _percent(field: str) -> Text:
-    def text(row: Row, _: int | None) -> str:
-        value = getattr(row, field)
-        return number(None, 0) if value is None else f"{number(100 * value, 0)} %"
-
-    return text
-
-
-def _words(field: str) -> Text:
+def _words(field: str) -> CellText:
     return lambda row, _: getattr(row, field) or ""
 
 
@@ -69,32 +54,16 @@ def _remark(row: Row, _: int | None) -> str:
 
 
 COLUMNS = (
-    Column("rank", "place; a range for those that cannot be told apart", _words("rank"), "rank_best"),
+    Column("rank", "place; a range for those that cannot be told apart", _words("rank"), lambda row: row.rank_best),
     Column("submission", "file", lambda row, _: escaped(row.submission)),
-    Column(
-        "calibrated",
-        "calibrated score with its 95 % interval; 1.00 is what retraining gets",
-        _score("calibrated_score", "calibrated_interval", 2),
-        "calibrated_score",
-    ),
-    Column("official", "official score of 2023 with its 95 % interval", _score("score", "score_interval", 3), "score"),
-    Column(
-        "of ceiling",
-        "official score over that of retrained models",
-        _percent("share_of_ceiling"),
-        "share_of_ceiling",
-    ),
-    Column("F", "forgetting quality", _figure("forgetting_quality", 3), "forgetting_quality"),
-    Column("retain", "retain accuracy over that of retrained models", _figure("retain_ratio", 3), "retain_ratio"),
-    Column("test", "test accuracy over that of retrained models", _figure("test_ratio", 3), "test_ratio"),
-    Column("time", "mean seconds of a run, of the time limit", _percent("share_of_limit"), "share_of_limit"),
+    *map(Column.of, SCORE_COLUMNS),
     Column("alarms", "signs that the score may mean something else", lambda row, _: ", ".join(row.alarms)),
     Column("review", "what a person found of the alarms", _words("review")),
     Column(
         "runs",
         "models scored",
-        lambda row, _: "" if row.calibrated_score is None else str(row.runs),
-        "runs",
+        lambda row, _: "" if row.figures.calibrated_score is None else str(row.runs),
+        lambda row: row.runs,
         if_varied=True,
     ),
     Column("device", "what runs used", _words("device"), if_varied=True),

@@ -1,35 +1,80 @@
 """What the page with the table shows: cells, small scales, badges, and what its script compares."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup, escape
 
+from harness.evaluation.figures import Figures
 from harness.leaderboard.board.rows import Leaderboard, Row
 from harness.leaderboard.pages.columns import COLUMNS, Column, columns, facts
 from harness.leaderboard.pages.submission_page import page_of
 from harness.report.escaping import escaped
-from harness.report.tables import UNKNOWN, number
+from harness.report.numbers import UNKNOWN, number
+from harness.report.score_columns import score_column
 from harness.scoring.uncertainty import CONFIDENCE, INFLATION, normal_reach
 
-__all__ = ["index_values"]
+__all__ = ["IndexPage", "index_page"]
 
 AXIS = 120  # pixels of the small scale beside a calibrated score
 UNIT = 10_000  # half-samples are given in such parts: their spread is a hundred times as large
 IN_NOTES = ("alarms", "review", "remark")  # columns that stand as badges below the name
 
 
-def index_values(shown: Leaderboard) -> dict[str, Any]:
-    """Return the values of the template `index.html` for a leaderboard."""
+@dataclass(frozen=True)
+class Scale:
+    """Where a calibrated score, the ends of its interval and 1 lie on a small scale, in pixels."""
+
+    value: float
+    low: float | None
+    high: float | None
+    one: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table."""
+
+    text: str
+    kind: str  # its class in the style sheet
+    value: float | None  # what the table is sorted by
+    is_name: bool
+    scale: Scale | None
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row of the table."""
+
+    kind: str  # its class in the style sheet
+    page: str | None
+    badges: list[tuple[str, str]]  # kind and text
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class IndexPage:
+    """What the template `index.html` shows."""
+
+    tiles: list[tuple[str, str, str]]
+    facts: list[str]
+    columns: list[tuple[Column, str]]  # each with its class in the style sheet
+    rows: list[TableRow]
+    data: dict[str, Any]  # JSON: what the script compares
+
+
+def index_page(shown: Leaderboard) -> IndexPage:
+    """Return the page of a leaderboard."""
     in_table = [column for column in columns(shown) if column.name not in IN_NOTES]
     most = _end_of_scale(shown)
-    return {
-        "tiles": _tiles(shown),
-        "facts": facts(shown),
-        "columns": [(column, _class(column)) for column in in_table],
-        "rows": [_row(row, shown, in_table, most) for row in shown.rows],
-        "data": _data(shown, in_table),
-    }
+    return IndexPage(
+        tiles=_tiles(shown),
+        facts=facts(shown),
+        columns=[(column, _class(column)) for column in in_table],
+        rows=[_row(row, shown, in_table, most) for row in shown.rows],
+        data=_data(shown, in_table),
+    )
 
 
 def _tiles(shown: Leaderboard) -> list[tuple[str, str, str]]:
@@ -42,8 +87,8 @@ def _tiles(shown: Leaderboard) -> list[tuple[str, str, str]]:
     if newest is not None:
         tiles.append(("newest", f"{newest.day} {newest:%b}", f"{newest:%Y, %H:%M %Z}"))
     if "ceiling" in ends:
-        tiles.append(("ceiling", number(ends["ceiling"].score, digits), "official score of retrained models"))
-        tiles.append(("floor", number(ends["floor"].score, digits), "official score of doing nothing"))
+        tiles.append(("ceiling", number(ends["ceiling"].figures.score, digits), "official score of retrained models"))
+        tiles.append(("floor", number(ends["floor"].figures.score, digits), "official score of doing nothing"))
     return tiles
 
 
@@ -54,23 +99,23 @@ def _class(column: Column) -> str:
     return kind if important else f"{kind} detail".strip()
 
 
-def _row(row: Row, shown: Leaderboard, in_table: list[Column], most: float) -> dict[str, Any]:
+def _row(row: Row, shown: Leaderboard, in_table: list[Column], most: float) -> TableRow:
     beside = row.kind != "submission"
-    return {
-        "class": f"{row.kind} beside" if beside else "" if row.rank is not None else "unranked",
-        "page": None if row.key is None else page_of(row.key),
-        "badges": _badges(row),
-        "cells": [
-            {
-                "text": _cell(column, row, shown),
-                "class": _class(column),
-                "value": None if column.sorted_by is None else getattr(row, column.sorted_by),
-                "is_name": column.name == "submission",
-                "scale": _scale(row, most) if column.name == "calibrated" else None,
-            }
+    return TableRow(
+        kind=f"{row.kind} beside" if beside else "" if row.rank is not None else "unranked",
+        page=None if row.key is None else page_of(row.key),
+        badges=_badges(row),
+        cells=[
+            Cell(
+                text=_cell(column, row, shown),
+                kind=_class(column),
+                value=None if column.value is None else column.value(row),
+                is_name=column.name == "submission",
+                scale=_scale(row.figures, most) if column.name == "calibrated" else None,
+            )
             for column in in_table
         ],
-    }
+    )
 
 
 def _cell(column: Column, row: Row, shown: Leaderboard) -> str:
@@ -80,7 +125,7 @@ def _cell(column: Column, row: Row, shown: Leaderboard) -> str:
         return escape(text).replace("/", Markup("/<wbr>"))
     if column.name == "rank":
         return text.replace("-", "\N{EN DASH}")
-    return "" if text == UNKNOWN and row.calibrated_score is None else text
+    return "" if text == UNKNOWN and row.figures.calibrated_score is None else text
 
 
 def _badges(row: Row) -> list[tuple[str, str]]:
@@ -92,31 +137,33 @@ def _badges(row: Row) -> list[tuple[str, str]]:
 
 def _end_of_scale(shown: Leaderboard) -> float:
     """Return the calibrated score at the right end of every small scale."""
-    ends = [row.calibrated_interval[1] for row in shown.rows if row.calibrated_interval is not None]
-    return max([1.1, *ends, *(row.calibrated_score for row in shown.rows if row.calibrated_score is not None)])
+    all_figures = [row.figures for row in shown.rows]
+    ends = [figures.calibrated_interval[1] for figures in all_figures if figures.calibrated_interval is not None]
+    scores = [figures.calibrated_score for figures in all_figures if figures.calibrated_score is not None]
+    return max([1.1, *ends, *scores])
 
 
-def _scale(row: Row, most: float) -> dict[str, float | None] | None:
-    """Return where a calibrated score, its interval and 1 lie on a small scale up to `most`, in pixels."""
-    if row.calibrated_score is None:
+def _scale(figures: Figures, most: float) -> Scale | None:
+    """Return where a calibrated score lies on a small scale that goes up to `most`."""
+    if figures.calibrated_score is None:
         return None
 
     def pixel(value: float) -> float:
         return round(AXIS * min(max(value, 0.0), most) / most, 1)
 
-    low, high = row.calibrated_interval or (None, None)
-    return {
-        "value": pixel(row.calibrated_score),
-        "low": None if low is None else pixel(low),
-        "high": None if high is None else pixel(high),
-        "one": pixel(1.0),
-    }
+    low, high = figures.calibrated_interval or (None, None)
+    return Scale(
+        value=pixel(figures.calibrated_score),
+        low=None if low is None else pixel(low),
+        high=None if high is None else pixel(high),
+        one=pixel(1.0),
+    )
 
 
 def _data(shown: Leaderboard, in_table: list[Column]) -> dict[str, Any]:
-    """Return what the script compares: scores, half-samples about their mean, and the cells to show."""
-    by = "score" if shown.board.terms.rank_by == "official" else "calibrated_score"
-    compared = [row for row in shown.rows if row.key is not None and getattr(row, by) is not None]
+    """Return what the script reads as JSON: scores, half-samples about their mean, and the cells to show."""
+    ranked_by = score_column("score" if shown.board.terms.rank_by == "official" else "calibrated_score")
+    compared = [row for row in shown.rows if row.key is not None and ranked_by.value(row.figures) is not None]
     figures = [column for column in in_table if column.name != "submission"]
     return {
         "columns": [column.name for column in figures] + ["remark"],
@@ -124,7 +171,7 @@ def _data(shown: Leaderboard, in_table: list[Column]) -> dict[str, Any]:
         "compared": {
             row.key: {
                 "name": escaped(row.submission),
-                "value": getattr(row, by),
+                "value": ranked_by.value(row.figures),
                 "runs": row.runs,
                 "halves": _parts(shown.half_samples.get(row.key or "", ())),
                 "cells": [column.text(row, shown.rounded) for column in figures]
@@ -136,7 +183,7 @@ def _data(shown: Leaderboard, in_table: list[Column]) -> dict[str, Any]:
         "unit": UNIT,
         "inflation": INFLATION,
         "reach": normal_reach(),
-        "digits": 3 if by == "score" else 2,
+        "digits": ranked_by.digits,
         "level": round(1 - CONFIDENCE, 10),
     }
 

@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from harness.leaderboard.board.reviews import Review
 from harness.leaderboard.board.rows import Leaderboard
-from harness.leaderboard.pages.index_page import index_values
-from harness.leaderboard.pages.submission_page import page_of, submission_values
+from harness.leaderboard.pages.index_page import index_page
+from harness.leaderboard.pages.submission_page import page_of, submission_page
 from harness.report.page import pages
 from harness.storage import write_bytes
 from harness.tracks.track import Track
@@ -47,13 +47,12 @@ def write_site(
     for done, entry in enumerate(entry for entry in shown.board.current if entry.key in rows):
         on_page(done, len(rows))
         review = reviews.get(entry.key)
-        values = submission_values(rows[entry.key], entry, shown, track, review, hidden=hidden)
-        page = templates.get_template("submission.html").render(policy=_policy(style), **values)
-        _write(output / page_of(entry.key), page)
+        page = submission_page(rows[entry.key], entry, shown, track, review, hidden=hidden)
+        values = {**vars(page), "policy": _policy(style)}
+        _write(output / page_of(entry.key), templates.get_template("submission.html").render(values))
         written.add(page_of(entry.key))
-    policy = _policy(style, script)
-    index = templates.get_template("index.html").render(policy=policy, script=script, **index_values(shown))
-    _write(output / "index.html", index)
+    values = {**vars(index_page(shown)), "policy": _policy(style, script), "script": script}
+    _write(output / "index.html", templates.get_template("index.html").render(values))
     _remove_gone(output, written)
     return len(written)
 

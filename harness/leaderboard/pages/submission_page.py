@@ -1,8 +1,9 @@
 """What a submission's page shows: its standing, its alarms in words, facts, and the plots of its runs."""
 
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 import harness
 from harness.evaluation.evaluate import load_evaluation
@@ -11,14 +12,19 @@ from harness.leaderboard.board.rows import SOURCE_KB, Leaderboard, Row
 from harness.leaderboard.board.stored import Board, ScoredEntry
 from harness.leaderboard.pages.columns import COLUMNS
 from harness.report.escaping import escaped
-from harness.report.sections import sections
-from harness.report.tables import number
+from harness.report.numbers import number
+from harness.report.score_columns import SCORE_COLUMNS, score_column
+from harness.report.sections import Section, sections
 from harness.runs.store import Results
 from harness.storage import read_json, write_json
 from harness.submission import read_submission
 from harness.tracks.track import Track
 
-__all__ = ["page_of", "submission_values"]
+__all__ = ["SubmissionPage", "page_of", "submission_page"]
+
+SHARE = "share_of_ceiling"
+IN_TILES = ("calibrated_score", "score", SHARE)
+KEPT = TypeAdapter(list[Section])  # sections as they are stored
 
 
 def page_of(key: str) -> str:
@@ -26,31 +32,46 @@ def page_of(key: str) -> str:
     return f"submissions/{key}.html"
 
 
-def submission_values(
+@dataclass(frozen=True)
+class SubmissionPage:
+    """What the template `submission.html` shows."""
+
+    key: str
+    name: str
+    is_compared: bool
+    tiles: list[tuple[str, str, list[str]]]  # name, value, and lines that say how to read it
+    notes: list[str]
+    facts: list[tuple[str, str]]  # by name
+    sections: list[Section]
+
+
+def submission_page(
     row: Row, entry: ScoredEntry, shown: Leaderboard, track: Track, review: Review | None, *, hidden: bool
-) -> dict[str, Any]:
-    """Return the values of the template `submission.html` for one row; rounded scores have no plots."""
-    return {
-        "key": entry.key,
-        "name": escaped(row.submission),
-        "is_compared": row.score is not None,
-        "tiles": _tiles(row, shown),
-        "notes": _notes(row, entry, review, shown),
-        "facts": _facts(row, entry, shown),
-        "sections": [] if shown.rounded is not None else _sections(shown.board, entry, track, hidden=hidden),
-    }
+) -> SubmissionPage:
+    """Return the page of one row; rounded scores have no plots."""
+    return SubmissionPage(
+        key=entry.key,
+        name=escaped(row.submission),
+        is_compared=row.figures.score is not None,
+        tiles=_tiles(row, shown),
+        notes=_notes(row, entry, review, shown),
+        facts=_facts(row, entry, shown),
+        sections=[] if shown.rounded is not None else _sections(shown.board, entry, track, hidden=hidden),
+    )
 
 
 def _tiles(row: Row, shown: Leaderboard) -> list[tuple[str, str, list[str]]]:
-    if row.calibrated_score is None:
+    if row.figures.calibrated_score is None:
         return [("outcome", str(row.outcome or row.unranked_because), [escaped(row.message or "")])]
-    texts = {column.name: column.text(row, shown.rounded) for column in COLUMNS}
     place = [row.unranked_because or ("a baseline is not ranked" if row.kind == "baseline" else "")]
     tied = ["a range: these runs cannot tell it from those beside it"] if row.rank_best != row.rank_worst else []
+    calibrated, official, share = (
+        score_column(field).text(row.figures, shown.rounded) for field in ("calibrated_score", "score", SHARE)
+    )
     return [
         ("rank", row.rank or "not ranked", tied if row.rank is not None else place),
-        ("calibrated score", texts["calibrated"], ["1.00 is what retraining gets"]),
-        ("official score", texts["official"], [f"{texts['of ceiling']} of what retrained models get"]),
+        ("calibrated score", calibrated, ["1.00 is what retraining gets"]),
+        ("official score", official, [f"{share} of what retrained models get"]),
     ]
 
 
@@ -70,18 +91,22 @@ def _facts(row: Row, entry: ScoredEntry, shown: Leaderboard) -> list[tuple[str, 
     constants = ", ".join(f"{name} = {value}" for name, value in entry.constants.items())
     earlier = ", ".join(_version(other, shown) for other in shown.board.earlier(entry))
     texts = {column.name: column.text(row, shown.rounded) for column in COLUMNS}
+    scored = row.figures.calibrated_score is not None
+    figures = [
+        (
+            column.title,
+            column.text(row.figures, shown.rounded) + (" of the limit" if column.field == "share_of_limit" else ""),
+        )
+        for column in SCORE_COLUMNS
+        if column.field not in IN_TILES and column.value(row.figures) is not None
+    ]
     known = [
         ("team", escaped(row.team or "")),
         ("constants", constants),
         ("remedy", "" if row.outcome is None or row.outcome.remedy == row.message else row.outcome.remedy),
-        ("note", escaped(row.message or "") if row.calibrated_score is not None else ""),
-        ("forgetting quality", texts["F"] if row.calibrated_score is not None else ""),
-        ("retain and test ratio", f"{texts['retain']} and {texts['test']}" if row.retain_ratio is not None else ""),
-        ("time", f"{texts['time']} of the limit" if row.share_of_limit is not None else ""),
-        ("runs", texts["runs"]),
-        ("device", texts["device"]),
-        ("isolation", texts["isolation"]),
-        ("scorer", texts["scorer"]),
+        ("note", escaped(row.message or "") if scored else ""),
+        *figures,
+        *((name, texts[name]) for name in ("runs", "device", "isolation", "scorer")),
         ("entered", entry.entered.strftime("%d %b %Y, %H:%M %Z")),
         ("earlier versions", earlier),
         ("code", entry.code_hash[:16]),
@@ -95,21 +120,21 @@ def _version(entry: ScoredEntry, shown: Leaderboard) -> str:
     return f"{said} ({entry.entered.strftime('%d %b')})"
 
 
-def _sections(board: Board, entry: ScoredEntry, track: Track, *, hidden: bool) -> list[dict[str, Any]]:
+def _sections(board: Board, entry: ScoredEntry, track: Track, *, hidden: bool) -> list[Section]:
     """Return the plots and tables of a scored entry; they take seconds, and are kept. None where runs are not here."""
     if entry.scored is None:
         return []
     kept = board.folder / "pages" / f"{entry.key}-{entry.score}{'-hidden' if hidden else ''}-{harness.__version__}.json"
     try:
-        stored: list[dict[str, Any]] = read_json(kept)
+        return KEPT.validate_python(read_json(kept))
     except (OSError, ValueError):
-        stored = _made_sections(board, entry, track, hidden=hidden)
-        if stored:
-            write_json(kept, stored)
-    return stored
+        made = _made_sections(board, entry, track, hidden=hidden)
+        if made:
+            write_json(kept, KEPT.dump_python(made, mode="json"))
+        return made
 
 
-def _made_sections(board: Board, entry: ScoredEntry, track: Track, *, hidden: bool) -> list[dict[str, Any]]:
+def _made_sections(board: Board, entry: ScoredEntry, track: Track, *, hidden: bool) -> list[Section]:
     assert entry.scored is not None
     results, n = Results(board.results / entry.results), entry.scored.n_runs
     if len(results.runs(range(n))) < n:
@@ -117,4 +142,4 @@ def _made_sections(board: Board, entry: ScoredEntry, track: Track, *, hidden: bo
     submission = read_submission(results.folder / "submission.py", source_kb=SOURCE_KB)
     named = replace(submission, path=Path(entry.file), sha256=entry.sha256, constants=entry.constants)
     evaluation = load_evaluation(named, track, entry.device, runs=n, home=board.results.parents[1])
-    return [asdict(section) for section in sections(evaluation, entry.scored, hidden=hidden)]
+    return sections(evaluation, entry.scored, hidden=hidden)

@@ -9,18 +9,20 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.evaluation.figures import Figures, round_off
 from harness.leaderboard.board.rows import Leaderboard, Row
 from harness.leaderboard.pages.columns import Column, columns, facts
 from harness.report.escaping import escaped
+from harness.report.score_columns import SCORE_COLUMNS
 
-__all__ = ["UNBOUNDED", "as_csv", "as_json", "as_markdown", "as_table"]
+__all__ = ["UNBOUNDED", "as_csv", "as_json", "as_markdown", "as_table", "row_values"]
 
 
 FORMULA = ("=", "+", "-", "@")  # after blanks and in any width of letter
@@ -59,23 +61,38 @@ def _table(board: Leaderboard, shown: Iterable[Column]) -> Table:
 
 def as_json(board: Leaderboard) -> str:
     """Return a leaderboard as a JSON list of rows."""
-    return json.dumps([asdict(row) for row in board.rows], indent=2, allow_nan=False) + "\n"
+    return json.dumps([row_values(row, board.rounded) for row in board.rows], indent=2, allow_nan=False) + "\n"
+
+
+def row_values(row: Row, rounded: int | None) -> dict[str, Any]:
+    """Return a row as plain values: of its figures those that have a column, each with its interval."""
+    values: dict[str, Any] = {}
+    for field in fields(row):
+        if field.name != "figures":
+            values[field.name] = getattr(row, field.name)
+            continue
+        for column in SCORE_COLUMNS:
+            digits = None if column.field in Figures.NEVER_ROUNDED else rounded
+            values[column.field] = round_off(column.value(row.figures), digits)
+            if column.interval is not None:
+                values[column.interval] = column.ends(row.figures)
+    return values
 
 
 def as_csv(board: Leaderboard) -> str:
     """Return a leaderboard as CSV: the rows of `as_json`, flat, no cell of which a spreadsheet takes for a formula."""
     file = io.StringIO()
-    rows = [_flat(row) for row in board.rows]
-    writer = csv.DictWriter(file, _flat(Row(submission="", kind="")))
+    rows = [_flat(row, board.rounded) for row in board.rows]
+    writer = csv.DictWriter(file, _flat(Row(submission="", kind="", figures=Figures.of({})), None))
     writer.writeheader()
     writer.writerows({name: _safe(value) for name, value in row.items()} for row in rows)
     return file.getvalue()
 
 
-def _flat(row: Row) -> dict[str, Any]:
+def _flat(row: Row, rounded: int | None) -> dict[str, Any]:
     """Return a row with intervals as two columns and lists as text."""
     flat: dict[str, Any] = {}
-    for name, value in asdict(row).items():
+    for name, value in row_values(row, rounded).items():
         if name.endswith("_interval"):
             flat[f"{name}_low"], flat[f"{name}_high"] = value or (None, None)
         elif name == "alarms":
