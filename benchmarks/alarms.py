@@ -12,8 +12,8 @@ from typing import Any
 import joblib
 import numpy as np
 
+import harness
 from benchmarks.games import Draw, oracle
-from harness.environment import home
 from harness.evaluation.findings import findings_of
 from harness.evaluation.reference import load_reference
 from harness.record import Records
@@ -25,7 +25,6 @@ from harness.scoring.score import Outputs, half_sample_qualities, min_count_qual
 from harness.scoring.two_sample import set_level_test
 from harness.scoring.uncertainty import standard_error
 from harness.storage import write_arrays
-from harness.tracks import catalogue
 from harness.tracks.track import POOLS, Track
 
 __all__ = ["false_alarms", "false_alarms_on", "game_alarms", "honest", "null"]
@@ -95,7 +94,7 @@ def false_alarms_on(track_name: str, *, n: int, draws: int = 100) -> Row:
     Of both pools together n are drawn to score against, n for the other pool, and n to be scored: models that are in
     neither pool if there are 3 n, else those of the other pool.
     """
-    track = catalogue.open_track(track_name, home() / "tracks")
+    track = harness.open_track(track_name)
     together = Records.concatenate(track.retrained(pool) for pool in POOLS)
 
     def once(seed: int) -> list[str]:

@@ -17,19 +17,16 @@ from typing import Any
 import click
 import numpy as np
 
+import harness
 from benchmarks import reproduction
 from benchmarks.pages import METRICS, RESULTS, ROOT, Table, machine, stored
 from harness.accelerator import resolve
+from harness.cli.options import track_option
 from harness.environment import environment, home
-from harness.evaluation.evaluate import Evaluation, evaluate
+from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.reference import load_reference, outputs
-from harness.runner.isolation import choose
-from harness.runs.conditions import conditions_here
-from harness.runs.run import Conditions
 from harness.runs.store import Results
 from harness.storage import write_json
-from harness.submission import read_submission
-from harness.tracks import catalogue
 from harness.tracks.track import Track
 
 __all__ = ["FULL", "SHORT", "VARIANTS", "cells", "methods", "short_table", "table"]
@@ -48,30 +45,31 @@ BESIDE = (
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True))
-@click.option("--track", "track_name", default="digits", show_default=True)
+@track_option
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a constant; a row of its own.")
 @click.option("--device", default="auto", show_default=True)
 def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], device: str) -> None:
     """Evaluate FILES (default: all baselines)."""
-    track = catalogue.open_track(track_name, home() / "tracks")
+    track = harness.open_track(track_name)
     kind = resolve(device)
-    conditions = conditions_here(track, home(), device=kind, isolation=choose(device=kind))
     path = RESULTS / f"baselines-{track.name}.json"
     rows = kept_rows(path, track, kind) if files else {}
     for file, chosen in methods(files or sorted((ROOT / "baselines").glob("*.py")), settings):
         name = " --set ".join((file.stem, *chosen))
         constants = dict(setting.split("=", 1) for setting in chosen)
+        evaluation = harness.evaluate(file, track=track, constants=constants, device=kind)
         rows.pop(name, None)  # the newest come last
-        rows[name] = evaluated(file, constants, track, conditions)
+        rows[name] = row_of(evaluation)
         click.echo(f"{name:32s} {json.dumps(rows[name])}")
-    assert conditions.limit is not None
+    limit = evaluation.conditions.limit
+    assert limit is not None
     found = {
         "track": track.name,
         "reference_hash": track.manifest.reference_hash,
         "runs": track.declaration.evaluation.runs,
-        "training_seconds": conditions.limit.training_seconds,
+        "training_seconds": limit.training_seconds,
         **environment(),
-        "device": conditions.device,
+        "device": kind,
         "rows": {**rows, "retrained": of_retrained(track, rows)},
     }
     write_json(path, found)
@@ -101,10 +99,8 @@ def kept_rows(path: Path, track: Track, device: str) -> dict[str, Any]:
     return rows
 
 
-def evaluated(file: Path, constants: dict[str, str], track: Track, conditions: Conditions) -> dict[str, Any]:
+def row_of(evaluation: Evaluation) -> dict[str, Any]:
     """Return the row of one file."""
-    submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=constants)
-    evaluation = evaluate(submission, track, conditions, runs=track.declaration.evaluation.runs, home=home())
     result = evaluation.score_file.to_json()
     if result["score"] is None:
         return {"outcome": result["outcome"]}

@@ -21,7 +21,9 @@ from typing import Any
 
 import click
 
+import harness
 from benchmarks.overhead import SOURCE
+from harness.cli.options import track_option
 from harness.environment import environment, home
 from harness.evaluation.evaluate import load_evaluation
 from harness.leaderboard.assurance.costs import Request, costs, stored_runs
@@ -35,7 +37,6 @@ from harness.runs.run_set import RunSet
 from harness.runs.store import Results
 from harness.storage import write_json
 from harness.submission import Submission, submission_of
-from harness.tracks import catalogue
 from harness.tracks.track import Track
 
 MIN_RUNS = 32  # half of them are enough for all that is found of a score
@@ -43,12 +44,12 @@ GOAL = {"submissions": 1000, "runs": 512, "gpus": 8}
 
 
 @click.command()
-@click.option("--track", "track_name", default="digits", show_default=True)
+@track_option
 @click.option("--submissions", default=4, show_default=True, type=click.IntRange(min=1))
 @click.option("--runs", default=32, show_default=True, type=click.IntRange(min=MIN_RUNS), help="Of each submission.")
 def main(track_name: str, submissions: int, runs: int) -> None:
     """Measure batches, and say what a large one takes."""
-    track = catalogue.open_track(track_name, home() / "tracks")
+    track = harness.open_track(track_name)
     conditions = conditions_here(
         track, home(), device="cpu", isolation=choose(), jobs=2, announce=lambda sentence: click.echo(sentence)
     )

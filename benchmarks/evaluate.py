@@ -22,9 +22,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+import harness
 from benchmarks.scoring import dense
 from harness.accelerator import of, resolve
-from harness.environment import environment, home
+from harness.cli.options import track_option
+from harness.environment import environment
 from harness.evaluation.evaluate import evaluate
 from harness.loaders import to_inputs
 from harness.runner.isolation import choose
@@ -34,7 +36,6 @@ from harness.scoring.official import final_score, forgetting_quality, logit_scal
 from harness.scoring.score import Outputs, official_score
 from harness.storage import write_json
 from harness.submission import read_submission
-from harness.tracks import catalogue
 from harness.tracks.track import Examples, Track
 
 ROOT = Path(__file__).parents[1]
@@ -44,13 +45,13 @@ LIMIT_SECONDS = 600.0  # out of the way
 
 
 @click.command()
-@click.option("--track", "track_name", default="digits", show_default=True)
+@track_option
 @click.option("--runs", default=64, show_default=True, type=click.IntRange(min=16))
 @click.option("--rounds", default=2, show_default=True, type=click.IntRange(min=1))
 @click.option("--device", default="auto", show_default=True)
 def main(track_name: str, runs: int, rounds: int, device: str) -> None:
     """Evaluate fine-tuning both ways."""
-    track = catalogue.open_track(track_name, home() / "tracks")
+    track = harness.open_track(track_name)
     kind = resolve(device)
     torch.set_num_threads(track.declaration.limits.threads)
     pairs = []

@@ -21,7 +21,9 @@ from typing import Any
 import click
 import numpy as np
 
-from harness.environment import environment, home
+import harness
+from harness.cli.options import track_option
+from harness.environment import environment
 from harness.parallel import run_each
 from harness.runner.execution import Finished, execute, seeds_of
 from harness.runner.isolation import choose
@@ -31,7 +33,6 @@ from harness.runner.sandbox.cgroup import PREFIX, find_hierarchies
 from harness.runner.sandbox.sandboxes import Quota
 from harness.runs.measure import Recorder
 from harness.storage import write_json
-from harness.tracks import catalogue
 from harness.tracks.track import Track
 
 IDLE = "def unlearn(net, retain_loader, forget_loader, val_loader): pass"
@@ -51,13 +52,13 @@ MIXED = (
 
 
 @click.command()
-@click.option("--track", "track_name", default="digits", show_default=True)
+@track_option
 @click.option("--pairs", default=100, show_default=True, type=click.IntRange(min=1))
 @click.option("--mixed", "n_mixed", default=200, show_default=True, type=click.IntRange(min=0))
 @click.option("--jobs", default=2, show_default=True, type=click.IntRange(min=1))
 def main(track_name: str, pairs: int, n_mixed: int, jobs: int) -> None:
     """Measure the cost of isolation, and what is left after it."""
-    track = catalogue.open_track(track_name, home() / "tracks")
+    track = harness.open_track(track_name)
     n_values = Recorder(track).n_values
     before = _left()
     result = {

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import click
 
+import harness
 from harness.accelerator import of
-from harness.environment import environment, home
+from harness.cli.options import track_option
+from harness.environment import environment
 from harness.evaluation.evaluate import evaluate
 from harness.runner.isolation import choose
 from harness.runs.run import Conditions, Limit
 from harness.storage import write_json
 from harness.submission import read_submission
-from harness.tracks import catalogue
 
 SOURCE = """
 import torch
@@ -35,12 +36,12 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
 
 
 @click.command()
-@click.option("--track", "track_name", default="digits", show_default=True)
+@track_option
 @click.option("--runs", default=64, show_default=True, type=click.IntRange(min=1))
 @click.option("--jobs", default=None, type=click.IntRange(min=1))
 def main(track_name: str, runs: int, jobs: int | None) -> None:
     """Measure the overhead per run."""
-    track = catalogue.open_track(track_name, home() / "tracks")
+    track = harness.open_track(track_name)
     threads = track.declaration.limits.threads
     jobs = jobs or of("cpu").default_jobs(threads)
     conditions = Conditions(Limit(60.0, 0.1), choose(), threads=threads, jobs=jobs)

@@ -19,6 +19,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import harness
 from benchmarks.pages import METRICS, ROOT, Table, stored
 from data_prep.prepare import prepare
 from harness.accelerator import of
@@ -30,7 +31,6 @@ from harness.runner.isolation import choose
 from harness.runs.run import Conditions, Limit
 from harness.storage import write_bytes, write_json
 from harness.submission import read_submission
-from harness.tracks import catalogue
 from harness.tracks.declaration import read_declaration
 from harness.tracks.track import Track
 
@@ -70,7 +70,7 @@ LOOKS = {
 )
 def main(runs: int) -> None:
     """Make the study."""
-    dense = catalogue.open_track("digits", home() / "tracks")
+    dense = harness.open_track("digits")
     rows = []
     for sparsity in SPARSITIES:
         track = dense if sparsity == 0 else pruned_track(sparsity, runs)
@@ -106,7 +106,7 @@ def pruned_track(sparsity: float, retrained: int) -> Track:
     file.write_text(text)
     tracks = home() / "tracks"
     try:
-        return catalogue.open_track(str(file), tracks)
+        return harness.open_track(file)
     except UsageError:
         click.echo(f"preparing {name}")
         return prepare(read_declaration(file), file, tracks, jobs=joblib.cpu_count()).track

@@ -22,14 +22,15 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+import harness
 from benchmarks.evaluate import Items, accuracy, train_for_an_epoch
 from data_prep.reference import Stack, plan_stacks, prepare_process, train_models
 from data_prep.training import Weights, training_set
 from harness.accelerator import of, resolve
-from harness.environment import environment, home
+from harness.cli.options import track_option
+from harness.environment import environment
 from harness.runs.measure import build_model
 from harness.storage import write_json
-from harness.tracks import catalogue
 from harness.tracks.track import POOLS, Track
 
 RESULTS = Path(__file__).parent / "results"
@@ -38,7 +39,7 @@ PRODUCTS = 10
 
 
 @click.command()
-@click.option("--track", "track_name", default="digits", show_default=True)
+@track_option
 @click.option("--models", default=32, show_default=True, type=click.IntRange(min=1))
 @click.option(
     "--official-models", default=4, show_default=True, type=click.IntRange(min=1), help="Of the official way."
@@ -51,7 +52,7 @@ def main(
 ) -> None:
     """Train models both ways."""
     kind = resolve(device)
-    track = shortened(catalogue.open_track(track_name, home() / "tracks"), epochs, models)
+    track = shortened(harness.open_track(track_name), epochs, models)
     peak, flops = peak_flops(kind), epochs * flops_per_epoch(track)  # before anything sets a number of threads
     theirs = official_way(track, official_models, kind)
     ours = [harness_way(track, jobs, kind) for jobs in all_jobs or (of(kind).default_trainings(),)]

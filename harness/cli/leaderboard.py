@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import click
 from rich.table import Table
 
+from harness import api
 from harness.cli.options import (
     chosen_device,
     console,
@@ -34,7 +35,6 @@ from harness.runner import isolation as isolations
 from harness.runner.outcome import Outcome
 from harness.runs.conditions import conditions_here
 from harness.storage import write_json
-from harness.tracks import catalogue
 from harness.tracks.track import Track
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def run_command(
         raise UsageError("--watch evaluates every file in full, as it comes; leave out --boundary, --final and --shard")
     if scheduler is not None and jobs is not None:
         raise UsageError("--jobs is for this machine; with --scheduler the workers' threads say how many run at once")
-    track = catalogue.open_track(track_name, home() / "tracks")
+    track = api.open_track(track_name)
     n_runs = runs or track.declaration.evaluation.runs
     check_runs(track, n_runs)
     terms = Terms(n_runs, stages_of(n_runs, stages), boundaries, require_isolation, hidden)
@@ -183,7 +183,7 @@ def plan_command(
     """
     from harness.leaderboard.assurance.costs import Request, costs, stored_runs
 
-    track = catalogue.open_track(track_name, home() / "tracks")
+    track = api.open_track(track_name)
     kind = chosen_device(device)
     conditions = conditions_here(
         track, home(), device=kind, isolation=isolations.choose(device=kind), announce=console().print

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from harness import api
 from harness.accelerator import of
 from harness.cli.options import chosen_device, console, device_option, jobs_option, track_option
 from harness.environment import home
@@ -37,7 +38,6 @@ from harness.runs.store import Results
 from harness.shipped import BASELINES
 from harness.storage import write_json
 from harness.submission import read_submission
-from harness.tracks import catalogue
 from harness.tracks.track import Track
 
 __all__ = ["html_command", "selfcheck_command", "show_command", "verify_command"]
@@ -218,7 +218,7 @@ def _evaluated(known: Known, track: Track, device: str, jobs: int | None, runs: 
 
 
 def _open(track_name: str) -> Track:
-    return catalogue.open_track(track_name, home() / "tracks")
+    return api.open_track(track_name)
 
 
 def _leaderboard(track: Track, *, rounded: int | None, hidden: bool, baselines: Path | None) -> Leaderboard:
