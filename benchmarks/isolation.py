@@ -28,6 +28,7 @@ from harness.parallel import run_each
 from harness.runner.execution import Finished, execute, seeds_of
 from harness.runner.isolation import choose
 from harness.runner.launch import close_all, launcher
+from harness.runner.message import Job
 from harness.runner.process import Launcher
 from harness.runner.sandbox.cgroup import PREFIX, find_hierarchies
 from harness.runner.sandbox.sandboxes import Quota
@@ -122,17 +123,8 @@ def _launcher(track: Track, level: str) -> Launcher:
 
 
 def _run(processes: Launcher, track: Track, source: str, n_values: int, index: int) -> Finished:
-    return execute(
-        processes,
-        source=source,
-        filename="mixed.py",
-        original=0,
-        seeds=seeds_of(track.secret, source, index),
-        device="cpu",
-        threads=1,
-        limit_seconds=1.0,
-        n_values=n_values,
-    )
+    job = Job(source, "mixed.py", 0, seeds_of(track.secret, source, index), "cpu", threads=1, time_limit_seconds=1.0)
+    return execute(processes, job, n_values=n_values)
 
 
 def _left() -> dict[str, set[str]]:

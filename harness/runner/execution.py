@@ -44,21 +44,11 @@ def seeds_of(secret: bytes, code_hash: str, index: int) -> dict[str, int]:
     }
 
 
-def execute(
-    launcher: Launcher,
-    *,
-    source: str,
-    filename: str,
-    original: int,
-    seeds: dict[str, int],
-    device: str,
-    threads: int,
-    limit_seconds: float,
-    n_values: int,
-    swap_forget_set: bool = False,
-) -> Finished:
-    """Run a submission once; what the harness failed at is tried again with the same seeds."""
-    job = Job(source, filename, original, seeds, device, threads, limit_seconds, swap_forget_set=swap_forget_set)
+def execute(launcher: Launcher, job: Job, *, n_values: int) -> Finished:
+    """Run a submission once; what the harness failed at is tried again with the same seeds.
+
+    n_values: how many floats the weights have that it has to leave.
+    """
     errors: list[str] = []
     while len(errors) <= HARNESS_RETRIES:
         try:

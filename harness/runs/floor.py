@@ -9,6 +9,7 @@ import statistics
 from pathlib import Path
 
 from harness.runner.execution import execute
+from harness.runner.message import Job
 from harness.runner.outcome import Outcome
 from harness.runs.run import RUNNER_VERSION, Conditions
 from harness.storage import write_json
@@ -46,19 +47,11 @@ def _measured(track: Track, conditions: Conditions) -> list[float] | None:
 
     assert conditions.limit is not None
     n_values = sum(value.size for value in track.original(0).values() if value.dtype.kind == "f")
+    seeds = {"torch": 0, "numpy": 0, "random": 0}
+    job = Job(NOTHING, "nothing.py", 0, seeds, conditions.device, conditions.threads, conditions.limit.seconds)
     found = []
     for _ in range(N_RUNS):
-        finished = execute(
-            launcher_for(track, conditions),
-            source=NOTHING,
-            filename="nothing.py",
-            original=0,
-            seeds={"torch": 0, "numpy": 0, "random": 0},
-            device=conditions.device,
-            threads=conditions.threads,
-            limit_seconds=conditions.limit.seconds,
-            n_values=n_values,
-        )
+        finished = execute(launcher_for(track, conditions), job, n_values=n_values)
         if finished.outcome != Outcome.OK:
             return None
         found.append(finished.seconds)

@@ -82,19 +82,12 @@ class Runner:
     def _execute(self, task: Task, original: int) -> Finished:
         if self.conditions.jobs == 1 and (taken := _why_taken(self.recorder.accelerator)) is not None:
             return Finished(Outcome.HARNESS_ERROR, 0.0, message=taken)
-        submission = task.submission
-        return execute(
-            self.launcher,
-            source=submission.source,
-            filename=submission.path.name,
+        job = replace(
+            _job(task.submission, self.track, self.conditions, task.index),
             original=original,
-            seeds=seeds_of(self.track.secret, submission.code_hash, task.index),
-            device=self.conditions.device,
-            threads=self.conditions.threads,
-            limit_seconds=self.limit.seconds,
-            n_values=self.recorder.n_values,
             swap_forget_set=task.swap_forget_set,
         )
+        return execute(self.launcher, job, n_values=self.recorder.n_values)
 
     def _info(self, finished: Finished, order: int, whole_seconds: float) -> RunInfo:
         return RunInfo(
@@ -204,16 +197,21 @@ def _interrupted_by(end_runs: Callable[[], None]) -> Iterator[None]:
 
 def debug_run(submission: Submission, track: Track, conditions: Conditions) -> bool:
     """Run a submission once in the foreground, with the seeds of run 0; whether it returned a fit net."""
-    assert conditions.limit is not None, "runs need a time limit"
     with tempfile.TemporaryDirectory(prefix="harness-scratch-") as scratch:
-        job = Job(
-            source=submission.source,
-            filename=str(submission.path.resolve()),
-            original=0,
-            seeds=seeds_of(track.secret, submission.code_hash, 0),
-            device=conditions.device,
-            threads=conditions.threads,
-            time_limit_seconds=conditions.limit.seconds,
-            scratch=scratch,
-        )
+        job = _job(submission, track, conditions, 0)
+        job = replace(job, filename=str(submission.path.resolve()), scratch=scratch)
         return launch.run_in_foreground(track.public, job)
+
+
+def _job(submission: Submission, track: Track, conditions: Conditions, index: int) -> Job:
+    """Return a run of a submission as the process that runs it gets it, from the first original."""
+    assert conditions.limit is not None, "runs need a time limit"
+    return Job(
+        source=submission.source,
+        filename=submission.path.name,
+        original=0,
+        seeds=seeds_of(track.secret, submission.code_hash, index),
+        device=conditions.device,
+        threads=conditions.threads,
+        time_limit_seconds=conditions.limit.seconds,
+    )

@@ -23,6 +23,7 @@ from harness.errors import MachineError
 from harness.runner import isolation, launch
 from harness.runner.execution import execute
 from harness.runner.isolation import LEVELS, ProbeResult, choose, offered
+from harness.runner.message import Job
 from harness.runner.outcome import Outcome
 from harness.runner.process import run_environment
 from harness.runner.sandbox import gpu, privileges, probe
@@ -77,17 +78,9 @@ def test_a_run_may_do_what_libcuda_does(level: str, tiny: Track) -> None:
         tiny.public, public_hash="accesses", device="fake", log_kb=64, isolation=level, quota=QUOTA
     )
     try:
-        finished = execute(
-            launcher,
-            source=ACCESSES,
-            filename="foo.py",
-            original=0,
-            seeds={"torch": 1, "numpy": 2, "random": 3},
-            device="fake",
-            threads=1,
-            limit_seconds=20.0,
-            n_values=Recorder(tiny).n_values,
-        )
+        seeds = {"torch": 1, "numpy": 2, "random": 3}
+        job = Job(ACCESSES, "foo.py", 0, seeds, "fake", threads=1, time_limit_seconds=20.0)
+        finished = execute(launcher, job, n_values=Recorder(tiny).n_values)
     finally:
         launcher.close()
     assert finished.outcome == Outcome.OK, finished

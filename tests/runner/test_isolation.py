@@ -18,6 +18,7 @@ from harness.runner import launch
 from harness.runner.execution import Finished, execute
 from harness.runner.fork import ForkLauncher
 from harness.runner.isolation import offered
+from harness.runner.message import Job
 from harness.runner.outcome import Outcome
 from harness.runner.process import Launcher
 from harness.runner.sandbox import cgroup
@@ -52,17 +53,8 @@ def made(level: str, track: Track, *, quota: Quota = QUOTA, hidden: tuple[Path, 
 def run(launcher: Launcher, track: Track, source: str, *, seconds: float = 20.0, device: str = "cpu") -> Finished:
     """Run a file once; `seconds` is the limit, and twice that ends it."""
     seeds = {"torch": 1, "numpy": 2, "random": 3}
-    return execute(
-        launcher,
-        source=source,
-        filename="foo.py",
-        original=0,
-        seeds=seeds,
-        device=device,
-        threads=1,
-        limit_seconds=seconds,
-        n_values=Recorder(track).n_values,
-    )
+    job = Job(source, "foo.py", 0, seeds, device, threads=1, time_limit_seconds=seconds)
+    return execute(launcher, job, n_values=Recorder(track).n_values)
 
 
 # ---- what each level does, read back from inside ------------------------------------------------------------------

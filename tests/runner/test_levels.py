@@ -150,15 +150,15 @@ sys.path.insert(0, {str(ROOT)!r})
 from harness.runner import launch
 from harness.runner.isolation import offered
 from harness.runner.execution import execute
+from harness.runner.message import Job
 from harness.runner.sandbox.sandboxes import Quota
 found = offered()
 levels = {{}}
 for level in sys.argv[1:]:
     launcher = launch.launcher(pathlib.Path({str(folder / "public")!r}), public_hash="x", device="cpu", log_kb=64,
                                isolation=level, quota=Quota(512, 60, 32, 1))
-    finished = execute(launcher, source={FACTS!r}, filename="foo.py", original=0,
-                       seeds=dict(torch=1, numpy=2, random=3), device="cpu", threads=1, limit_seconds=20.0,
-                       n_values={Recorder(tiny).n_values})
+    job = Job({FACTS!r}, "foo.py", 0, dict(torch=1, numpy=2, random=3), "cpu", 1, 20.0)
+    finished = execute(launcher, job, n_values={Recorder(tiny).n_values})
     levels[level] = [finished.outcome, finished.log or finished.message]
     launcher.close()
 print(json.dumps([found.strongest, found.layers, levels]))
