@@ -141,26 +141,26 @@ def run_command(
     zone = _zone(timezone)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress(console()))
-        asked = RunOptions(device, isolation, require_isolation)
+        options = RunOptions(device, isolation, require_isolation)
         if scheduler is None:
-            place = _this_machine(track, asked, jobs, progress)
+            backend = _this_machine(track, options, jobs, progress)
         else:
-            cluster = stack.enter_context(Cluster(scheduler, track, asked, is_insecure=insecure, say=progress.say))
+            cluster = stack.enter_context(Cluster(scheduler, track, options, is_insecure=insecure, say=progress.say))
             _show_workers(cluster.reports, progress)
-            place = Backend(cluster.device, cluster.isolation, lambda: cluster, gpus=cluster.gpus)
-        session = Session(track, home(), place, terms, zone, max_per_day)
+            backend = Backend(cluster.device, cluster.isolation, lambda: cluster, gpus=cluster.gpus)
+        session = Session(track, home(), backend, terms, zone, max_per_day)
         if watch:
             session.watch(places, progress)
         found = find_submissions(places, source_kb=track.declaration.limits.source_kb)
         found = chosen(found) if final else found
         found = found if shard is None else part_of(found, *shard)
-        contenders = session.run(found, progress, is_whole=shard is None)
-    _sum_up(contenders)
+        batch_entries = session.run(found, progress, is_whole=shard is None)
+    _sum_up(batch_entries)
 
 
-def _this_machine(track: Track, asked: RunOptions, jobs: int | None, progress: Progress) -> Backend:
-    kind = chosen_device(asked.device)
-    level = isolations.choose(asked.isolation, asked.required_isolation, device=kind)
+def _this_machine(track: Track, options: RunOptions, jobs: int | None, progress: Progress) -> Backend:
+    kind = chosen_device(options.device)
+    level = isolations.choose(options.isolation, options.required_isolation, device=kind)
     return Backend.here(track, home(), device=kind, jobs=jobs, isolation=level, announce=progress.say)
 
 
@@ -218,12 +218,12 @@ def _show_workers(reports: "Mapping[str, WorkerReport]", progress: Progress) -> 
         progress.say(f"worker {address} on {each.machine}: {what}")
 
 
-def _sum_up(contenders: list[BatchEntry]) -> None:
+def _sum_up(batch_entries: list[BatchEntry]) -> None:
     """Say how all of them ended. What the harness failed at is no submission's fault, and ends with exit code 4."""
-    states = Counter(contender.entry.state for contender in contenders)
+    states = Counter(batch_entry.entry.state for batch_entry in batch_entries)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "nothing to run"
-    console().print(f"{len(contenders)} submission{'s' if len(contenders) != 1 else ''}: {counts}")
-    failed = [contender.name for contender in contenders if contender.entry.outcome == Outcome.HARNESS_ERROR]
+    console().print(f"{len(batch_entries)} submission{'s' if len(batch_entries) != 1 else ''}: {counts}")
+    failed = [batch_entry.name for batch_entry in batch_entries if batch_entry.entry.outcome == Outcome.HARNESS_ERROR]
     if failed:
         console().print(f"the harness failed at {', '.join(failed)}; the same command tries again", markup=False)
         sys.exit(4)

@@ -63,7 +63,7 @@ def _attempt(launcher: Launcher, job: Job, n_values: int) -> Finished:
     try:
         process.wait_ready(READY_SECONDS)
         ended_in_time, seconds = _clocked(process, KILL_FACTOR * job.time_limit_seconds)
-        return _judge(process.finish(), ended_in_time, seconds, job.time_limit_seconds)
+        return _outcome_of(process.finish(), ended_in_time, seconds, job.time_limit_seconds)
     finally:
         process.close()
 
@@ -83,7 +83,7 @@ def _clocked(process: Process, seconds: float) -> tuple[bool, float]:
     return ended, elapsed
 
 
-def _judge(ended: Ended, ended_in_time: bool, seconds: float, limit_seconds: float) -> Finished:
+def _outcome_of(ended: Ended, ended_in_time: bool, seconds: float, limit_seconds: float) -> Finished:
     """Tell the outcome from what a dead process left."""
     report = RunReport.from_bytes(ended.report)
     finished = partial(Finished, seconds=seconds, log=ended.log)

@@ -60,7 +60,7 @@ class BatchEntry:
         self.candidate, self.entry, self.results = candidate, entry, results
         self.is_open = True
         self.run_set: RunSet | None = None  # of the stage, once it is begun; shared with those of the same code
-        self.reaches: dict[int, tuple[float, float] | None] = {}  # of its scores by number of runs, see `_reach`
+        self.intervals: dict[int, tuple[float, float] | None] = {}  # of its scores by number of runs, see `_interval`
         self.report = ""  # what its team is told, once there is an evaluation
         self._keep, self._kept_at = keep, 0.0
 
@@ -110,35 +110,35 @@ class SubmissionBatch:
         self.scorer = Scorer(track, home, backend.device, backend.isolation, terms.is_hidden)
         self.folder = board_folder(home, track)
 
-    def contender(self, candidate: Candidate, entry: Entry) -> BatchEntry:
-        """Return a candidate with its entry as a contender."""
+    def open_entry(self, candidate: Candidate, entry: Entry) -> BatchEntry:
+        """Return a candidate with its entry as one on its way through the batch."""
         results = Results.of(self.home, self.track, candidate.submission, self.backend.device)
         return BatchEntry(candidate, entry, results, self._keep)
 
-    def run(self, contenders: Sequence[BatchEntry]) -> None:
-        """Make and score the runs of all contenders, stage by stage."""
+    def run(self, entries: Sequence[BatchEntry]) -> None:
+        """Make and score the runs of all entries, stage by stage."""
         for stage in self.terms.stages:
-            unscored = [each for each in contenders if each.is_open and not self._has_score(each, stage)]
+            unscored = [each for each in entries if each.is_open and not self._has_score(each, stage)]
             self._make_runs(unscored, stage)
             self._settle(unscored, stage)
             if stage != self.terms.runs and self.terms.boundaries:
-                self._close_out_of_reach(contenders, stage)
-        for contender in contenders:
-            if contender.is_open:
-                self._close_as_done(contender)
+                self._close_out_of_reach(entries, stage)
+        for batch_entry in entries:
+            if batch_entry.is_open:
+                self._close_as_done(batch_entry)
 
     # ---- runs -----------------------------------------------------------------------------------------------------
 
-    def _make_runs(self, contenders: Sequence[BatchEntry], stage: int) -> None:
+    def _make_runs(self, entries: Sequence[BatchEntry], stage: int) -> None:
         """Make the runs up to this stage that are not stored; submissions of the same code share theirs."""
         alike: dict[str, list[BatchEntry]] = {}
-        for contender in contenders:
-            if not contender.candidate.submission.problems:
-                alike.setdefault(contender.results.folder.name, []).append(contender)
+        for batch_entry in entries:
+            if not batch_entry.candidate.submission.problems:
+                alike.setdefault(batch_entry.results.folder.name, []).append(batch_entry)
         run_sets = [self._run_set(group, stage) for group in alike.values()]
-        waiting = [each for each in contenders if each.run_set is not None and self._is_lacking(each.run_set)]
-        for contender in waiting:
-            contender.update(state="queued", stage=stage)
+        waiting = [each for each in entries if each.run_set is not None and self._is_lacking(each.run_set)]
+        for batch_entry in waiting:
+            batch_entry.update(state="queued", stage=stage)
         self.progress.begin(f"stage of {stage} runs", {each.name: each.n_ok for each in waiting}, stage)
         for run_set, run in make_missing(run_sets, self.backend.executor, one_by_one=self.backend.is_shared_gpu):
             self._count(run_set, run.index, alike[run_set.results.folder.name])
@@ -155,8 +155,8 @@ class SubmissionBatch:
         )
         if self._is_over_time(run_set):
             run_set.end_at(-1)
-        for contender in group:
-            contender.run_set = run_set
+        for batch_entry in group:
+            batch_entry.run_set = run_set
         return run_set
 
     def _is_lacking(self, run_set: RunSet) -> bool:
@@ -170,28 +170,28 @@ class SubmissionBatch:
         """Take note of a run that was made, and end the queue of its submissions if they are over their time."""
         if self._is_over_time(run_set):
             run_set.end_at(index)
-        for contender in group:
-            contender.update(state="running", runs=run_set.n_ok)
-            self.progress.count(contender.name)
+        for batch_entry in group:
+            batch_entry.update(state="running", runs=run_set.n_ok)
+            self.progress.count(batch_entry.name)
             if run_set.is_ended:
-                self.progress.drop(contender.name)
+                self.progress.drop(batch_entry.name)
 
     # ---- scores ---------------------------------------------------------------------------------------------------
 
-    def _has_score(self, contender: BatchEntry, stage: int) -> bool:
+    def _has_score(self, batch_entry: BatchEntry, stage: int) -> bool:
         """Whether the score of so many runs is stored, and those were isolated as is required now."""
-        stored = stored_score(contender.results, self.track, stage)
+        stored = stored_score(batch_entry.results, self.track, stage)
         if stored is None or stored.n_runs != stage:
             return False
         if not is_enough(stored.isolation.level, self.terms.required_isolation):
             return False
         gpus = self.backend.gpus
-        if gpus and len(contender.results.runs(range(stage), gpus=gpus)) < stage:
+        if gpus and len(batch_entry.results.runs(range(stage), gpus=gpus)) < stage:
             return False  # of another card, or another driver
-        contender.reaches[stage] = self._reach(stored)
+        batch_entry.intervals[stage] = self._interval(stored)
         return True
 
-    def _reach(self, score: ScoreFile) -> tuple[float, float] | None:
+    def _interval(self, score: ScoreFile) -> tuple[float, float] | None:
         """Return the interval of the score that ranks.
 
         It has no lower end while the submission would not be ranked: then it puts nobody out of reach.
@@ -202,62 +202,62 @@ class SubmissionBatch:
             return None
         return (interval[0] if score.ranked else -math.inf, interval[1])
 
-    def _settle(self, contenders: Sequence[BatchEntry], stage: int) -> None:
-        """Say what became of the contenders' runs: scored, failed, or stopped for its time."""
+    def _settle(self, entries: Sequence[BatchEntry], stage: int) -> None:
+        """Say what became of the entries' runs: scored, failed, or stopped for its time."""
         complete = []
-        for contender in contenders:
-            run_set = contender.run_set
+        for batch_entry in entries:
+            run_set = batch_entry.run_set
             failed = None if run_set is None else run_set.failed
             if failed is not None and failed.outcome == Outcome.HARNESS_ERROR:
                 message = f"{one_line(failed.info.message)}; {failed.outcome.remedy}"
-                self._close(contender, "failed", outcome=failed.outcome, message=message)
+                self._close(batch_entry, "failed", outcome=failed.outcome, message=message)
             elif run_set is None or not run_set.missing:
-                complete.append(contender)
+                complete.append(batch_entry)
             else:
                 message = "over the time limit, whatever the runs to come would take"
-                score = self._standing(contender)["score"]
-                self._close(contender, "stopped", score=score, outcome=Outcome.OK, message=message)
+                score = self._standing(batch_entry)["score"]
+                self._close(batch_entry, "stopped", score=score, outcome=Outcome.OK, message=message)
         self.progress.begin(f"scoring {len(complete)} submissions", {}, 0)
         results = self.scorer.score_all([each.candidate.submission for each in complete], stage)
-        for contender, result in zip(complete, results, strict=True):
-            contender.report = result.report
+        for batch_entry, result in zip(complete, results, strict=True):
+            batch_entry.report = result.report
             if result.score is None:
-                self._close(contender, "failed", outcome=result.outcome, message=result.message)
+                self._close(batch_entry, "failed", outcome=result.outcome, message=result.message)
             else:
-                contender.reaches[stage] = self._reach(result.score)
-                contender.update(state="queued", **self._standing(contender))
+                batch_entry.intervals[stage] = self._interval(result.score)
+                batch_entry.update(state="queued", **self._standing(batch_entry))
 
-    def _standing(self, contender: BatchEntry) -> Standing:
-        stage = max(contender.reaches, default=0)
+    def _standing(self, batch_entry: BatchEntry) -> Standing:
+        stage = max(batch_entry.intervals, default=0)
         score = score_name(self.track, stage) if stage else None
-        return {"stage": stage, "score": score, "runs": max(stage, contender.n_ok), "outcome": Outcome.OK}
+        return {"stage": stage, "score": score, "runs": max(stage, batch_entry.n_ok), "outcome": Outcome.OK}
 
-    def _close_out_of_reach(self, contenders: Sequence[BatchEntry], stage: int) -> None:
+    def _close_out_of_reach(self, entries: Sequence[BatchEntry], stage: int) -> None:
         """Give no more runs to those that cannot reach the last boundary any more."""
         rank = max(self.terms.boundaries)
-        reaches = {each.name: reach for each in contenders if (reach := each.reaches.get(stage)) is not None}
-        stay = dict(zip(reaches, in_reach(list(reaches.values()), rank), strict=True))
-        for contender in contenders:
-            if contender.is_open and not stay.get(contender.name, True):
-                self._close_as_done(contender, f"rank {rank} is out of reach after {stage} runs")
+        intervals = {each.name: interval for each in entries if (interval := each.intervals.get(stage)) is not None}
+        stay = dict(zip(intervals, in_reach(list(intervals.values()), rank), strict=True))
+        for batch_entry in entries:
+            if batch_entry.is_open and not stay.get(batch_entry.name, True):
+                self._close_as_done(batch_entry, f"rank {rank} is out of reach after {stage} runs")
 
-    def _close_as_done(self, contender: BatchEntry, message: str = "") -> None:
-        standing = self._standing(contender)
-        if self.on_change is not None and not contender.report:  # it was scored by an earlier batch
-            result = self.scorer.score(contender.candidate.submission, standing["stage"], rescore=False)
-            contender.report = result.report
-        self._close(contender, "done", message=message, **standing)
+    def _close_as_done(self, batch_entry: BatchEntry, message: str = "") -> None:
+        standing = self._standing(batch_entry)
+        if self.on_change is not None and not batch_entry.report:  # it was scored by an earlier batch
+            result = self.scorer.score(batch_entry.candidate.submission, standing["stage"], rescore=False)
+            batch_entry.report = result.report
+        self._close(batch_entry, "done", message=message, **standing)
 
-    def _close(self, contender: BatchEntry, state: str, **changes: Any) -> None:
-        contender.close(state, **{"runs": contender.n_ok, "score": None, **changes})
+    def _close(self, batch_entry: BatchEntry, state: str, **changes: Any) -> None:
+        batch_entry.close(state, **{"runs": batch_entry.n_ok, "score": None, **changes})
         if self.on_change is not None:
-            self.on_change(contender)
-        self.progress.end(contender.entry)
+            self.on_change(batch_entry)
+        self.progress.end(batch_entry.entry)
 
-    def _keep(self, contender: BatchEntry) -> None:
-        write_entry(self.folder, contender.entry)
+    def _keep(self, batch_entry: BatchEntry) -> None:
+        write_entry(self.folder, batch_entry.entry)
         if self.on_change is not None:
-            self.on_change(contender)
+            self.on_change(batch_entry)
 
 
 def stages_of(runs: int, stages: Sequence[int]) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ class Session:
 
     track: Track
     home: Path
-    place: Backend
+    backend: Backend
     terms: Terms
     zone: ZoneInfo
     max_per_day: int | None
@@ -40,24 +40,24 @@ class Session:
         if not found.candidates and is_whole:
             raise UsageError("there is no submission to run: name files, or a folder with .py files or teams' folders")
         batch = self._batch(progress)
-        entries = self._enrol(found.candidates)
+        entries = self._register(found.candidates)
         for candidate in found.candidates:
             if candidate.name not in entries:
                 progress.say(f"{candidate.name} waits: {self._quota_sentence(candidate)}")
-        contenders = [
-            batch.contender(candidate, entries[candidate.name])
+        batch_entries = [
+            batch.open_entry(candidate, entries[candidate.name])
             for candidate in found.candidates
             if candidate.name in entries
         ]
-        batch.run(contenders)
-        return contenders
+        batch.run(batch_entries)
+        return batch_entries
 
     def watch(self, places: Sequence[Path], progress: Progress) -> NoReturn:
         """Run files as they are dropped, until it is interrupted."""
 
         def enter(candidate: Candidate) -> BatchEntry | str:
-            entry = self._enrol([candidate]).get(candidate.name)
-            return f"waits: {self._quota_sentence(candidate)}" if entry is None else batch.contender(candidate, entry)
+            entry = self._register([candidate]).get(candidate.name)
+            return f"waits: {self._quota_sentence(candidate)}" if entry is None else batch.open_entry(candidate, entry)
 
         watch = Watch(places, source_kb=self.track.declaration.limits.source_kb, enter=enter)
         batch = self._batch(progress, on_change=watch.on_change)
@@ -65,19 +65,19 @@ class Session:
         watch.run(batch)
 
     def _batch(self, progress: Progress, on_change: Callable[[BatchEntry], None] | None = None) -> SubmissionBatch:
-        terms, place = self.terms, self.place
-        board = BoardFile.of(self.track, runs=terms.runs, boundaries=terms.boundaries, device=place.device)
+        terms, backend = self.terms, self.backend
+        board = BoardFile.of(self.track, runs=terms.runs, boundaries=terms.boundaries, device=backend.device)
         write_board(board_folder(self.home, self.track), board)
-        return SubmissionBatch(self.track, self.home, terms, place, progress=progress, on_change=on_change)
+        return SubmissionBatch(self.track, self.home, terms, backend, progress=progress, on_change=on_change)
 
-    def _enrol(self, candidates: list[Candidate]) -> dict[str, Entry]:
+    def _register(self, candidates: list[Candidate]) -> dict[str, Entry]:
         def results(submission: Submission) -> str:
-            return Results.of(self.home, self.track, submission, self.place.device).folder.name
+            return Results.of(self.home, self.track, submission, self.backend.device).folder.name
 
         return register(
             candidates,
             board_folder(self.home, self.track),
-            device=self.place.device,
+            device=self.backend.device,
             results=results,
             now=datetime.now(self.zone),
             quota=None if self.max_per_day is None else DailyQuota(self.max_per_day),

@@ -17,7 +17,7 @@ from harness.storage import write_bytes
 
 __all__ = ["Watch"]
 
-LOOK_SECONDS = 1.0  # between two looks at the folders
+POLL_SECONDS = 1.0  # between two looks at the folders
 SETTLE_SECONDS = 2.0  # a file that has not changed for so long is complete
 RETRY_SECONDS = 60.0  # until a file that has to wait for its team's quota is looked at again
 LOG_MODE = 0o644  # the harness may run as root, its teams do not
@@ -38,37 +38,37 @@ class Watch:
     def __init__(
         self, places: Sequence[Path], *, source_kb: int, enter: Callable[[Candidate], BatchEntry | str]
     ) -> None:
-        """enter: returns a candidate as a contender, or a sentence that says why it has to wait."""
+        """enter: returns an entry of the batch for a candidate, or a sentence that says why it has to wait."""
         self.places, self.source_kb, self.enter = places, source_kb, enter
         self.queue: list[BatchEntry] = []
         self._seen: dict[Path, Seen] = {}
         self._told: dict[Path, str] = {}
-        self._looked_at = -LOOK_SECONDS
+        self._polled_at = -POLL_SECONDS
 
     def run(self, batch: SubmissionBatch) -> NoReturn:
         """Evaluate what is dropped, one submission after another, until it is interrupted."""
         while True:
-            self.look()
+            self.poll()
             if self.queue:
                 batch.run([self.queue.pop(0)])
             else:
-                time.sleep(LOOK_SECONDS)
+                time.sleep(POLL_SECONDS)
 
-    def on_change(self, contender: BatchEntry) -> None:
+    def on_change(self, batch_entry: BatchEntry) -> None:
         """Tell a team how its submission stands, and look at the folders in passing."""
-        self._tell(contender.candidate, _standing(contender))
-        self.look()
+        self._tell(batch_entry.candidate, _standing(batch_entry))
+        self.poll()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Queue the files that have become complete, and tell teams their places."""
-        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+        if time.monotonic() - self._polled_at < POLL_SECONDS:
             return
-        self._looked_at = time.monotonic()
+        self._polled_at = time.monotonic()
         for file in files(self.places):
             if self._is_complete(file):
                 self._take(file)
-        for place, contender in enumerate(self.queue, start=1):
-            self._tell(contender.candidate, f"queued: place {place} of {len(self.queue)}")
+        for place, batch_entry in enumerate(self.queue, start=1):
+            self._tell(batch_entry.candidate, f"queued: place {place} of {len(self.queue)}")
 
     def _is_complete(self, file: File) -> bool:
         """Whether a file has stopped changing and was not taken as it is now."""
@@ -105,11 +105,11 @@ class Watch:
             _write_log(candidate.path, f"{head}{sentence}\n")
 
 
-def _standing(contender: BatchEntry) -> str:
-    entry = contender.entry
-    if contender.is_open:
+def _standing(batch_entry: BatchEntry) -> str:
+    entry = batch_entry.entry
+    if batch_entry.is_open:
         return "queued: next" if entry.state == "queued" and not entry.runs else f"running: {entry.runs} runs made"
-    return f"{ending(entry)}\n\n{contender.report}"
+    return f"{ending(entry)}\n\n{batch_entry.report}"
 
 
 def _write_log(path: Path, content: str) -> None:
