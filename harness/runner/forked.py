@@ -122,11 +122,14 @@ class ForkedProcess:
         if self._pidfd >= 0:
             self._end()
             select.select([self._pidfd], [], [], END_SECONDS)
-        self._sandbox.close(was_killed=self._was_killed)
         for descriptor in (self._log_end, self._result, self._report, self._pidfd):
             if descriptor >= 0:
                 os.close(descriptor)
         self._channel.close()
+        try:
+            self._sandbox.close(was_killed=self._was_killed)
+        except OSError as error:
+            raise LaunchError(f"something of the run is left: {error}") from None
 
     def _drain(self, n_bytes: int) -> int:
         """Read what the run printed, without waiting; how many bytes there were."""

@@ -152,6 +152,17 @@ class Cgroup:
         counts = dict(line.split() for line in events.read_text().splitlines())
         return int(counts["oom_kill"])
 
+    def forget(self) -> None:
+        """Make the kernel drop what it keeps in memory for the run: names of files, and pages of them.
+
+        Its processes are dead. What is left would be charged to the cgroup above, and stay.
+        """
+        folder = self._folders["memory"]
+        with contextlib.suppress(FileNotFoundError):
+            (folder / "memory.force_empty").write_text("0")  # version 1
+            return
+        (folder / "memory.high").write_text("0")  # version 2: above this the kernel takes memory back at once
+
     def remove(self) -> None:
         """Remove it, once its processes are dead."""
         for folder in set(self._folders.values()):

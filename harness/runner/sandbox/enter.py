@@ -9,7 +9,7 @@ import os
 import socket
 import stat
 
-from harness.runner.sandbox import landlock, mounts, privileges, seccomp
+from harness.runner.sandbox import landlock, mounts, privileges, seccomp, traces
 from harness.runner.sandbox.plan import Plan
 from harness.runner.sandbox.syscalls import (
     CLONE_NEWCGROUP,
@@ -31,6 +31,8 @@ def enter(plan: Plan, *, scratch: str, time_limit_seconds: float, threads: int) 
     if plan.has_namespaces:
         unshare(NAMESPACES)
         mounts.enter_new_root(plan)
+    if plan.trace:
+        traces.leave(plan.trace)
     privileges.drop(plan, time_limit_seconds=time_limit_seconds, threads=threads)
     _restrict_files(plan, scratch)
     seccomp.install(has_pid_namespace=plan.has_namespaces)  # last: the steps above need calls it refuses

@@ -25,6 +25,11 @@ SYSTEM = (
 )
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+# Counters of the whole machine, which a run could turn to a value for the next one to read, and who locks what.
+COUNTERS = (
+    *("buddyinfo", "diskstats", "interrupts", "key-users", "keys", "loadavg", "locks", "pagetypeinfo", "pressure"),
+    *("schedstat", "slabinfo", "softirqs", "sys/fs", "sysvipc", "timer_list", "vmallocinfo", "vmstat", "zoneinfo"),
+)
 SHARED_MEMORY = "/dev/shm"
 WRITABLE = (SCRATCH, CACHE, SHARED_MEMORY)
 OLD = "/.old"  # where the machine's own root is seen while the new one is built
@@ -53,6 +58,7 @@ def enter_new_root(plan: Plan) -> None:
     _make_dev(plan)
     os.mkdir("/proc")
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    _cover_counters()
 
     umount2(OLD, MNT_DETACH)
     os.rmdir(OLD)
@@ -110,6 +116,16 @@ def _make_dev(plan: Plan) -> None:
     for name, target in DEVICE_LINKS.items():
         os.symlink(target, f"/dev/{name}")
     _memory_folder(SHARED_MEMORY, plan.scratch_bytes)
+
+
+def _cover_counters() -> None:
+    """Put an empty file or folder over each of the counters that this kernel has."""
+    for name in COUNTERS:
+        path = f"/proc/{name}"
+        if os.path.isdir(path):
+            mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV, "size=4k,nr_inodes=2,mode=555")
+        elif os.path.exists(path):
+            mount("/dev/null", path, None, MS_BIND)
 
 
 def _memory_folder(path: str, n_bytes: int, *, noexec: int = MS_NOEXEC) -> None:

@@ -28,6 +28,7 @@ class Plan:
     scratch_bytes: int = 0  # of SCRATCH, and as much again of CACHE and of /dev/shm
     gpu: bool = False  # whether the run uses one
     devices: tuple[str, ...] = ()  # of the GPU, besides those every run has
+    trace: str = ""  # a name that its first process looks up: it must be forgotten after the run, see `traces`
 
     @property
     def has_namespaces(self) -> bool:

@@ -98,6 +98,7 @@ def _layers() -> dict[str, Callable[[], None]]:
         **{name: partial(syscalls.unshare, flag | in_user_namespace) for name, flag in namespaces.items()},
         "cgroup": _make_cgroup,
         "processor quota": _has_processor_quota,
+        "forgotten names": _can_ask_for_names,
         "Landlock": _has_landlock,
         "seccomp": _filter_calls,
     }
@@ -143,6 +144,13 @@ def _has_processor_quota() -> None:
 
     if not any(OPTIONAL in one.controllers for one in find_hierarchies()):
         raise OSError(f"no cgroup controls {OPTIONAL} here")
+
+
+def _can_ask_for_names() -> None:
+    from harness.runner.sandbox import traces
+
+    if not traces.can_be_asked():
+        raise OSError("this kernel does not say which names of files it keeps, so that this cannot be checked")
 
 
 def _has_landlock() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import accelerator
-from harness.runner.sandbox import gpu
+from harness.runner.sandbox import gpu, traces
 from harness.runner.sandbox.cgroup import Cgroup, Cgroups
 from harness.runner.sandbox.memory import MemoryWatch
 from harness.runner.sandbox.plan import CACHE, SCRATCH, Plan, packages
@@ -57,13 +57,19 @@ class Sandbox:
         return self._is_over or (self._cgroup is not None and self._cgroup.oom_kills() > 0)
 
     def close(self, *, was_killed: bool) -> None:
-        """Remove what the run had; its processes are dead."""
+        """Remove what the run had; its processes are dead. Raises OSError if the next run could see what it left."""
         if self._occupants is not None and was_killed:
             self._occupants.wait_until_gone()
-        if self._cgroup is not None:
-            self._cgroup.remove()
-        if not self.plan.has_namespaces:
-            shutil.rmtree(self.scratch, ignore_errors=True)
+        try:
+            if self._cgroup is not None:
+                self._cgroup.forget()
+                if self.plan.trace and traces.is_kept(self.plan.trace):
+                    raise OSError("the kernel does not forget which files a run looked up")
+        finally:
+            if self._cgroup is not None:
+                self._cgroup.remove()
+            if not self.plan.has_namespaces:
+                shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 class Sandboxes:
@@ -93,6 +99,7 @@ class Sandboxes:
         self._hidden = tuple(_as_seen(hidden, {"/usr": "/usr", **self._packages}))
         self._users = UserIds() if is_root() and level != "none" else None
         self._cgroups = Cgroups() if level == "full" else None
+        self._leaves_traces = self._cgroups is not None and traces.can_be_asked()
 
     def new(self) -> Sandbox:
         """Return a sandbox for one run. Raises OSError."""
@@ -107,6 +114,7 @@ class Sandboxes:
             scratch_bytes=self.quota.scratch_mb * MB,
             gpu=self._is_gpu,
             devices=self._devices,
+            trace=traces.new_name() if self._leaves_traces else "",
         )
         cgroup = None
         if self._cgroups is not None:

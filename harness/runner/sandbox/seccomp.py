@@ -56,7 +56,8 @@ def program(machine: str, *, has_pid_namespace: bool) -> bytes:
     if architecture.has_x32:
         code += [(IF_AT_LEAST, 0, 1, X32_BIT), (RETURN, 0, 0, KILL)]
     # A jump reaches 255 instructions at most, so each test has a return of its own.
-    refused = [(name, errno.EPERM) for name in DENIED] + [("clone3", errno.ENOSYS)]  # its flags lie behind a pointer
+    refused = [(name, errno.EPERM) for name in DENIED]
+    refused += [("clone3", errno.ENOSYS), ("openat2", errno.ENOSYS)]  # their flags lie behind a pointer
     refused += [("fadvise64", 0)]  # an advice that is not followed: files all runs share stay in memory, or do not
     for name, error in refused:
         if (number := numbers[name]) is not None:

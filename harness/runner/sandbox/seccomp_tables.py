@@ -68,6 +68,13 @@ DENIED: dict[str, Numbers] = {
     "open_by_handle_at": (304, 265),
     "fanotify_init": (300, 262),
     "fanotify_mark": (301, 263),
+    # being told which files others use, of runs side by side and of the machine
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "inotify_add_watch": (254, 27),
+    # reads that answer only from memory, past the look at `preadv2`
+    "io_setup": (206, 0),
+    "io_submit": (209, 2),
     # the machine itself
     "init_module": (175, 105),
     "finit_module": (313, 273),
@@ -122,6 +129,7 @@ DENIED: dict[str, Numbers] = {
 LOOKED_AT: dict[str, Numbers] = {
     "clone": (56, 220),
     "clone3": (435, 435),
+    "openat2": (437, 437),
     "socket": (41, 198),
     "socketpair": (53, 199),
     "ioctl": (16, 29),

@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 __all__ = [
+    "AT_FDCWD",
     "CLONE_NEWCGROUP",
     "CLONE_NEWIPC",
     "CLONE_NEWNET",
