@@ -75,6 +75,23 @@ def watch_all_files() -> None:
     os.close(system_call(300, 0, 0))
 
 
+def watch_a_folder() -> None:
+    watcher = system_call(294, 0)
+    system_call(254, watcher, b"/usr/bin", 1)  # IN_ACCESS
+    os.close(watcher)
+
+
+def read_by_the_kernel_s_own_queue() -> None:
+    context = ctypes.c_ulong(0)
+    system_call(206, 1, ctypes.byref(context))
+    system_call(207, ctypes.c_ulong(context.value))
+
+
+def ask_for_what_is_in_memory() -> None:
+    how = (ctypes.c_uint64 * 3)(os.O_PATH, 0, 0x20)  # RESOLVE_CACHED
+    os.close(system_call(437, -100, b"/usr", how, 24))
+
+
 def read_the_log_of_the_kernel() -> int:
     return system_call(103, 10, None, 0)  # SYSLOG_ACTION_SIZE_BUFFER
 
@@ -134,6 +151,9 @@ EPERM = {"full": "EPERM", "syscall": "EPERM"}
 @at_each_level(
     {
         set_up_io_uring: {**EPERM, "none": THROUGH},
+        watch_a_folder: {**EPERM, "none": THROUGH},
+        read_by_the_kernel_s_own_queue: {**EPERM, "none": THROUGH},
+        ask_for_what_is_in_memory: {"full": "ENOSYS", "syscall": "ENOSYS", "none": THROUGH},
         load_a_kernel_program: {**EPERM, "none": AS_ROOT},
         handle_page_faults: {**EPERM, "none": AS_ROOT},
         count_events_of_the_processor: {**EPERM, "none": AS_ROOT},
