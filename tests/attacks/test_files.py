@@ -97,6 +97,7 @@ def put_a_file_into_each(paths: list[str]) -> dict[str, str]:
 FILES = [
     *(torch.__file__, os.__file__, "/usr/bin/tac", "/etc/passwd"),
     *("/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches", "/proc/sysrq-trigger"),
+    *("/proc/sys/kernel/ns_last_pid", "/proc/self/autogroup", "/proc/self/clear_refs", "/proc/self/mem"),
 ]
 FOLDERS = ["/", "/usr/bin", "/etc", "/dev", "/var/tmp", str(Path(torch.__file__).parent)]
 
@@ -113,6 +114,46 @@ def test_nothing_of_the_machine_can_be_written(
         assert found[own[0]] == THROUGH
     else:
         assert set(found.values()) <= {"EROFS", "ENOENT", "EACCES"}
+
+
+def read_counters(paths: list[str]) -> dict[str, int]:
+    """Return how much each counter of the machine says; a folder says how many it holds."""
+    found = {}
+    for path in paths:
+        try:
+            found[path] = len(os.listdir(path)) if os.path.isdir(path) else len(Path(path).read_bytes())
+        except OSError:
+            found[path] = 0
+    return found
+
+
+COUNTERS = [f"/proc/{name}" for name in ("vmstat", "loadavg", "interrupts", "locks", "sys/fs", "diskstats", "zoneinfo")]
+
+
+@pytest.mark.parametrize("level", ["full", "userns"])
+def test_counters_of_the_machine_say_nothing(make: Make, level: str) -> None:
+    assert make(read_counters, level="none", paths=COUNTERS).value["/proc/vmstat"] > 0
+    assert set(make(read_counters, level=level, paths=COUNTERS).value.values()) == {0}
+
+
+def touch_a_file_of_the_system() -> None:
+    status = os.stat("/usr/bin/tac")
+    os.utime("/usr/bin/tac", ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def note_something_on_a_file_of_the_system() -> None:
+    os.setxattr("/usr/bin/tac", "user.attempt", b"note")
+    os.removexattr("/usr/bin/tac", "user.attempt")
+
+
+@at_each_level(
+    {
+        touch_a_file_of_the_system: {"full": "EROFS|EPERM", "syscall": "EPERM|EACCES", "none": AS_ROOT},
+        note_something_on_a_file_of_the_system: {"full": "EROFS|EACCES|EPERM", "syscall": "EACCES|EPERM"},
+    }
+)
+def test_nothing_is_noted_on_files_of_the_system(make: Make, attempt: Attempt, level: str, end: str) -> None:
+    assert make(attempt, level=level).end in end.split("|")
 
 
 # ---- devices and control files -------------------------------------------------------------------------------------

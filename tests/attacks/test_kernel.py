@@ -92,6 +92,15 @@ def ask_for_what_is_in_memory() -> None:
     os.close(system_call(437, -100, b"/usr", how, 24))
 
 
+def hide_memory_from_the_kernel() -> None:
+    os.close(system_call(447, 0))  # memfd_secret
+
+
+def enter_namespaces_of_the_first_process() -> None:
+    with open("/proc/1/ns/net") as namespace:
+        system_call(308, namespace.fileno(), NEW_NET)
+
+
 def read_the_log_of_the_kernel() -> int:
     return system_call(103, 10, None, 0)  # SYSLOG_ACTION_SIZE_BUFFER
 
@@ -154,6 +163,8 @@ EPERM = {"full": "EPERM", "syscall": "EPERM"}
         watch_a_folder: {**EPERM, "none": THROUGH},
         read_by_the_kernel_s_own_queue: {**EPERM, "none": THROUGH},
         ask_for_what_is_in_memory: {"full": "ENOSYS", "syscall": "ENOSYS", "none": THROUGH},
+        hide_memory_from_the_kernel: {**EPERM, "none": THROUGH},
+        enter_namespaces_of_the_first_process: {"full": "EPERM|EACCES", "syscall": "EPERM|EACCES", "none": AS_ROOT},
         load_a_kernel_program: {**EPERM, "none": AS_ROOT},
         handle_page_faults: {**EPERM, "none": AS_ROOT},
         count_events_of_the_processor: {**EPERM, "none": AS_ROOT},
@@ -278,6 +289,27 @@ def run_in_real_time() -> None:
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 
 
+def run_by_deadlines() -> None:
+    attributes = (ctypes.c_uint64 * 6)(48 | 6 << 32, 0, 0, 10_000_000, 20_000_000, 20_000_000)  # SCHED_DEADLINE
+    system_call(314, 0, attributes, 0)
+
+
+def be_first_at_the_disk() -> None:
+    system_call(251, 1, 0, 1 << 13)  # IOPRIO_CLASS_RT
+
+
+def give_a_file_capabilities() -> None:
+    with open("program", "w"):
+        pass
+    os.setxattr("program", "security.capability", bytes.fromhex("010000020004000000000000000000000000000000"[:40]))
+
+
+def give_a_file_to_root() -> None:
+    with open("given", "w"):
+        pass
+    os.chown("given", 1, 1)
+
+
 @at_each_level(
     {
         become_root: {"full": "EPERM|EINVAL", "syscall": "EPERM", "none": AS_ROOT},
@@ -289,6 +321,10 @@ def run_in_real_time() -> None:
         raise_the_limit_on_processor_time: {**EPERM, "none": THROUGH},
         run_before_others: {"full": "EACCES|EPERM", "syscall": "EACCES|EPERM", "none": AS_ROOT},
         run_in_real_time: {"full": "EPERM", "syscall": "EPERM", "none": AS_ROOT},
+        run_by_deadlines: {"full": "EPERM|EBUSY", "syscall": "EPERM|EBUSY"},
+        be_first_at_the_disk: {**EPERM, "none": AS_ROOT},
+        give_a_file_capabilities: {"full": "EPERM|EOPNOTSUPP", "syscall": "EPERM"},
+        give_a_file_to_root: {"full": "EPERM|EINVAL", "syscall": "EPERM", "none": AS_ROOT},
     }
 )
 def test_rights_and_limits_cannot_be_raised(make: Make, attempt: Attempt, level: str, end: str) -> None:

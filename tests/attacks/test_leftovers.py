@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import platform
 import select
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from harness.runner import isolation
 from harness.runner.isolation import LEVELS
 from harness.runner.outcome import Outcome
-from tests.attacks.attempts import Attacks, source_of, submission_of
+from tests.attacks.attempts import SIGNATURE, Attacks, source_of, submission_of
 
 MESS = f"mess-{os.getpid()}"
 
@@ -90,6 +91,59 @@ def test_no_file_mount_or_cgroup_is_left(attacks: Attacks, level: str) -> None:
     after = left_behind()
     assert after == before
     assert (after["files"], after["cgroups"]) == ([], [])
+
+
+def leave_a_sibling(name: str) -> None:
+    """Start a process that is a child of the first process, not of this one."""
+    clone_parent = 0x8000
+    child = ctypes.CDLL(None).syscall(56, clone_parent | signal.SIGCHLD, None, None, None, None)
+    if child == 0:
+        ctypes.CDLL(None).prctl(15, name.encode())
+        time.sleep(60)
+        os._exit(0)
+    time.sleep(0.2)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the call is made by its number on x86-64")
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_sibling_ends_with_its_run(attacks: Attacks, level: str) -> None:
+    name = f"sibling-{os.getpid()}"[:15]
+    assert attacks.evaluate(submission_of(leave_a_sibling, {"name": name}), level=level).outcome == Outcome.OK
+    assert processes_named(name) == []
+
+
+def fork_until_the_end(name: str) -> None:
+    """Fork in every process, again and again."""
+    ctypes.CDLL(None).prctl(15, name.encode())
+    while True:
+        with contextlib.suppress(OSError):
+            os.fork()
+
+
+def test_a_fork_bomb_ends_with_its_run_and_the_next_is_fine(attacks: Attacks) -> None:
+    name = f"bomb-{os.getpid()}"[:15]
+    evaluation = attacks.evaluate(submission_of(fork_until_the_end, {"name": name}), level="full", limit_seconds=0.5)
+    assert evaluation.outcome in (Outcome.TIME_LIMIT, Outcome.CRASHED)
+    assert processes_named(name) == []
+    assert attacks.evaluate(f"{SIGNATURE} pass", level="full").outcome == Outcome.OK
+
+
+DEEPER = f"""
+import os
+{SIGNATURE}
+    print("SCRATCH", os.getcwd())
+    for _ in range(3000):
+        os.mkdir("deeper")
+        os.chdir("deeper")
+"""
+
+
+@pytest.mark.parametrize("level", ["none", "syscall"])
+def test_folders_nested_without_end_are_removed(attacks: Attacks, level: str) -> None:
+    evaluation = attacks.evaluate(DEEPER, level=level)
+    assert evaluation.outcome == Outcome.OK
+    scratch = next(line for line in evaluation.runs[0].info.log.splitlines() if line.startswith("SCRATCH "))
+    assert not Path(scratch.removeprefix("SCRATCH ")).exists()
 
 
 # ---- the harness is killed ----------------------------------------------------------------------------------------

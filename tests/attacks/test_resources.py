@@ -5,6 +5,7 @@ import mmap
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import threading
@@ -147,12 +148,44 @@ def test_memory_over_the_limit_fails_the_run_whichever_process_takes_it(
     assert evaluation.outcome == Outcome.MEMORY_LIMIT, evaluation.runs[0].info
 
 
-def test_memory_that_belongs_to_no_process_counts_as_well(attacks: Attacks) -> None:
-    source = submission_of(hoard_files_in_memory, {"megabytes": MEMORY_MB * 3 // 2})
-    assert attacks.evaluate(source, level="full").outcome == Outcome.MEMORY_LIMIT
+def hoard_page_tables(megabytes: int) -> None:
+    """Read one page of each 2 MB: the page itself is shared, the table that it takes is not."""
+    step = 2 << 20
+    read_only, private, no_reserve = 1, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, 0x4000
+    with mmap.mmap(-1, (megabytes << 8) * step, flags=private | no_reserve, prot=read_only) as sparse:
+        sparse.madvise(mmap.MADV_NOHUGEPAGE)
+        for place in range(0, len(sparse), step):
+            sparse[place]
+        time.sleep(0.5)
 
 
-@pytest.mark.parametrize("attempt", [hoard, hoard_shared_memory, hoard_in_children, hoard_files_in_memory])
+def hoard_in_sockets(megabytes: int) -> None:
+    """Leave messages unread, in as many processes as that takes."""
+    for _ in range(6):
+        if os.fork() == 0:
+            kept = [socket.socketpair() for _ in range(450)]
+            for pair in kept:
+                for end in pair:
+                    end.setblocking(False)
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+                    with contextlib.suppress(OSError):
+                        while True:
+                            end.send(b"x" * 65536)
+            time.sleep(2.0)
+            os._exit(0)
+    time.sleep(2.5)
+
+
+@pytest.mark.parametrize("attempt", [hoard_files_in_memory, hoard_page_tables, hoard_in_sockets])
+def test_memory_that_belongs_to_no_process_counts_as_well(attacks: Attacks, attempt: Attempt) -> None:
+    source = submission_of(attempt, {"megabytes": MEMORY_MB * 3 // 2})
+    assert attacks.evaluate(source, level="full", limit_seconds=20.0).outcome == Outcome.MEMORY_LIMIT
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [hoard, hoard_shared_memory, hoard_in_children, hoard_files_in_memory, hoard_page_tables, hoard_in_sockets],
+)
 def test_without_a_limit_there_is_so_much_memory(attempt: Attempt) -> None:
     assert in_child(lambda: attempt(MEMORY_MB * 3 // 2)) == 0
 

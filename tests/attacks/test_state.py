@@ -116,6 +116,29 @@ def test_data_and_nets_that_a_run_spoils_are_whole_in_the_next(attacks: Attacks,
     assert digests[0][0][1] == digests[0][1][1]
 
 
+WRITE_OVER_A_LIBRARY = f"""
+import ctypes, os
+{SIGNATURE}
+    line = next(line for line in open("/proc/self/maps") if "libc.so" in line or "libc-" in line)
+    start = int(line.split("-")[0], 16)
+    print("MAGIC", ctypes.string_at(start, 4) == b"\\x7fELF")
+    try:
+        with open("/proc/self/mem", "r+b", 0) as memory:
+            memory.seek(start)
+            memory.write(b"gone")
+        print("WROTE", ctypes.string_at(start, 4) == b"gone")
+    except OSError:
+        print("WROTE", False)
+"""
+
+
+@each_level
+def test_a_library_that_a_run_writes_over_in_its_memory_is_whole_in_the_next(attacks: Attacks, level: str) -> None:
+    evaluation = attacks.evaluate(WRITE_OVER_A_LIBRARY, level=level, runs=2)
+    said = [run.info.log.split() for run in evaluation.runs]
+    assert said == [["MAGIC", "True", "WROTE", str(level == "none")]] * 2
+
+
 def draw() -> list[float]:
     return [torch.rand(1).item(), np.random.rand(), random.random()]
 

@@ -62,7 +62,8 @@ def limits(plan: Plan, *, time_limit_seconds: float, threads: int) -> dict[int, 
     file_bytes = max(1024 * MB, plan.memory_bytes) if plan.gpu else 1024 * MB  # what CUDA pins may be a file in memory
     values = {
         resource.RLIMIT_NOFILE: 1024,
-        resource.RLIMIT_CORE: 0,
+        # Not 0: a machine may hand what crashes to a program of its own, as root, whatever the limit is, but for 1.
+        resource.RLIMIT_CORE: 1,
         resource.RLIMIT_FSIZE: file_bytes,
         resource.RLIMIT_CPU: cpu_seconds,
         resource.RLIMIT_MEMLOCK: 64 * MB,

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Sandbox:
             if self._cgroup is not None:
                 self._cgroup.remove()
             if not self.plan.has_namespaces:
-                shutil.rmtree(self.scratch, ignore_errors=True)
+                _remove(self.scratch)
 
 
 class Sandboxes:
@@ -146,6 +147,14 @@ def _scratch(user: int | None) -> str:
     if user is not None:
         os.chown(folder, user, user)
     return folder
+
+
+def _remove(folder: str) -> None:
+    """Remove what a run wrote, however deep it lies."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:
+        subprocess.run(["rm", "-rf", "--", folder], check=False)
 
 
 def _process_id(pidfd: int) -> int:
