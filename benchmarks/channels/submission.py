@@ -9,11 +9,13 @@ import ctypes
 import errno
 import fcntl
 import glob
+import importlib.util
 import json
 import mmap
 import os
 import random
 import resource
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
@@ -94,9 +96,10 @@ def best_limit(low: list[int], high: list[int]) -> int:
 
 def large_file() -> str:
     """Return a large file of the packages, most of which nobody reads."""
-    folders = ("/usr", os.path.dirname(os.__file__))
-    files = [path for folder in folders for path in glob.glob(f"{folder}/**/*.so*", recursive=True)]
-    return max((path for path in files if os.path.isfile(path)), key=os.path.getsize)
+    spec = importlib.util.find_spec("torch")
+    assert spec is not None
+    assert spec.origin is not None
+    return max(glob.glob(f"{os.path.dirname(spec.origin)}/lib/*.so*"), key=os.path.getsize)
 
 
 @contextlib.contextmanager
@@ -182,12 +185,11 @@ def forks() -> int:
 
 
 def write_forks(bits: Bits) -> None:
-    """Start processes until their count over the life of the machine says the message, less what a run itself takes."""
+    """Start threads until the count of processes over the life of the machine says the message."""
     while forks() // 16 % (1 << len(bits)) != value_of(bits):
-        child = os.fork()
-        if child == 0:
-            os._exit(0)
-        os.waitpid(child, 0)
+        thread = threading.Thread(target=int)  # counts as a process does, and is started sooner
+        thread.start()
+        thread.join()
 
 
 def read_forks(count: int) -> Bits:
@@ -198,7 +200,9 @@ def read_forks(count: int) -> Bits:
 
 
 def lockable() -> list[str]:
-    return sorted(path for path in glob.glob("/usr/bin/*") if os.path.isfile(path))
+    """Return programs of the system, each once, whatever its names are."""
+    files = {os.stat(path).st_ino: path for path in sorted(glob.glob("/usr/bin/*")) if os.path.isfile(path)}
+    return list(files.values())
 
 
 held: list[BinaryIO] = []

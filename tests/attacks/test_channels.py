@@ -10,7 +10,7 @@ from tests.attacks.attempts import SIGNATURE, Attacks, skip_unless_offered
 
 # Of a message's bits: so few are the noise of guessing, so many show that the channel is there.
 NOISE, SEEN = 0.005, 0.02
-REFUSED = {"names asked outright": "ENOSYS", "pages asked outright": "EOPNOTSUPP"}
+REFUSED = {"names asked outright": "ENOSYS", "pages asked outright": "ENOTSUP"}
 COUNTERS = ("inode numbers", "count of processes")  # a few bits a run: docs/security.md says so
 
 

@@ -138,8 +138,11 @@ def hoard_in_children(megabytes: int) -> None:
         os.waitpid(child, 0)
 
 
+HOARDS = [hoard, hoard_shared_memory, hoard_in_children]
+
+
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("attempt", [hoard, hoard_shared_memory, hoard_in_children])
+@pytest.mark.parametrize("attempt", HOARDS)
 def test_memory_over_the_limit_fails_the_run_whichever_process_takes_it(
     attacks: Attacks, attempt: Attempt, level: str
 ) -> None:
@@ -182,10 +185,7 @@ def test_memory_that_belongs_to_no_process_counts_as_well(attacks: Attacks, atte
     assert attacks.evaluate(source, level="full", limit_seconds=20.0).outcome == Outcome.MEMORY_LIMIT
 
 
-@pytest.mark.parametrize(
-    "attempt",
-    [hoard, hoard_shared_memory, hoard_in_children, hoard_files_in_memory, hoard_page_tables, hoard_in_sockets],
-)
+@pytest.mark.parametrize("attempt", [*HOARDS, hoard_files_in_memory, hoard_page_tables, hoard_in_sockets])
 def test_without_a_limit_there_is_so_much_memory(attempt: Attempt) -> None:
     assert in_child(lambda: attempt(MEMORY_MB * 3 // 2)) == 0
 
