@@ -125,7 +125,7 @@ def test_a_fork_bomb_ends_with_its_run_and_the_next_is_fine(attacks: Attacks) ->
     evaluation = attacks.evaluate(submission_of(fork_until_the_end, {"name": name}), level="full", limit_seconds=0.5)
     assert evaluation.outcome in (Outcome.TIME_LIMIT, Outcome.CRASHED)
     assert processes_named(name) == []
-    assert attacks.evaluate(f"{SIGNATURE} pass", level="full").outcome == Outcome.OK
+    assert attacks.evaluate(f"{SIGNATURE} net.eval()", level="full").outcome == Outcome.OK
 
 
 DEEPER = f"""
