@@ -81,6 +81,12 @@ def watch_a_folder() -> None:
     os.close(watcher)
 
 
+def be_told_of_a_folder_by_a_signal() -> None:
+    folder = os.open("/usr/bin", os.O_RDONLY)
+    fcntl.fcntl(folder, 1026, 1)  # F_NOTIFY, DN_ACCESS
+    os.close(folder)
+
+
 def read_by_the_kernel_s_own_queue() -> None:
     context = ctypes.c_ulong(0)
     system_call(206, 1, ctypes.byref(context))
@@ -161,6 +167,7 @@ EPERM = {"full": "EPERM", "syscall": "EPERM"}
     {
         set_up_io_uring: {**EPERM, "none": THROUGH},
         watch_a_folder: {**EPERM, "none": THROUGH},
+        be_told_of_a_folder_by_a_signal: {**EPERM, "none": THROUGH},
         read_by_the_kernel_s_own_queue: {**EPERM, "none": THROUGH},
         ask_for_what_is_in_memory: {"full": "ENOSYS", "syscall": "ENOSYS", "none": THROUGH},
         hide_memory_from_the_kernel: {**EPERM, "none": THROUGH},

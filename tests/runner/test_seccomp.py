@@ -50,7 +50,9 @@ def test_the_filter_refuses_what_is_listed_and_nothing_else(machine: str) -> Non
     listed = {number for number in numbers.values() if number is not None}
     others = [number for number in range(480) if number not in listed]
     assert {decided(program, architecture.audit, number) for number in others} == {seccomp.ALLOW}
-    assert answer("clone3") == refused | errno.ENOSYS
+    assert {answer(name) for name in ("clone3", "openat2")} == {refused | errno.ENOSYS}
+    assert answer("fcntl", 3, 1026) == refused | errno.EPERM
+    assert {answer("fcntl", 3, command) for command in (0, 1, 6, 1033)} == {seccomp.ALLOW}
     assert answer("clone", signal.SIGCHLD) == seccomp.ALLOW
     assert answer("clone", signal.SIGCHLD | 0x10000000) == refused | errno.EPERM
     for name in ("socket", "socketpair"):

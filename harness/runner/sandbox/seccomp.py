@@ -29,6 +29,7 @@ TIOCSTI, TIOCLINUX = 0x5412, 0x541C  # put input into a terminal
 NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
 X32_BIT = 0x40000000
 RWF_NOWAIT = 0x8
+F_NOTIFY = 1026
 
 # Classic BPF over struct seccomp_data: number (at 0), architecture (at 4), arguments of 8 bytes (from 16 on).
 LOAD, IF_EQUAL, IF_AT_LEAST, IF_BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -70,6 +71,8 @@ def program(machine: str, *, has_pid_namespace: bool) -> bytes:
     for request in (TIOCSTI, TIOCLINUX):
         is_refused = [(IF_EQUAL, 0, 1, request), (RETURN, 0, 0, FAIL_WITH | errno.EPERM)]
         code += _by_argument(numbers["ioctl"], 1, is_refused)
+    watching = [(IF_EQUAL, 0, 1, F_NOTIFY), (RETURN, 0, 0, FAIL_WITH | errno.EPERM)]  # what inotify came after
+    code += _by_argument(numbers["fcntl"], 1, watching)
     # Not to be told what is in memory already, since earlier runs put it there.
     unasked = [(IF_BITS, 0, 1, RWF_NOWAIT), (RETURN, 0, 0, FAIL_WITH | errno.EOPNOTSUPP)]
     code += _by_argument(numbers["preadv2"], 5, unasked)

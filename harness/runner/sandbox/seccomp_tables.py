@@ -133,6 +133,7 @@ LOOKED_AT: dict[str, Numbers] = {
     "socket": (41, 198),
     "socketpair": (53, 199),
     "ioctl": (16, 29),
+    "fcntl": (72, 25),
     "prlimit64": (302, 261),
     "preadv2": (327, 286),
     "fadvise64": (221, 223),
