@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from benchmarks import baselines, reproduction, sparsity
+from benchmarks.channels import table as channels
 from benchmarks.pages import RESULTS, ROOT, Table, machine, stored
 
 __all__ = ["TABLES"]
@@ -206,6 +207,7 @@ TABLES = (
     baselines.SHORT,
     reproduction.TABLE,
     sparsity.TABLE,
+    channels.TABLE,
     Table(SPEED, mark("training"), END, training),
     Table(SPEED, mark("evaluating"), END, evaluating),
     Table(SPEED, mark("a run"), END, per_run),

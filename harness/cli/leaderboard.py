@@ -95,7 +95,11 @@ def _numbers(value: str) -> tuple[int, ...]:
     metavar="RANK",
     help="A rank that a prize hangs on; may be repeated. Who cannot reach one gets no further stage.",
 )
-@click.option("--final", is_flag=True, help="Of teams only the files that their final.toml names.")
+@click.option(
+    "--final",
+    is_flag=True,
+    help="Of teams only the files that their final.toml names; one run at a time, unless --jobs says otherwise.",
+)
 @click.option("--watch", is_flag=True, help="Go on and evaluate files as they are dropped; Ctrl-C ends it.")
 @click.option("--max-per-day", type=click.IntRange(min=1), metavar="K", help="Submissions a team may enter on one day.")
 @click.option("--timezone", default="UTC", show_default=True, help="The time zone that days are counted in.")
@@ -143,7 +147,7 @@ def run_command(
         progress = stack.enter_context(Progress(console()))
         options = RunOptions(device, isolation, require_isolation)
         if scheduler is None:
-            backend = _this_machine(track, options, jobs, progress)
+            backend = _this_machine(track, options, jobs or (1 if final else None), progress)
         else:
             cluster = stack.enter_context(Cluster(scheduler, track, options, is_insecure=insecure, say=progress.say))
             _show_workers(cluster.reports, progress)
