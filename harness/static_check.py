@@ -1,0 +1,165 @@
+"""What the text of a submission says of it: parsed, hashed, checked without running it. Standard library only.
+
+A text can take Python's parser minutes, all memory, or its life. So this is done in a process of its own, by `guarded`.
+"""
+
+import ast
+import hashlib
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from harness.contract import FUNCTION_NAMES, N_ARGUMENTS
+from harness.errors import UsageError
+from harness.statements import without_docstrings
+
+__all__ = ["Checked", "check_source"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found in a text that is Python source."""
+
+    source: str  # with constants set
+    code_hash: str
+    problems: tuple[str, ...]  # what keeps it from being a submission
+
+
+def check_source(content: bytes, constants: Mapping[str, str]) -> Checked:
+    """Return what a file with this content is, with constants in capitals set.
+
+    Raises ValueError with what is wrong with a file that is no Python source, UsageError if a constant cannot be set.
+    """
+    source, tree = _parse(content)
+    for name, value in constants.items():
+        source, tree = _with_constant(source, tree, name, value)
+    return Checked(source, _hash(tree), tuple(_problems(tree)))
+
+
+def _parse(content: bytes) -> tuple[str, ast.Module]:
+    """Return text and syntax tree. Raises ValueError with what is wrong."""
+    if b"\0" in content:
+        raise ValueError("the file holds a null byte: it is not Python source")
+    try:
+        source = content.decode("utf-8-sig")
+        with warnings.catch_warnings(action="ignore"):  # such as one of an invalid escape: not ours to tell
+            return source, ast.parse(source)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the file is not UTF-8 text (byte {error.start}): it is not Python source") from None
+    except SyntaxError as error:
+        raise ValueError(f"syntax error in line {error.lineno}: {error.msg}") from None
+
+
+def _with_constant(source: str, tree: ast.Module, name: str, value: str) -> tuple[str, ast.Module]:
+    """Return text and tree with a capital constant's value replaced, every line staying where it is."""
+    try:
+        ast.literal_eval(value)
+        literal = ast.unparse(ast.parse(value.strip(), mode="eval"))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        literal = repr(value)  # a bare word is a string
+    assignments = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name) and target.id.isupper()
+    }
+    if name not in assignments:
+        known = ", ".join(assignments) or "none"
+        raise UsageError(f"--set {name}: the file sets no such constant in capitals at its top level (it has: {known})")
+    old = assignments[name]
+    assert old.end_lineno is not None
+    assert old.end_col_offset is not None
+    lines = source.encode().splitlines(keepends=True)  # columns of the syntax tree count bytes
+    head, tail = lines[old.lineno - 1][: old.col_offset], lines[old.end_lineno - 1][old.end_col_offset :]
+    padding = b"\n" * (old.end_lineno - old.lineno)
+    lines[old.lineno - 1 : old.end_lineno] = [head + literal.encode() + tail + padding]
+    changed = b"".join(lines).decode()
+    return changed, ast.parse(changed)
+
+
+def _hash(tree: ast.Module) -> str:
+    """Return the sha256 of what a syntax tree does, the same for every Python version that parses it the same way.
+
+    Raises ValueError for an integer that Python does not write out.
+    """
+    digest = hashlib.sha256()
+    open_nodes: list[object] = [without_docstrings(tree)]
+    while open_nodes:  # not by recursion: a long chain of elif is a deep tree
+        node = open_nodes.pop()
+        if isinstance(node, ast.AST):
+            fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
+            digest.update(f"{type(node).__name__}({','.join(name for name, _ in fields)})".encode())
+            open_nodes += [value for _, value in fields]
+        elif isinstance(node, list):
+            digest.update(f"[{len(node)}]".encode())
+            open_nodes += node
+        else:
+            digest.update(f"{_literal(node)};".encode())
+    return digest.hexdigest()
+
+
+def _literal(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # in hexadecimal it may be as long as it likes
+        digits = sys.get_int_max_str_digits()
+        raise ValueError(f"the file holds an integer of more than {digits} digits") from None
+
+
+def _problems(tree: ast.Module) -> list[str]:
+    """Return what keeps a parsed file from being a submission. Only names bound at the top level are looked at."""
+    bound = dict(_bindings(tree))
+    name = next((name for name in FUNCTION_NAMES if name in bound), None)
+    if name is None:
+        return ["the file defines no function unlearn(net, retain_loader, forget_loader, val_loader)"]
+    node = bound[name]
+    if isinstance(node, ast.ClassDef):
+        return [f"{name} in line {node.lineno} is a class; it must be a function"]
+    if isinstance(node, ast.AsyncFunctionDef):
+        return [f"{name} in line {node.lineno} is a coroutine (async def); it must be a plain function"]
+    if isinstance(node, ast.FunctionDef):
+        return _argument_problems(node)
+    return []  # bound by an assignment or an import: known only once it runs
+
+
+def _bindings(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """Yield the names that executing a module may bind at its top level, in order, each with what binds it."""
+    own_scopes = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    ahead: list[ast.AST] = [tree]
+    while ahead:
+        node = ahead.pop()
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield node.name, node
+            case ast.Import() | ast.ImportFrom():
+                for alias in node.names:
+                    names = FUNCTION_NAMES if alias.name == "*" else [alias.asname or alias.name]
+                    yield from ((name, node) for name in names)
+            case ast.Name(id=name, ctx=ast.Store()):
+                yield name, node
+            case ast.AnnAssign(value=None):
+                continue  # declared, not bound
+            case _ if not isinstance(node, own_scopes):
+                ahead += reversed(list(ast.iter_child_nodes(node)))
+
+
+def _argument_problems(function: ast.FunctionDef) -> list[str]:
+    arguments = function.args
+    positional = len(arguments.posonlyargs) + len(arguments.args)
+    where = f"{function.name} in line {function.lineno}"
+    problems = []
+    if positional - len(arguments.defaults) > N_ARGUMENTS or (positional < N_ARGUMENTS and arguments.vararg is None):
+        problems.append(
+            f"{where} takes {positional} arguments; it is called with {N_ARGUMENTS}: "
+            "net, retain_loader, forget_loader, val_loader"
+        )
+    required = [
+        argument.arg
+        for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if default is None
+    ]
+    if required:
+        problems.append(f"{where} needs keyword arguments nobody passes: {', '.join(required)}")
+    return problems
