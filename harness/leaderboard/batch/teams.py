@@ -4,20 +4,23 @@
     FOLDER/TEAM/*.py        those of a team; FOLDER/TEAM/final.toml names its two choices for the final ranking
 
 Teams may write to their folders while this reads them, so a file is opened once, looked at, and read from there.
+Whatever is wrong with a file, its name or its content, is told of that file alone, and all others go on.
 """
 
 import contextlib
 import errno
 import os
 import stat
-import tomllib
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.guarded import guarded
 from harness.leaderboard.board.entries import Entry
+from harness.leaderboard.board.names import name_key, name_problem
 from harness.submission import Submission, submission_of
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
 
 MAX_BYTES = 1 << 24  # of a file that is read at all; how large a submission may be is the track's to say
 MAX_CHOICES = 2
+MAX_FINAL_BYTES = 4096
 FINAL = "final.toml"
 
 
@@ -44,6 +48,7 @@ class File:
     path: Path
     name: str  # it is shown under: team/foo.py or foo.py
     team: str | None
+    problem: str | None = None  # why a file of this name is not read
 
 
 @dataclass(frozen=True)
@@ -76,12 +81,16 @@ class DailyQuota:
 
     def is_used_up(self, team: str | None, entries: Iterable[Entry], now: datetime) -> bool:
         """Whether a team has entered all it may on the day that it is now, in the time zone of `now`."""
+        if team is None:
+            return False
         today = [
             entry
             for entry in entries
-            if entry.team == team and entry.entered.astimezone(now.tzinfo).date() == now.date()
+            if entry.team is not None
+            and entry.entered.astimezone(now.tzinfo).date() == now.date()
+            and name_key(entry.team) == name_key(team)
         ]
-        return team is not None and sum(entry.is_charged for entry in today) >= self.per_day
+        return sum(entry.is_charged for entry in today) >= self.per_day
 
 
 def find_submissions(places: Sequence[Path], *, source_kb: int) -> SubmissionsFound:
@@ -98,12 +107,15 @@ def find_submissions(places: Sequence[Path], *, source_kb: int) -> SubmissionsFo
 
 def read(file: File, *, source_kb: int) -> Candidate:
     """Return what is handed in with a file as it is now. Raises OSError that says why it is none."""
-    return Candidate(file.name, file.team, submission_of(file.path, read_regular(file.path), source_kb=source_kb))
+    if file.problem is not None:
+        raise OSError(file.problem)
+    content = read_regular(file.path, MAX_BYTES)
+    return Candidate(file.name, file.team, submission_of(file.path, content, source_kb=source_kb))
 
 
 def chosen(found: SubmissionsFound) -> SubmissionsFound:
     """Return the files that the teams name in final.toml, and files of no team; a team without a valid one has none."""
-    choices: dict[Path, set[str]] = {}
+    choices: dict[Path, set[str]] = {}  # as `name_key` has them
     passed_over = list(found.passed_over)
     for folder in sorted({each.path.parent for each in found.candidates if each.team is not None}):
         theirs = [each.path.name for each in found.candidates if each.path.parent == folder]
@@ -112,7 +124,9 @@ def chosen(found: SubmissionsFound) -> SubmissionsFound:
         except ValueError as error:
             passed_over.append(f"{folder.name} has nothing in the final: {error}")
     kept = [
-        each for each in found.candidates if each.team is None or each.path.name in choices.get(each.path.parent, set())
+        each
+        for each in found.candidates
+        if each.team is None or name_key(each.path.name) in choices.get(each.path.parent, set())
     ]
     return SubmissionsFound(kept, passed_over)
 
@@ -123,7 +137,7 @@ def part_of(found: SubmissionsFound, part: int, parts: int) -> SubmissionsFound:
     return SubmissionsFound(kept, found.passed_over)
 
 
-def read_regular(path: Path) -> bytes:
+def read_regular(path: Path, max_bytes: int) -> bytes:
     """Return the content of a regular file that is no link and has no other name. Raises OSError that says why not."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
@@ -137,35 +151,53 @@ def read_regular(path: Path) -> bytes:
             raise OSError("it is not a regular file")
         if status.st_nlink > 1:
             raise OSError("it is a link: the file has another name")
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise OSError(f"it has more than {MAX_BYTES >> 20} MB")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(f"it has more than {max_bytes >> 10} KB")
     return content
 
 
 def files(places: Sequence[Path]) -> Iterator[File]:
     """Yield the files that may be submissions, folders in the order of their names. Raises UsageError."""
+    spelled: dict[str, str] = {}
+    for path, team in _paths(places):
+        parts = [path.name] if team is None else [team, path.name]
+        problem = next(filter(None, map(name_problem, parts)), None) or _other_spelling(spelled, parts)
+        name = "/".join(parts)
+        shown = unicodedata.normalize("NFC", name) if problem is None else ascii(name)
+        yield File(path, shown, team and unicodedata.normalize("NFC", team), problem)
+
+
+def _paths(places: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
+    """Yield the paths that may be submissions, each with the folder of its team as it is spelled. Raises UsageError."""
     for place in places:
         if not place.is_dir():
             if not place.exists():
                 raise UsageError(f"no file or folder {place}; harness leaderboard run takes both")
-            team = place.parent.name if place.absolute().parent.parent.name == "submissions" else None
-            yield File(place, f"{team}/{place.name}" if team else place.name, team)
+            yield place, place.parent.name if place.absolute().parent.parent.name == "submissions" else None
             continue
         for path in _plain(place):
             if path.suffix == ".py":
-                yield File(path, path.name, None)
+                yield path, None
             elif path.is_dir() and not path.is_symlink():
-                theirs = (file for file in _plain(path) if file.suffix == ".py")
-                yield from (File(file, f"{path.name}/{file.name}", path.name) for file in theirs)
+                yield from ((file, path.name) for file in _plain(path) if file.suffix == ".py")
 
 
 def _plain(folder: Path) -> list[Path]:
-    """Return what lies in a folder under names that can be shown; nothing if it cannot be read, or is gone by now."""
+    """Return what lies in a folder and is not hidden; nothing if it cannot be read, or is gone by now."""
     with contextlib.suppress(OSError):
-        paths = (path for path in folder.iterdir() if path.name.isprintable())
-        return sorted(path for path in paths if not path.name.startswith((".", "_")))
+        return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "_")))
     return []
+
+
+def _other_spelling(spelled: dict[str, str], parts: Sequence[str]) -> str | None:
+    """Return that a team or its file is another spelling of one that came before, whose spellings are in `spelled`."""
+    for end in range(1, len(parts) + 1):
+        name = "/".join(parts[:end])
+        other = spelled.setdefault(name_key(name), name)
+        if other != name:
+            return f"its name is another spelling of {other!a}"
+    return None
 
 
 def _check_names(candidates: Sequence[Candidate]) -> None:
@@ -178,21 +210,20 @@ def _check_names(candidates: Sequence[Candidate]) -> None:
 
 
 def _choices(file: Path, theirs: Sequence[str]) -> set[str]:
-    """Return the files a team chose. Raises ValueError with what is wrong."""
+    """Return the files a team chose, as `name_key` has them. Raises ValueError with what is wrong."""
+    example = f'choices = ["{theirs[0]}"], at most {MAX_CHOICES} files'
     try:
-        content = read_regular(file).decode()
+        chosen_names = guarded("strings", read_regular(file, MAX_FINAL_BYTES), key="choices")
     except FileNotFoundError:
-        raise ValueError(f'no {FINAL}; it holds choices = ["{theirs[0]}"], at most {MAX_CHOICES} files') from None
-    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"no {FINAL}; it holds {example}") from None
+    except (OSError, ValueError) as error:
         raise ValueError(f"{FINAL}: {error}") from None
-    try:
-        choices = tomllib.loads(content).get("choices")
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{FINAL} is not TOML: {error}") from None
-    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
-        raise ValueError(f'{FINAL} has to hold choices = ["{theirs[0]}"], at most {MAX_CHOICES} files')
-    if not 1 <= len(set(choices)) <= MAX_CHOICES:
-        raise ValueError(f"{FINAL} names {len(set(choices))} files, and may name 1 to {MAX_CHOICES}")
-    if unknown := sorted(set(choices) - set(theirs)):
-        raise ValueError(f"{FINAL} names {', '.join(map(repr, unknown))}, and its folder has {', '.join(theirs)}")
+    if chosen_names is None:
+        raise ValueError(f"{FINAL} has to hold {example}")
+    choices = {name_key(name): name for name in chosen_names}
+    if not 1 <= len(choices) <= MAX_CHOICES:
+        raise ValueError(f"{FINAL} names {len(choices)} files, and may name 1 to {MAX_CHOICES}")
+    if unknown := choices.keys() - map(name_key, theirs):
+        named = ", ".join(sorted(ascii(choices[key]) for key in unknown))
+        raise ValueError(f"{FINAL} names {named}, and its folder has {', '.join(theirs)}")
     return set(choices)

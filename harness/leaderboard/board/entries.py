@@ -15,6 +15,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from harness.errors import MachineError
+from harness.leaderboard.board.names import name_key
 from harness.runner.outcome import Outcome
 from harness.runs.store import Results
 from harness.storage import read_json, write_json
@@ -118,7 +119,7 @@ def entries(folder: Path) -> list[Entry]:
 
 def current(all_entries: Iterable[AnyEntry]) -> list[AnyEntry]:
     """Return the newest entry of each submission, of entries of which those of a submission are oldest first."""
-    return list({entry.submission: entry for entry in all_entries}.values())
+    return list({name_key(entry.submission): entry for entry in all_entries}.values())
 
 
 def _read(path: Path) -> Entry:

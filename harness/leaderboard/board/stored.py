@@ -23,6 +23,7 @@ from harness.errors import MachineError, UsageError
 from harness.evaluation.reference import Ends, stored_ends
 from harness.evaluation.score_file import ScoreFile
 from harness.leaderboard.board.entries import BoardFile, Entry, board_folder, current
+from harness.leaderboard.board.names import name_key
 from harness.record import Records
 from harness.runs.run import Run
 from harness.runs.store import Results
@@ -55,7 +56,8 @@ class Board:
 
     def earlier(self, entry: Entry) -> list[ScoredEntry]:
         """Return the versions before an entry, the oldest first."""
-        return [other for other in self.entries if other.submission == entry.submission and other != entry]
+        name = name_key(entry.submission)
+        return [other for other in self.entries if name_key(other.submission) == name and other != entry]
 
     def reference_ends(self, score_name: str) -> Ends | None:
         """Return the ends of the scale that a score of this name was made with, None if they are gone."""
@@ -94,7 +96,7 @@ def read_board(home: Path, track: Track) -> Board:
             f"the leaderboard {folder} has files that are damaged, or of an earlier version:{listed}\nput damaged ones "
             "back from a copy, or remove them; harness leaderboard run computes scores anew from the stored runs"
         )
-    entries.sort(key=lambda entry: (entry.submission, entry.entered, entry.key))
+    entries.sort(key=lambda entry: (name_key(entry.submission), entry.entered, entry.key))
     return Board(folder, results, terms, tuple(entries))
 
 

@@ -1,0 +1,45 @@
+"""Names of teams and files: which spellings are one name, and which names are refused since they only look like one."""
+
+import unicodedata
+from functools import lru_cache
+
+__all__ = ["name_key", "name_problem"]
+
+# Letters of other alphabets that look like Latin ones, large or small.
+LOOK_ALIKE = str.maketrans(
+    "αβεζηικμνορτυχϲϳ" + "авекмнорстухіјѕһԁԛԝ",
+    "abezhikmnoptyxcj" + "abekmhopctyxijshdqw",
+)
+EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL", "BOPOMOFO"}  # written with one another
+# Parts of the Unicode names of letters and marks that are not to be seen.
+BLANK = {"FILLER", "JOINER", "SELECTOR", "INHERENT"}
+
+
+@lru_cache(maxsize=1 << 16)
+def name_key(name: str) -> str:
+    """Return what is the same for all spellings of a name: composed or not, large or small, with look-alikes."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return folded.translate(LOOK_ALIKE)
+
+
+def name_problem(name: str) -> str | None:
+    """Return why a name is refused, None if it is not.
+
+    Letters, digits and the signs of ASCII are fine, in any script. Refused are signs that are not to be seen or only
+    look like others, and letters of several scripts in one name, but for those of East Asia.
+    """
+    unfit = next((char for char in name if not _is_fit(char)), None)
+    if unfit is not None:
+        return f"its name holds U+{ord(unfit):04X} {unicodedata.name(unfit, '')}".rstrip()
+    letters = (char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char)[0] == "L")
+    scripts = sorted({unicodedata.name(char, "unnamed").split()[0] for char in letters} - EAST_ASIAN)
+    if len(scripts) > 1:
+        return f"its name mixes letters of {' and '.join(script.title() for script in scripts)}"
+    return None
+
+
+def _is_fit(char: str) -> bool:
+    if char.isascii():
+        return char.isprintable()
+    is_text = unicodedata.category(char)[0] in "LMN"
+    return is_text and BLANK.isdisjoint(unicodedata.name(char, "").replace("-", " ").split())
