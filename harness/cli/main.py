@@ -4,6 +4,7 @@ Exit codes: 0 fine; 2 wrong usage; 3 the submission failed; 4 the harness or the
 """
 
 import errno
+from pathlib import Path
 from typing import Any
 
 import click
@@ -24,6 +25,7 @@ from harness.report.doctor import findings
 
 __all__ = ["cli"]
 
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 INTERRUPTED = 130  # as a shell reports an interrupted command
 
@@ -39,13 +41,24 @@ class _Commands(click.Group):
         except MachineError as error:
             raise _Failure(str(error)) from None
         except OSError as error:
-            if error.errno not in FULL_DISK:
+            failure = _failure_of(error)
+            if failure is None:
                 raise
-            message = f"cannot write below {home()}: {error.strerror}; what was stored before is intact. Make room, "
-            raise _Failure(f"{message}or set HARNESS_HOME, then run the command again") from None
+            raise failure from None
         except KeyboardInterrupt:
             click.echo("interrupted: finished runs are stored, the same command goes on from there", err=True)
             ctx.exit(INTERRUPTED)
+
+
+def _failure_of(error: OSError) -> "_Failure | None":
+    """Return what is said of a home that is full, or that may not be used; None if the error is another one."""
+    if error.errno in FULL_DISK:
+        message = f"cannot write below {home()}: {error.strerror}; what was stored before is intact. Make room, "
+        return _Failure(f"{message}or set HARNESS_HOME, then run the command again")
+    place = Path(str(error.filename))
+    if error.errno in NOT_ALLOWED and (place.is_relative_to(home()) or home().is_relative_to(place)):
+        return _Failure(f"cannot use {place}: {error.strerror}. Set HARNESS_HOME to a folder of your own")
+    return None
 
 
 class _Failure(click.ClickException):

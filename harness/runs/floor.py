@@ -31,9 +31,8 @@ def floor_seconds(track: Track, home: Path, conditions: Conditions) -> float | N
     name = f"{track.name}-{conditions.limit.calibration}-{conditions.isolation.level}-v{RUNNER_VERSION}"
     path = home / "calibration" / f"floor-{name}.json"
     try:
-        stored: float = json.loads(path.read_text())["median"]
-        return stored
-    except (OSError, ValueError, KeyError):
+        return float(json.loads(path.read_text())["median"])
+    except (OSError, ValueError, KeyError, TypeError):
         seconds = _measured(track, conditions)
     if seconds is None:
         return None

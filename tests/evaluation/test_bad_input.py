@@ -22,6 +22,9 @@ FAULTS = {
     "not Python": (b"\x89PNG\xff\xfe", "INVALID_SUBMISSION", "not Python source"),
     "syntax error": ("def unlearn(:", "INVALID_SUBMISSION", "line 1"),
     "too large": ("#" * 300_000, "INVALID_SUBMISSION", "the limit is 256 KB"),
+    "nested": (f"x = {'-' * 100_000}1\n{IDENTITY}", "INVALID_SUBMISSION", "nested too deeply"),
+    "huge integer": (f"x = 0x{'f' * 4000}\n{IDENTITY}", "INVALID_SUBMISSION", "integer of more than 4300 digits"),
+    "huge string": (f"x = 'a' * 10**12\n{IDENTITY}", "MEMORY_LIMIT", "MemoryError"),
     "no function": ("def forget(net): pass", "INVALID_SUBMISSION", "defines no function unlearn"),
     "class": ("class unlearn: pass", "INVALID_SUBMISSION", "is a class"),
     "coroutine": (f"async {IDENTITY}", "INVALID_SUBMISSION", "coroutine"),
@@ -270,6 +273,13 @@ def test_check_tells_all_problems_of_the_text_at_once(harness: Harness, submissi
     assert result.exit_code == 3
     assert "takes 1 arguments" in result.output
     assert "needed" in result.output
+
+
+def test_check_tells_what_cannot_be_parsed(harness: Harness, submission: Write, tiny_file: Path) -> None:
+    for options in ((), ("--debug",)):
+        result = harness("check", submission(f"x = 0x{'f' * 4000}\n{IDENTITY}"), "--track", tiny_file, *options)
+        assert result.exit_code == 3, result
+        assert "integer of more than 4300 digits" in result.output
 
 
 def test_check_runs_once_and_shows_what_was_used(harness: Harness, submission: Write, tiny_file: Path) -> None:

@@ -66,7 +66,7 @@ def _review(path: Path) -> Review:
         return Review.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         wrong = str(error)
     raise UsageError(f"the review {path} cannot be read ({wrong}); correct it, or remove it to have it opened anew")
 
