@@ -14,7 +14,16 @@ from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["hash_folder", "read_arrays", "read_json", "replace_folder", "write_arrays", "write_bytes", "write_json"]
+__all__ = [
+    "hash_arrays",
+    "hash_folder",
+    "read_arrays",
+    "read_json",
+    "replace_folder",
+    "write_arrays",
+    "write_bytes",
+    "write_json",
+]
 
 
 def write_bytes(path: Path, content: bytes, *, mode: int = 0o600) -> None:
@@ -45,8 +54,16 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (zipfile.BadZipFile, zlib.error, EOFError, TypeError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, TypeError, RuntimeError) as error:  # the last: "encrypted"
             raise ValueError(f"{path} is no .npz, or a damaged one ({error})") from None
+
+
+def hash_arrays(arrays: dict[str, np.ndarray], *, after: bytes = b"") -> str:
+    """Return the sha256 of arrays by name, in the order of the names, and of bytes that come before them."""
+    digest = hashlib.sha256(after)
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\0".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def hash_folder(folder: Path) -> str:
