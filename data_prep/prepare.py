@@ -21,7 +21,7 @@ from harness.errors import MachineError, UsageError
 from harness.record import Records
 from harness.storage import hash_folder, replace_folder
 from harness.tracks.declaration import Declaration
-from harness.tracks.hashes import reference_hash
+from harness.tracks.hashes import reference_hash, secret_commitment
 from harness.tracks.track import ORIGINALS, POOLS, Track, load_track, siblings, write_manifest
 
 __all__ = ["Prepared", "grow", "prepare"]
@@ -145,7 +145,11 @@ def _complete(draft: Track, place: Path, device: str, seconds: float) -> None:
     """Write the manifest and put the folder in its place."""
     here = environment()
     found = {"torch": here["torch"], "device": device, "machine": here["machine"], "seconds": round(seconds, 1)}
-    hashes = {"public_hash": hash_folder(draft.public), "reference_hash": reference_hash(draft.private)}
+    hashes = {
+        "public_hash": hash_folder(draft.public),
+        "reference_hash": reference_hash(draft.private),
+        "secret_commitment": secret_commitment(draft.secret),
+    }
     manifest = draft.manifest.model_copy(update={**hashes, "prepared": found})
     write_manifest(draft.folder, manifest)
     (draft.folder / "draft").unlink()

@@ -24,7 +24,8 @@ def export_track(track: Track, file: Path, *, private: bool) -> None:
                 continue
             content = path.read_bytes()
             if name.name == "manifest.json" and not private:
-                content = track.manifest.model_copy(update={"reference_hash": None}).model_dump_json(indent=2).encode()
+                public = track.manifest.model_copy(update={"reference_hash": None, "secret_commitment": None})
+                content = public.model_dump_json(indent=2).encode()
             archive.writestr(zipfile.ZipInfo(name.as_posix()), content, zipfile.ZIP_DEFLATED)
     os.replace(partial, file)
 

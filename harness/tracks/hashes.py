@@ -1,13 +1,16 @@
-"""What names a track: the sha256 of all that it is, of what its siblings share, of its reference."""
+"""What names a track: the sha256 of all that it is, of what its siblings share, of its reference, of its secret."""
 
 import hashlib
 from pathlib import Path
 
 import numpy as np
 
+from harness.storage import hash_arrays
 from harness.tracks.declaration import Declaration
 
-__all__ = ["family", "fingerprint", "reference_hash"]
+__all__ = ["family", "fingerprint", "reference_hash", "secret_commitment"]
+
+COMMITMENT = b"unlearning-harness/secret-commitment/1\0"  # a hash for this purpose is of no use for another
 
 
 def fingerprint(declaration: Declaration, data: dict[str, np.ndarray]) -> str:
@@ -16,10 +19,8 @@ def fingerprint(declaration: Declaration, data: dict[str, np.ndarray]) -> str:
     The secret does not count, nor does what runs may use besides time: it changes nothing that is prepared.
     """
     used = {"memory_mb", "processes", "scratch_mb"}
-    return _hash_of(
-        declaration.model_dump_json(exclude={"reference": {"published_secret"}, "limits": used}),
-        data,
-    )
+    declared = declaration.model_dump_json(exclude={"reference": {"published_secret"}, "limits": used})
+    return hash_arrays(data, after=declared.encode())
 
 
 def family(declaration: Declaration, data: dict[str, np.ndarray]) -> str:
@@ -29,14 +30,7 @@ def family(declaration: Declaration, data: dict[str, np.ndarray]) -> str:
     """
     whole, number = {"data", "model", "training", "pruning"}, {"reference": {"originals"}}
     shared = [declaration.model_dump_json(include=whole), declaration.model_dump_json(include=number)]
-    return _hash_of("".join(shared), data)
-
-
-def _hash_of(declared: str, data: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(declared.encode())
-    for name, array in sorted(data.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}\0".encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    return hash_arrays(data, after="".join(shared).encode())
 
 
 def reference_hash(private: Path) -> str:
@@ -45,3 +39,8 @@ def reference_hash(private: Path) -> str:
     for path in sorted(private.glob("*.npz")):
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def secret_commitment(secret: bytes) -> str:
+    """Return the sha256 of a secret, which cannot be told from it if it is at least 32 random bytes."""
+    return hashlib.sha256(COMMITMENT + secret).hexdigest()

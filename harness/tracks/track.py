@@ -9,6 +9,7 @@
 """
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from harness.errors import MachineError
 from harness.record import Records
 from harness.storage import hash_folder, read_arrays, write_json
 from harness.tracks.declaration import Declaration, Positive, TomlSection, parse_declaration
-from harness.tracks.hashes import reference_hash
+from harness.tracks.hashes import reference_hash, secret_commitment
 
 __all__ = [
     "ORIGINALS",
@@ -47,6 +48,7 @@ class Manifest(TomlSection):
     channels: Positive
     retrained: Positive  # models in each of the two pools
     prepared: dict[str, Any]  # versions, device, seconds
+    secret_commitment: str | None = None  # None in a public export, and in tracks of earlier versions
     sibling: int = 0  # which of the tracks that its declaration stands for
     family: str | None = None  # sha256 of all that siblings share; None for a track without
 
@@ -136,14 +138,26 @@ def load_track(folder: Path) -> Track:
         if not 0 <= manifest.sibling < len(declaration.siblings):
             raise ValueError(f"sibling {manifest.sibling} is none of its declaration's")
         track = Track(folder, declaration.siblings[manifest.sibling], manifest)
-        intact = hash_folder(track.public) == manifest.public_hash
-        if manifest.reference_hash is not None:
-            intact = intact and reference_hash(track.private) == manifest.reference_hash and bool(track.secret)
+        damaged = ", ".join(_damaged(track))
     except (OSError, ValueError) as error:
         raise MachineError(f"the track {folder.name} is damaged ({error}); {remedy}") from None
-    if not intact:
-        raise MachineError(f"the track {folder.name} is damaged (its files do not match their hashes); {remedy}")
+    if damaged:
+        raise MachineError(f"the track {folder.name} is damaged ({damaged}: not what its hashes say); {remedy}")
     return track
+
+
+def _damaged(track: Track) -> Iterator[str]:
+    """Yield the parts of a track that do not match the hashes in its manifest."""
+    manifest = track.manifest
+    if hash_folder(track.public) != manifest.public_hash:
+        yield "public/"
+    if manifest.reference_hash is None:
+        return
+    if reference_hash(track.private) != manifest.reference_hash:
+        yield "private/*.npz"
+    secret = track.secret
+    if not secret or manifest.secret_commitment not in (None, secret_commitment(secret)):
+        yield "private/secret"
 
 
 def siblings(track: Track) -> list[Track]:

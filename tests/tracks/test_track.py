@@ -18,7 +18,7 @@ from harness.storage import hash_folder, write_arrays, write_bytes
 from harness.tracks import catalogue
 from harness.tracks.archive import export_track, import_track
 from harness.tracks.declaration import Declaration, Forget, Split, read_declaration
-from harness.tracks.hashes import fingerprint, reference_hash
+from harness.tracks.hashes import fingerprint, reference_hash, secret_commitment
 from harness.tracks.track import POOLS, Examples, Manifest, Track, load_track, write_manifest
 
 GOOD = """
@@ -419,6 +419,7 @@ def track(tmp_path: Path) -> Track:
         fingerprint="f" * 64,
         public_hash=hash_folder(folder / "public"),
         reference_hash=reference_hash(folder / "private"),
+        secret_commitment=secret_commitment(bytes.fromhex(SECRET)),
         n_classes=3,
         channels=1,
         retrained=3,
@@ -480,6 +481,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "a file too many": _write("public/more.txt", "more"),
     "a secret that is none": _write("private/secret", "not hexadecimal"),
     "an empty secret": _write("private/secret", ""),
+    "a changed secret": _write("private/secret", SECRET.replace("7", "6")),
     "a broken declaration": _write("track.toml", GOOD.replace("train = 8", "train =")),
     "a wrong declaration": _write("track.toml", GOOD.replace("train = 8", "train = -8")),
     "a broken manifest": _write("manifest.json", "{"),
@@ -493,6 +495,19 @@ def test_a_damaged_track_is_a_machine_error_that_says_what_to_do(track: Track, d
     with pytest.raises(MachineError, match="track mini is damaged") as error:
         load_track(track.folder)
     assert "harness prepare mini --force" in str(error.value)
+
+
+def test_a_damaged_part_of_a_track_is_named(track: Track) -> None:
+    DAMAGES["changed private file"](track.folder)
+    DAMAGES["a changed secret"](track.folder)
+    with pytest.raises(MachineError, match=r"damaged \(private/\*\.npz, private/secret: "):
+        load_track(track.folder)
+
+
+def test_a_track_of_an_earlier_version_does_not_commit_to_its_secret_and_opens(track: Track) -> None:
+    write_manifest(track.folder, track.manifest.model_copy(update={"secret_commitment": None}))
+    DAMAGES["a changed secret"](track.folder)
+    assert load_track(track.folder).secret != bytes.fromhex(SECRET)
 
 
 def test_a_track_that_is_not_there_is_a_machine_error(tmp_path: Path) -> None:
@@ -528,6 +543,7 @@ def test_a_public_export_holds_no_private_file_and_no_secret(track: Track, tmp_p
     assert SECRET.encode() not in contents
     assert bytes.fromhex(SECRET) not in contents
     assert str(track.manifest.reference_hash).encode() not in contents
+    assert str(track.manifest.secret_commitment).encode() not in contents
 
 
 def test_an_imported_public_export_is_a_track_without_a_reference(track: Track, tmp_path: Path) -> None:
