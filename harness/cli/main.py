@@ -4,6 +4,7 @@ Exit codes: 0 fine; 2 wrong usage; 3 the submission failed; 4 the harness or the
 """
 
 import errno
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,16 @@ def _failure_of(error: OSError) -> "_Failure | None":
     if error.errno in NOT_ALLOWED and (place.is_relative_to(home()) or home().is_relative_to(place)):
         return _Failure(f"cannot use {place}: {error.strerror}. Set HARNESS_HOME to a folder of your own")
     return None
+
+
+class _OnStandardError(logging.Handler):
+    """Says in a line what the harness passes over, such as a damaged file."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)
+
+
+logging.getLogger("harness").addHandler(_OnStandardError())
 
 
 class _Failure(click.ClickException):

@@ -28,7 +28,7 @@ from harness.leaderboard.board.entries import board_folder
 from harness.leaderboard.board.ranking import stored_test
 from harness.leaderboard.board.reviews import open_reviews, read_reviews
 from harness.leaderboard.board.rows import Leaderboard, baseline_hashes, leaderboard
-from harness.leaderboard.board.stored import Board, read_board
+from harness.leaderboard.board.stored import Board, read_board, readable_board
 from harness.leaderboard.pages.text import UNBOUNDED, as_csv, as_json, as_markdown, as_table
 from harness.report.escaping import escaped
 from harness.report.terminal import LiveRuns, ProgressBar
@@ -134,14 +134,15 @@ def verify_command(
         _publish(file, track)
         return
     published = read_commitment(file)
-    board = read_board(home(), track)
+    board, damaged = readable_board(home(), track)
+    _report("the stored entries and scores", "are whole", damaged)
     differences = differences_of_track(published, track, board)
     _report("the track and its terms", "are those published", differences)
     with ProgressBar(Console(stderr=True), "scores") as bar:
         again = recomputed(board, track, jobs=jobs or of("cpu").default_jobs(1), on_score=bar)
     scored = sum(entry.scored is not None for entry in board.current)
     _report(f"{scored} scores", "come out of the runs again", again.differences)
-    differences += again.differences
+    differences += [*damaged, *again.differences]
     if table is not None:
         with tempfile.TemporaryDirectory() as fresh:  # nothing that was kept is believed
             shown = _shown(again.board, track, references=Path(fresh), exact=Path(fresh), baselines=baselines)

@@ -22,7 +22,7 @@ from harness.scoring.score import (
 )
 from harness.scoring.thresholds import FEWEST_RANKED
 from harness.scoring.uncertainty import cluster_error
-from harness.storage import read_json, write_json
+from harness.seal import read_sealed, whole, write_sealed
 from harness.tracks.track import POOLS, Track
 
 __all__ = ["Ends", "Reference", "Scored", "load_reference", "outputs", "reference_name", "stored_ends"]
@@ -101,17 +101,14 @@ def load_reference(track: Track, n: int, cache: Path) -> Reference:
             floor=score(outputs(originals[np.arange(n) % len(originals)], labels), scoring),
             null=_null(track, scoring, other_pool) if n >= FEWEST_RANKED else None,
         )
-        write_json(_ends_file(cache, name), ends.to_json())
+        write_sealed(_ends_file(cache, name), ends.to_json())
     logits = pools[0].forget_logits
     return Reference(scoring, logits, other_pool, labels, forget.subjects, ends.ceiling, ends.floor, ends.null)
 
 
 def stored_ends(cache: Path, name: str) -> Ends | None:
-    """Return the ends of the scale of a reference, None if they are not stored."""
-    try:
-        return Ends.from_json(read_json(_ends_file(cache, name)))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """Return the ends of the scale of a reference, None if they are not stored, or not whole."""
+    return whole(_ends_file(cache, name), lambda file: Ends.from_json(read_sealed(file)))
 
 
 def _ends_file(cache: Path, name: str) -> Path:

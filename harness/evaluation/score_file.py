@@ -1,7 +1,7 @@
 """The one form of a score: what scoring returns, what lies on disk, what `--json` writes, what leaderboards read.
 
-Values that are not known are null. A file of another version, or with a field too many or too few, is not read: what
-it says is computed again from the runs.
+Values that are not known are null. A file of another version, with a field too many or too few, or with a changed
+value, is not read: what it says is computed again from the runs.
 """
 
 import json
@@ -26,6 +26,7 @@ from harness.scoring.audit import Audit
 from harness.scoring.full_stack import FullStack
 from harness.scoring.score import SCORER_VERSION, HalfSamples, Score
 from harness.scoring.uncertainty import interval
+from harness.seal import sealed, unsealed
 from harness.submission import Submission
 from harness.tracks.track import Track
 
@@ -122,7 +123,7 @@ class IsolationFound(Part):
 class ScoreFile(Figures):
     """All that is known of a submission's runs on a track."""
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     submission: str
     sha256: str
     code_hash: str
@@ -134,6 +135,7 @@ class ScoreFile(Figures):
     outcome: Outcome
     failure: Failure | None
     n_runs: int
+    runs_seal: str  # which runs it is of
     ranked: bool
     unranked_because: str | None
     error_over_subjects: float | None
@@ -175,14 +177,13 @@ class ScoreFile(Figures):
         return tuple(alarm.name for alarm in self.alarms or ())
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, as they are stored."""
-        values: dict[str, Any] = self.model_dump(mode="json")
-        return values
+        """Return plain values with their seal, as they are stored."""
+        return sealed(self.model_dump(mode="json"))
 
     @classmethod
     def from_json(cls, stored: Any) -> "ScoreFile":
-        """Return what `to_json` returned. Raises ValueError if it is something else."""
-        return cls.model_validate_json(json.dumps(stored))
+        """Return what `to_json` returned. Raises ValueError if it is something else, or was changed."""
+        return cls.model_validate_json(json.dumps(unsealed(stored)))
 
 
 # ---- from an evaluation --------------------------------------------------------------------------------------------
@@ -195,6 +196,7 @@ def score_file(
     runs: Sequence[Run],
     reference: Reference,
     *,
+    runs_seal: str,
     outcome: Outcome,
     unranked_because: str | None,
     findings: Findings | None,
@@ -214,6 +216,7 @@ def score_file(
         outcome=outcome,
         failure=failure_of(submission, runs),
         n_runs=len(runs),
+        runs_seal=runs_seal,
         ranked=unranked_because is None,
         unranked_because=unranked_because,
         **dict(figures_of(scored, reference, runs)),

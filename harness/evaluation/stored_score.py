@@ -13,6 +13,8 @@ from harness.runs.run_set import RunSet
 from harness.runs.store import Results
 from harness.scoring.full_stack import FullStack
 from harness.scoring.thresholds import FEWEST_RANKED
+from harness.seal import whole
+from harness.storage import read_json, write_json
 from harness.tracks.track import Track
 
 __all__ = ["outcome_of", "score_name", "score_of", "stored_score", "unranked_because"]
@@ -21,17 +23,18 @@ __all__ = ["outcome_of", "score_name", "score_of", "stored_score", "unranked_bec
 def score_of(run_set: RunSet, track: Track, conditions: Conditions, reference: Reference, *, anew: bool) -> ScoreFile:
     """Return what is known of runs that are all there, or there up to one that failed, with their records.
 
-    anew: compute the score even if it is stored. A new score is stored; what failed has none.
+    anew: compute the score even if it is stored. One that is stored counts only if it is whole and of these very runs.
+    A new score is stored; what failed has none.
     """
     if outcome_of(run_set) != Outcome.OK:
         return _score_file(run_set, track, conditions, reference)
     submission = run_set.submission
     stored = None if anew else stored_score(run_set.results, track, run_set.count)
-    if stored is not None:  # of the same code, perhaps as another file
+    if stored is not None and stored.runs_seal == run_set.seal:  # of the same code, perhaps as another file
         own = {"submission": submission.name, "sha256": submission.sha256, "constants": dict(submission.constants)}
         return stored.model_copy(update=own)
     found = _score_file(run_set, track, conditions, reference)
-    run_set.results.write(score_name(track, run_set.count), found.to_json())
+    write_json(run_set.results.score_file(score_name(track, run_set.count)), found.to_json())
     return found
 
 
@@ -46,14 +49,9 @@ def score_name(track: Track, runs: int) -> str:
 
 
 def stored_score(results: Results, track: Track, runs: int) -> ScoreFile | None:
-    """Return the score of so many runs, if it is stored in the form this version of the harness has."""
-    stored = results.read(score_name(track, runs))
-    if stored is None:
-        return None
-    try:
-        return ScoreFile.from_json(stored)
-    except ValueError:
-        return None
+    """Return the score of so many runs, if it is stored whole, in the form this version of the harness has."""
+    file = results.score_file(score_name(track, runs))
+    return whole(file, lambda stored: ScoreFile.from_json(read_json(stored)))
 
 
 def unranked_because(runs: Sequence[Run]) -> str | None:
@@ -74,6 +72,7 @@ def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference
         conditions,
         runs,
         reference,
+        runs_seal=run_set.seal,
         outcome=outcome,
         unranked_because=_unranked_because(outcome, conditions, runs),
         findings=findings,

@@ -15,13 +15,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from harness.accelerator import of
 from harness.errors import MachineError
 from harness.runner.process import ROOT, run_environment
-from harness.storage import write_json
+from harness.seal import read_sealed, whole, write_sealed
 from harness.tracks.track import Track
 
 __all__ = ["Calibration", "calibrate"]
@@ -48,7 +49,7 @@ def calibrate(
     jobs: int,
     on_start: Callable[[], None] = lambda: None,
 ) -> Calibration:
-    """Return the calibration of this machine, track, threads and workers; measure it if there is none yet."""
+    """Return the calibration of this machine, track, threads and workers; measure it if there is none that is whole."""
     load = {
         "track": track.manifest.fingerprint,
         "machine": f"{platform.node()} {platform.machine()} {os.cpu_count()}",
@@ -60,17 +61,20 @@ def calibrate(
     }
     key = hashlib.sha256(json.dumps(load, sort_keys=True).encode()).hexdigest()[:12]
     path = home / "calibration" / f"{track.name}-{key}.json"
-    try:
-        stored = json.loads(path.read_text())
-        return Calibration(key, stored["training_seconds"], tuple(stored["samples"]))
-    except (OSError, ValueError, KeyError):
-        on_start()
+    if (stored := whole(path, partial(_stored, key))) is not None:
+        return stored
+    on_start()
     samples: list[float] = []
     while len(samples) < N_SAMPLES:
         samples += _time_trainings(track, device, threads, jobs)
     calibration = Calibration(key, statistics.median(samples), tuple(samples))
-    write_json(path, {**load, "training_seconds": calibration.training_seconds, "samples": samples})
+    write_sealed(path, {**load, "training_seconds": calibration.training_seconds, "samples": samples})
     return calibration
+
+
+def _stored(key: str, path: Path) -> Calibration:
+    values = read_sealed(path)
+    return Calibration(key, values["training_seconds"], tuple(values["samples"]))
 
 
 def _time_trainings(track: Track, device: str, threads: int, jobs: int) -> list[float]:

@@ -4,7 +4,6 @@ Between "go" and the end of the process lie the start of the file, the weights t
 process itself, on a GPU with that of its context. Measured once for each calibration and level of isolation.
 """
 
-import json
 import statistics
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from harness.runner.execution import execute
 from harness.runner.message import Job
 from harness.runner.outcome import Outcome
 from harness.runs.run import RUNNER_VERSION, Conditions
-from harness.storage import write_json
+from harness.seal import read_sealed, whole, write_sealed
 from harness.tracks.track import Track
 
 __all__ = ["LARGE_SHARE", "floor_seconds"]
@@ -23,22 +22,24 @@ NOTHING = "def unlearn(net, retain_loader, forget_loader, val_loader): pass"
 
 
 def floor_seconds(track: Track, home: Path, conditions: Conditions) -> float | None:
-    """Return the median seconds of a run that does nothing, measured now if it is not stored.
+    """Return the median seconds of a run that does nothing, measured now if it is not stored, or not whole.
 
     None if such a run fails: whatever it is, the next run says it.
     """
     assert conditions.limit is not None, "runs need a time limit"
     name = f"{track.name}-{conditions.limit.calibration}-{conditions.isolation.level}-v{RUNNER_VERSION}"
     path = home / "calibration" / f"floor-{name}.json"
-    try:
-        return float(json.loads(path.read_text())["median"])
-    except (OSError, ValueError, KeyError, TypeError):
-        seconds = _measured(track, conditions)
-    if seconds is None:
+    if (stored := whole(path, _stored)) is not None:
+        return stored
+    if (seconds := _measured(track, conditions)) is None:
         return None
     median = statistics.median(seconds)
-    write_json(path, {"median": median, "samples": seconds})
+    write_sealed(path, {"median": median, "samples": seconds})
     return median
+
+
+def _stored(path: Path) -> float:
+    return float(read_sealed(path)["median"])
 
 
 def _measured(track: Track, conditions: Conditions) -> list[float] | None:

@@ -93,3 +93,4 @@ class Run:
     seconds: float
     info: RunInfo
     record: Records | None = None
+    seal: str = ""  # sha256 of all that is stored of it; empty if nothing is

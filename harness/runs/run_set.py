@@ -1,15 +1,17 @@
 """The runs that one submission is to have: those that are stored, and those that are made meanwhile."""
 
-from collections.abc import Collection, Iterator
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from harness.runner.outcome import Outcome
 from harness.runs.run import Run, RunInfo
 from harness.runs.store import Results
+from harness.scoring.thresholds import FEWEST_RANKED
 from harness.submission import Submission
 
-__all__ = ["N_SWAPPED", "RunSet", "Task"]
+__all__ = ["N_SWAPPED", "RunSet", "Task", "seal_of", "until_failed"]
 
 N_SWAPPED = 2  # runs made again with other examples to forget, for an alarm
 
@@ -69,9 +71,7 @@ class RunSet:
     @property
     def runs(self) -> tuple[Run, ...]:
         """The runs that are there in the order of their indices, up to and including the first that is not OK."""
-        in_order = [self._runs[index] for index in sorted(self._runs)]
-        ends = [place for place, run in enumerate(in_order, start=1) if run.outcome != Outcome.OK]
-        return tuple(in_order[: ends[0]] if ends else in_order)
+        return until_failed(self._runs)
 
     @property
     def missing(self) -> list[int]:
@@ -96,6 +96,11 @@ class RunSet:
         return self.failed is None and not self.missing
 
     @property
+    def seal(self) -> str:
+        """What says from which runs a score was made."""
+        return seal_of(self.runs, self.swapped.runs)
+
+    @property
     def limits_used(self) -> float:
         """The time of all runs together, in time limits."""
         return sum((run.seconds / run.info.limit_seconds for run in self._runs.values()), 0.0)
@@ -114,7 +119,7 @@ class RunSet:
         if run.outcome != Outcome.OK:
             self.end_at(run.index)
         if run.outcome != Outcome.HARNESS_ERROR:
-            self.results.save_run(run, swap_forget_set=self.swap_forget_set)
+            run = self.results.save_run(run, swap_forget_set=self.swap_forget_set)
         self._runs[run.index] = self._kept(run)
         self.made.add(run.index)
 
@@ -136,3 +141,19 @@ class RunSet:
             return run
         info = RunInfo(run.info.limit_seconds, run.info.isolation, message=run.info.message)
         return replace(run, record=None, info=info)
+
+
+def until_failed(runs: Mapping[int, Run]) -> tuple[Run, ...]:
+    """Return runs in the order of their indices, up to and including the first that is not OK."""
+    in_order = [runs[index] for index in sorted(runs)]
+    ends = [place for place, run in enumerate(in_order, start=1) if run.outcome != Outcome.OK]
+    return tuple(in_order[: ends[0]] if ends else in_order)
+
+
+def seal_of(runs: Sequence[Run], swapped: Sequence[Run]) -> str:
+    """Return the sha256 of the seals of all runs that a score is made from.
+
+    swapped: those with other examples to forget, which count only where there are runs enough for alarms.
+    """
+    used = [*runs, *swapped] if len(runs) >= FEWEST_RANKED else runs
+    return hashlib.sha256("\n".join(run.seal for run in used).encode()).hexdigest()

@@ -7,16 +7,16 @@
         score-64-REF.json   all that is known of the first 64 runs against that reference: a ScoreFile, as of `--json`
 
 A run is found again by code_hash, hash of `public/`, index, device kind, runner version and time limit, so that nothing
-is run twice and more runs add only the new ones. One made on another GPU or with another driver is made again.
+is run twice and more runs add only the new ones. One made on another GPU or with another driver is made again, and so
+is one that is not whole.
 """
 
-import contextlib
 import itertools
 import json
-import zipfile
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,8 @@ from harness.record import Records
 from harness.runner.isolation import is_enough
 from harness.runner.outcome import Outcome
 from harness.runs.run import RUNNER_VERSION, Run, RunInfo
-from harness.storage import read_arrays, read_json, write_arrays, write_bytes, write_json
+from harness.seal import read_sealed_arrays, whole, write_sealed_arrays
+from harness.storage import write_bytes
 from harness.submission import Submission
 from harness.tracks.track import Track
 
@@ -74,53 +75,44 @@ class Results:
 
         Those made below the required isolation do not count, nor those on other GPUs than the given ones, if any.
         """
-        paths = {index: self._run_path(index, swap_forget_set) for index in indices}
-        stored = {index: run for index, path in paths.items() if (run := self._run(index, path)) is not None}
+        paths = {index: self.run_file(index, swap_forget_set) for index in indices}
+        found = {index: whole(path, partial(_stored_run, index)) for index, path in paths.items()}
+        stored = {index: run for index, run in found.items() if run is not None}
         return {
             index: run
             for index, run in stored.items()
             if is_enough(run.info.isolation, required_isolation) and (not gpus or run.info.gpu in gpus)
         }
 
-    def _run(self, index: int, path: Path) -> Run | None:
-        """Return a stored run, or None. A file that cannot be read counts as none: the run is made again."""
-        try:
-            arrays = read_arrays(path)
-            record = Records.from_arrays(arrays) if "accuracy" in arrays else None
-            return _stored_run(index, arrays["info"], record)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+    def has_runs(self, indices: Iterable[int]) -> bool:
+        """Whether there is a file for each of some runs, whatever is in it."""
+        return all(self.run_file(index).is_file() for index in indices)
 
-    def save_run(self, run: Run, *, swap_forget_set: bool = False) -> None:
-        """Store a run."""
+    def save_run(self, run: Run, *, swap_forget_set: bool = False) -> Run:
+        """Store a run, and return it with its seal."""
         info = {"outcome": run.outcome, "seconds": run.seconds, **run.info.to_json()}
-        arrays = {} if run.record is None else run.record.arrays()
-        write_arrays(self._run_path(run.index, swap_forget_set), {"info": np.array(json.dumps(info)), **arrays})
+        arrays = {"info": np.array(json.dumps(info)), **({} if run.record is None else run.record.arrays())}
+        return replace(run, seal=write_sealed_arrays(self.run_file(run.index, swap_forget_set), arrays))
 
-    def read(self, name: str) -> dict[str, Any] | None:
-        """Return values stored under a name, or None."""
-        try:
-            stored: dict[str, Any] = read_json(self.folder / f"{name}.json")
-        except (OSError, ValueError):
-            return None
-        return stored
+    def score_file(self, name: str) -> Path:
+        """Return the file of a score by its name."""
+        return self.folder / f"{name}.json"
 
-    def write(self, name: str, values: dict[str, Any]) -> None:
-        """Store plain values under a name."""
-        write_json(self.folder / f"{name}.json", values)
-
-    def _run_path(self, index: int, swap_forget_set: bool) -> Path:
+    def run_file(self, index: int, swap_forget_set: bool = False) -> Path:
+        """Return the file of a run."""
         return self.folder / f"{'swapped' if swap_forget_set else 'run'}-{index:04d}.npz"
 
 
 def first_runs(folder: Path, count: int) -> Iterator[tuple[Path, Run]]:
-    """Yield the first runs stored in a results folder, each with its file; their records are not read."""
-    damaged = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
+    """Yield the first runs stored in a results folder, each with its file."""
     for index, path in enumerate(itertools.islice(sorted(folder.glob("run-*.npz")), count)):
-        with contextlib.suppress(*damaged), np.load(path) as arrays:
-            yield path, _stored_run(index, arrays["info"], None)
+        if (run := whole(path, partial(_stored_run, index))) is not None:
+            yield path, run
 
 
-def _stored_run(index: int, info: np.ndarray, record: Records | None) -> Run:
-    stored = json.loads(str(info))
-    return Run(index, Outcome(stored["outcome"]), float(stored["seconds"]), RunInfo.from_json(stored), record)
+def _stored_run(index: int, path: Path) -> Run:
+    """Return the run in a file. Raises OSError if there is none, ValueError, KeyError or TypeError if it is damaged."""
+    arrays, seal = read_sealed_arrays(path)
+    info = json.loads(str(arrays["info"]))
+    record = Records.from_arrays(arrays) if "accuracy" in arrays else None
+    return Run(index, Outcome(info["outcome"]), float(info["seconds"]), RunInfo.from_json(info), record, seal)

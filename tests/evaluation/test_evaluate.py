@@ -18,6 +18,8 @@ from click.testing import Result
 from harness.evaluation.evaluate import evaluate
 from harness.runner.isolation import choose
 from harness.runs.run import Conditions, Limit, Run
+from harness.seal import sealed
+from harness.storage import read_json, write_json
 from harness.submission import read_submission
 from harness.tracks.track import Track
 
@@ -436,8 +438,8 @@ def test_rescore_scores_stored_runs_anew_and_makes_none(
     first = evaluated(file, "--runs", 4)
     stored = run_files(home)
     scored = next(home.glob("results/*/*/score-4-*.json"))
-    scored.write_text(scored.read_text().replace(str(first["score"]), "9.0"))
-    assert evaluated(file, "--runs", 4)["score"] == 9.0  # a repeated call shows what is stored
+    write_json(scored, sealed({**read_json(scored), "score": 9.0}))
+    assert evaluated(file, "--runs", 4)["score"] == 9.0  # a repeated call shows what is stored, and whole
     assert evaluated(file, "--runs", 4, "--rescore")["score"] == first["score"]
     assert run_files(home) == stored
 

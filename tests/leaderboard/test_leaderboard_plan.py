@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from harness.storage import read_arrays, write_arrays
+from harness.seal import read_sealed_arrays, write_sealed_arrays
 
 Harness = Callable[..., Result]
 IDENTITY = "def unlearn(net, retain_loader, forget_loader, val_loader): pass"
@@ -40,9 +40,9 @@ def test_stored_runs_say_what_later_ones_take(
     folders = sorted({path.parent for path in home.glob("results/*/*/run-*.npz")})
     for folder, seconds in zip(folders, (0.5, 1.5), strict=True):
         for path in folder.glob("run-*.npz"):
-            arrays = read_arrays(path)
+            arrays, _ = read_sealed_arrays(path)
             info = json.loads(str(arrays["info"])) | {"seconds": seconds, "whole_seconds": seconds + 0.25}
-            write_arrays(path, arrays | {"info": np.array(json.dumps(info))})
+            write_sealed_arrays(path, arrays | {"info": np.array(json.dumps(info))})
     found = planned(harness, tiny_file, tmp_path, "--runs", 8)
     assert found["mean time of a run"]["value"] == pytest.approx(1.0)
     assert "4 stored runs of 2 submissions" in found["mean time of a run"]["origin"]

@@ -13,7 +13,8 @@ from click.testing import Result
 from harness.evaluation.score_file import ScoreFile
 from harness.leaderboard.board.ranking import Ranked, rank
 from harness.leaderboard.board.stored import ScoredEntry
-from harness.storage import read_json, write_json
+from harness.seal import write_sealed
+from harness.storage import read_json
 from harness.tracks.track import Track
 from tests.leaderboard.boards import BoardWriter
 
@@ -80,7 +81,7 @@ def test_ranking_by_the_official_score_ranks_by_it(home: Path, tiny: Track, rows
         key = writer.add_synthetic(name, truth)
         entry = read_json(writer.folder / "entries" / f"{key}.json")
         path = writer.results / entry["results"] / f"{entry['score']}.json"
-        write_json(path, {**read_json(path), "calibrated_score": 1 - truth})
+        write_sealed(path, {**read_json(path), "calibrated_score": 1 - truth})
     shown = rows()
     assert (shown["high.py"]["rank"], shown["low.py"]["rank"]) == ("1", "2")
 
@@ -181,17 +182,24 @@ def test_a_tie_across_a_boundary_is_tested_on_stored_runs_once(
     assert ("tied across it" in first.stdout) == (p_value >= 0.05)
     again = harness("leaderboard", "show", "--track", tiny_file)
     assert (again.stdout, again.stderr) == (first.stdout, "")
-    kept.unlink()
-    assert harness("leaderboard", "show", "--track", tiny_file).stdout == first.stdout
+    kept.write_text(kept.read_text().replace(str(p_value), str(p_value / 100)))
+    damaged = harness("leaderboard", "show", "--track", tiny_file)
+    assert f"{kept} is damaged" in damaged.stderr
+    assert damaged.stdout == first.stdout
     assert read_json(kept)["p_value"] == p_value
 
 
 def test_a_candidate_whose_runs_are_gone_is_named(
     tied: BoardWriter, harness: Callable[..., Result], tiny_file: Path, evaluated_home: Path
 ) -> None:
-    for path in tied.results.glob(f"{read_json(evaluated_home / 'finetune.json')['code_hash'][:16]}-*/run-0003.npz"):
-        path.unlink()
+    code_hash = read_json(evaluated_home / "finetune.json")["code_hash"]
+    (path,) = tied.results.glob(f"{code_hash[:16]}-*/run-0003.npz")
+    path.unlink()
     result = harness("leaderboard", "show", "--track", tiny_file)
     assert result.exit_code == 4
     assert "1 of 16 runs of ada/finetune.py" in result.output
+    assert path.name in result.output
     assert "harness leaderboard run" in result.output
+    file = evaluated_home / "submissions" / "ada" / "finetune.py"
+    assert harness("leaderboard", "run", file, "--track", tiny_file, "--runs", 16).exit_code == 0
+    assert path.is_file()

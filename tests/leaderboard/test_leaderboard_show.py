@@ -20,6 +20,7 @@ from harness.leaderboard.board.stored import read_board
 from harness.leaderboard.pages.text import as_table
 from harness.report.score_columns import SCORE_COLUMNS
 from harness.scoring.score import SCORER_VERSION
+from harness.seal import write_sealed
 from harness.storage import read_json, write_json
 from harness.tracks.track import Track
 from tests.leaderboard.boards import BoardWriter
@@ -274,6 +275,41 @@ def test_every_damaged_file_is_named(board: BoardWriter, harness: Callable[..., 
         assert name in result.output
 
 
+def test_a_changed_digit_of_a_score_is_never_shown_and_the_named_command_makes_the_score_again(
+    board: BoardWriter, harness: Callable[..., Result], tiny_file: Path, evaluated_home: Path, tmp_path: Path
+) -> None:
+    show = ("leaderboard", "show", "--track", tiny_file, "--format", "json")
+    board.entry_file(board.keys[-1]).unlink()  # the one that waits
+    before = json.loads(harness(*show).output)
+    entry = read_json(board.entry_file(board.keys[0]))
+    file = board.results / entry["results"] / f"{entry['score']}.json"
+    file.write_text(file.read_text().replace('"calibrated_score": 0.', '"calibrated_score": 7.', 1))
+    for command in (show, ("leaderboard", "html", "--track", tiny_file, "--output", tmp_path / "site")):
+        refused = harness(*command)
+        assert refused.exit_code == 4
+        assert f"{file}: its content does not match its hash" in refused.output
+        assert "harness leaderboard run" in refused.output
+        assert "7." not in refused.output.replace(str(file), "")
+    assert not (tmp_path / "site").exists()
+    again = harness("leaderboard", "run", evaluated_home / "submissions", "--track", tiny_file, "--runs", 16)
+    assert again.exit_code == 0, again.output
+    assert f"{file} is damaged" in again.output
+    assert [row["score"] for row in json.loads(harness(*show).output)] == [row["score"] for row in before]
+
+
+def test_a_damaged_reference_is_named_and_takes_nothing_but_the_floor_with_it(
+    board: BoardWriter, harness: Callable[..., Result], tiny_file: Path
+) -> None:
+    (file,) = board.results.glob("reference-16-*.json")
+    file.write_text("[1, 2]")
+    result = harness("leaderboard", "show", "--track", tiny_file, "--format", "json")
+    assert result.exit_code == 0, result.output
+    assert f"{file} is damaged" in result.stderr
+    rows = {row["submission"]: row for row in json.loads(result.stdout)}
+    assert rows["original models as they are"]["calibrated_score"] is None
+    assert rows["ada/finetune.py"]["calibrated_score"] is not None
+
+
 @pytest.mark.parametrize(
     ("values", "because"),
     [
@@ -287,7 +323,7 @@ def test_a_score_that_cannot_be_compared_is_shown_and_not_ranked(
 ) -> None:
     entry = read_json(board.entry_file(board.add_synthetic("odd.py", 0.9)))
     path = board.results / entry["results"] / f"{entry['score']}.json"
-    write_json(path, {**read_json(path), **values})
+    write_sealed(path, {**read_json(path), **values})
     shown = rows()
     assert (shown["odd.py"]["rank"], shown["odd.py"]["unranked_because"]) == (None, because)
     ranked = [row["submission"] for row in shown.values() if row["rank"] is not None]

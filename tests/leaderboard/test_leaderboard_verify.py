@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from harness.seal import read_sealed_arrays, sealed, write_sealed_arrays
 from harness.storage import read_arrays, read_json, write_arrays, write_json
 from harness.tracks.track import Track
 from tests.leaderboard.boards import BoardWriter
@@ -48,6 +49,11 @@ def change(file: Path, **values: object) -> None:
     write_json(file, {**read_json(file), **values})
 
 
+def seal_changed(file: Path, **values: object) -> None:
+    """Change a score as an organizer does who wants it to be believed."""
+    write_json(file, sealed({**read_json(file), **values}))
+
+
 def score_file(board: BoardWriter, key: str) -> Path:
     entry = read_json(board.entry_file(key))
     return board.results / str(entry["results"]) / f"{entry['score']}.json"
@@ -58,6 +64,7 @@ def test_what_is_released_as_it_was_published_matches(
 ) -> None:
     result = verify(published, "--table", table, "--jobs", 1)
     assert result.exit_code == 0, result.output
+    assert "the stored entries and scores are whole" in result.output
     assert "the track and its terms are those published" in result.output
     assert "3 scores come out of the runs again" in result.output
     assert "follows from these scores" in result.output
@@ -96,13 +103,13 @@ def test_scores_runs_code_and_outcomes_that_were_changed_are_named(
     verify: Verify, published: Path, board: BoardWriter
 ) -> None:
     finetune, noise, nothing = (score_file(board, key) for key in board.keys[:3])
-    change(finetune, calibrated_score=0.97, unranked_because="over the limit")
+    seal_changed(finetune, calibrated_score=0.97, unranked_because="over the limit")
     entered = read_json(board.entry_file(board.keys[0]))
     board.entry_file(board.keys[0]).unlink()
     board.add("ada/finetune.py", **{**entered, "code_hash": "c" * 64})
-    arrays = read_arrays(noise.with_name("run-0002.npz"))
+    arrays, _ = read_sealed_arrays(noise.with_name("run-0002.npz"))
     flipped = np.flip(arrays["forget_logits"], axis=-1)
-    write_arrays(noise.with_name("run-0002.npz"), {**arrays, "forget_logits": flipped})
+    write_sealed_arrays(noise.with_name("run-0002.npz"), {**arrays, "forget_logits": flipped})
     nothing.with_name("run-0005.npz").unlink()
     change(board.entry_file(board.keys[3]), outcome="TIME_LIMIT")
     result = verify(published, "--jobs", 1)
@@ -112,11 +119,33 @@ def test_scores_runs_code_and_outcomes_that_were_changed_are_named(
         "ada/finetune.py: stored as over the limit, the runs say ranked",
         "ada/finetune.py: entered as code cccccccccccccccc",
         "bob/noise.py: half-samples of the calibrated score are not those computed again",
-        "1 of 16 runs of bob/nothing.py",
+        "bob/noise.py: it was scored from other runs than those that are stored",
+        "1 of 16 runs of bob/nothing.py are missing or damaged",
         "cy/broken.py: entered as TIME_LIMIT, its stored runs say EXCEPTION",
     ):
         assert said in result.output
     assert "bob/noise.py: entered as" not in result.output
+
+
+def test_damaged_scores_and_runs_are_named_and_the_rest_is_verified(
+    verify: Verify, published: Path, board: BoardWriter
+) -> None:
+    finetune, noise, _ = (score_file(board, key) for key in board.keys[:3])
+    change(finetune, calibrated_score=0.97)
+    run = noise.with_name("run-0002.npz")
+    arrays = read_arrays(run)
+    write_arrays(run, {**arrays, "forget_logits": np.flip(arrays["forget_logits"], axis=-1)})
+    result = verify(published, "--jobs", 1)
+    assert result.exit_code == 4
+    for said in (
+        f"{finetune}: its content does not match its hash",
+        f"{run} is damaged",
+        "1 of 16 runs of bob/noise.py are missing or damaged",
+        "the track and its terms are those published",
+        "2 scores: 1 differences",
+    ):
+        assert said in result.output
+    assert "0.97" not in result.output
 
 
 def test_a_table_that_was_rewritten_is_found(verify: Verify, published: Path, table: Path) -> None:

@@ -26,6 +26,7 @@ from harness.runs import measure
 from harness.runs.calibration import _time_trainings
 from harness.runs.local import _Turns
 from harness.runs.measure import Recorder
+from harness.seal import write_sealed
 from harness.tracks.declaration import Training
 from harness.tracks.track import Track
 
@@ -336,7 +337,7 @@ def test_a_track_is_prepared_and_calibrated_on_a_gpu_and_an_idle_run_is_timed(
     assert len(calibration["samples"]) == 3
 
     stored = next((tmp_path / "own" / "calibration").glob("floor-*.json"))
-    stored.write_text(json.dumps({"median": seconds["limit"] / 4}))
+    write_sealed(stored, {"median": seconds["limit"] / 4})
     assert "25% of the limit" in harness(*call, "--time-limit", 20).output
 
 

@@ -4,7 +4,6 @@ At the opening the organizer publishes what the final track is, without showing 
 private part, the runs and the leaderboard are released, and everything is computed again from the arrays alone.
 """
 
-import hashlib
 import json
 import math
 import tempfile
@@ -29,16 +28,17 @@ from harness.leaderboard.pages.text import as_json
 from harness.record import Records
 from harness.runner.outcome import Outcome
 from harness.runs.run import RUNNER_VERSION, Run
+from harness.runs.run_set import N_SWAPPED, seal_of, until_failed
 from harness.runs.store import Results
 from harness.scoring.score import SCORER_VERSION
 from harness.storage import read_json
 from harness.submission import read_submission
 from harness.tracks.declaration import TomlSection
+from harness.tracks.hashes import secret_commitment
 from harness.tracks.track import Track
 
 __all__ = ["Commitment", "commit", "differences_of_tables", "differences_of_track", "read_commitment", "recomputed"]
 
-DOMAIN = b"unlearning-harness/secret-commitment/1\0"  # a hash for this purpose is of no use for another
 TOLERANCE = 1e-6  # relative: another machine's logarithms differ in their last digits
 
 
@@ -69,7 +69,7 @@ def commit(track: Track, board: Board | None) -> Commitment:
         fingerprint=manifest.fingerprint,
         public_hash=manifest.public_hash,
         reference_hash=manifest.reference_hash,
-        secret_commitment=hashlib.sha256(DOMAIN + track.secret).hexdigest(),
+        secret_commitment=secret_commitment(track.secret),
         rank_by=evaluation.rank_by if board is None else board.terms.rank_by,
         runs=evaluation.runs if board is None else board.terms.runs,
         boundaries=None if board is None else board.terms.boundaries,
@@ -156,20 +156,23 @@ def _recomputed(board: Board, entry: ScoredEntry, reference: Reference | None) -
     try:
         if reference is None or entry.scored is None:
             return entry, [f"{entry.submission}: {line}" for line in _differences_of_outcome(entry, results)]
-        score = _score_of(entry.scored, board.runs(entry, entry.scored.n_runs), reference)
+        runs = board.runs(entry, entry.scored.n_runs)
+        swapped = until_failed(results.runs(range(N_SWAPPED), swap_forget_set=True))
+        score = _score_of(entry.scored, runs, reference, seal_of(runs, swapped))
         found = [*_differences_of_code(entry, results), *_differences_of_scores(entry.scored, score)]
     except MachineError as error:
         return entry.model_copy(update={"scored": None, "state": "failed"}), [str(error)]
     return entry.model_copy(update={"scored": score}), [f"{entry.submission}: {line}" for line in found]
 
 
-def _score_of(stored: ScoreFile, runs: list[Run], reference: Reference) -> ScoreFile:
+def _score_of(stored: ScoreFile, runs: list[Run], reference: Reference, runs_seal: str) -> ScoreFile:
     """Return what scoring finds of some runs; what scoring says nothing of stays as it is stored."""
     records = Records.concatenate(run.record for run in runs if run.record is not None)
     scored = reference.score(outputs(records, reference.forget_labels))
     return stored.model_copy(
         update={
             **dict(figures_of(scored, reference, runs)),
+            "runs_seal": runs_seal,
             "unranked_because": unranked_because(runs),
             "half_samples": HalfSampleScores.of(scored.halves),
         }
@@ -196,6 +199,8 @@ def _differences_of_outcome(entry: ScoredEntry, results: Results) -> Iterator[st
 
 
 def _differences_of_scores(stored: ScoreFile, again: ScoreFile) -> Iterator[str]:
+    if stored.runs_seal != again.runs_seal:
+        yield "it was scored from other runs than those that are stored"
     for name in Figures.single():
         was, found = getattr(stored, name), getattr(again, name)
         if not _alike(was, found):

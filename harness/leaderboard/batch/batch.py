@@ -179,9 +179,9 @@ class SubmissionBatch:
     # ---- scores ---------------------------------------------------------------------------------------------------
 
     def _has_score(self, batch_entry: BatchEntry, stage: int) -> bool:
-        """Whether the score of so many runs is stored, and those were isolated as is required now."""
+        """Whether the score of so many runs is stored, with runs that were isolated as is required now."""
         stored = stored_score(batch_entry.results, self.track, stage)
-        if stored is None or stored.n_runs != stage:
+        if stored is None or stored.n_runs != stage or not batch_entry.results.has_runs(range(stage)):
             return False
         if not is_enough(stored.isolation.level, self.terms.required_isolation):
             return False

@@ -19,7 +19,7 @@ from harness.evaluation.reference import Reference, outputs
 from harness.leaderboard.board.stored import Board, ScoredEntry
 from harness.scoring.ranks import Places, better_than, places
 from harness.scoring.uncertainty import CONFIDENCE, holm
-from harness.storage import read_json, write_json
+from harness.seal import read_sealed, whole, write_sealed
 
 __all__ = ["Boundary", "ExactTest", "Ranked", "Ranking", "rank", "stored_test"]
 
@@ -126,12 +126,11 @@ def _stored_p_value(
     names = [f"{one.entry.key}/{one.entry.score}/{one.value!r}" for one in (first, second)]
     identity = "\0".join([*names, board.terms.rank_by, str(n_permutations)])
     path = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
-    try:
-        return float(read_json(path)["p_value"])
-    except (OSError, ValueError, KeyError, TypeError):
-        announce(f"exact test of {first.entry.submission} against {second.entry.submission}")
-        found = reference(first.n_runs)
-        ours, theirs = (outputs(board.records(one.entry, one.n_runs), found.forget_labels) for one in (first, second))
-        p_value = exact_p_value(ours, theirs, found, rank_by=board.terms.rank_by, n_permutations=n_permutations)
-        write_json(path, {"sides": names, "n_permutations": n_permutations, "p_value": p_value})
-        return p_value
+    if (kept := whole(path, lambda file: float(read_sealed(file)["p_value"]))) is not None:
+        return kept
+    announce(f"exact test of {first.entry.submission} against {second.entry.submission}")
+    found = reference(first.n_runs)
+    ours, theirs = (outputs(board.records(one.entry, one.n_runs), found.forget_labels) for one in (first, second))
+    p_value = exact_p_value(ours, theirs, found, rank_by=board.terms.rank_by, n_permutations=n_permutations)
+    write_sealed(path, {"sides": names, "n_permutations": n_permutations, "p_value": p_value})
+    return p_value

@@ -11,13 +11,13 @@ Scores stay where evaluations put them, in the results folder of the same name. 
 it: a table without one of its rows would be a wrong table.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from harness.errors import MachineError, UsageError
 from harness.evaluation.reference import Ends, stored_ends
@@ -27,11 +27,12 @@ from harness.leaderboard.board.names import name_key
 from harness.record import Records
 from harness.runs.run import Run
 from harness.runs.store import Results
+from harness.storage import read_json
 from harness.tracks.track import Track
 
-__all__ = ["Board", "ScoredEntry", "read_board"]
+__all__ = ["Board", "ScoredEntry", "read_board", "readable_board"]
 
-Model = TypeVar("Model", bound=BaseModel)
+Stored = TypeVar("Stored")
 
 
 class ScoredEntry(Entry):
@@ -65,14 +66,14 @@ class Board:
 
     def runs(self, entry: ScoredEntry, n_runs: int) -> list[Run]:
         """Return an entry's first runs, which all have records. Raises MachineError if some are not stored."""
-        stored = Results(self.results / entry.results).runs(range(n_runs))
-        runs = [run for run in stored.values() if run.record is not None]
-        if len(runs) < n_runs:
+        results = Results(self.results / entry.results)
+        runs = {index: run for index, run in results.runs(range(n_runs)).items() if run.record is not None}
+        if lacking := [results.run_file(index).name for index in range(n_runs) if index not in runs]:
             raise MachineError(
-                f"{n_runs - len(runs)} of {n_runs} runs of {entry.submission} are not in "
-                f"{self.results / entry.results}; make them again: harness leaderboard run"
+                f"{len(lacking)} of {n_runs} runs of {entry.submission} are missing or damaged in {results.folder}: "
+                f"{', '.join(lacking)}; remove them if they are there, and make them again: harness leaderboard run"
             )
-        return runs
+        return list(runs.values())
 
     def records(self, entry: ScoredEntry, n_runs: int) -> Records:
         """Return the records of an entry's first runs. Raises MachineError if some are not stored."""
@@ -84,42 +85,57 @@ def read_board(home: Path, track: Track) -> Board:
 
     Raises UsageError if there is none, MachineError naming every file that is damaged or missing.
     """
+    board, problems = readable_board(home, track)
+    if problems:
+        raise _unreadable(board.folder, problems)
+    return board
+
+
+def readable_board(home: Path, track: Track) -> tuple[Board, list[str]]:
+    """Return what is whole of the leaderboard of a track, and a line for every file that is damaged or missing.
+
+    Raises UsageError if there is no leaderboard, MachineError if it does not say what it is of.
+    """
     folder, results = board_folder(home, track), Results.cache(home, track)
     if not (folder / "board.json").is_file():
         raise UsageError(f"there is no leaderboard of {track.name}; start one: harness leaderboard run FOLDER")
     problems: list[str] = []
-    terms = _read(BoardFile, folder / "board.json", problems)
+    terms = _read(BoardFile.model_validate, folder / "board.json", problems)
+    if terms is None:
+        raise _unreadable(folder, problems)
     entries = list(_entries(folder / "entries", results, problems))
-    if terms is None or problems:
-        listed = "".join(f"\n  {problem}" for problem in problems)
-        raise MachineError(
-            f"the leaderboard {folder} has files that are damaged, or of an earlier version:{listed}\nput damaged ones "
-            "back from a copy, or remove them; harness leaderboard run computes scores anew from the stored runs"
-        )
     entries.sort(key=lambda entry: (name_key(entry.submission), entry.entered, entry.key))
-    return Board(folder, results, terms, tuple(entries))
+    return Board(folder, results, terms, tuple(entries)), problems
+
+
+def _unreadable(folder: Path, problems: list[str]) -> MachineError:
+    listed = "".join(f"\n  {problem}" for problem in problems)
+    return MachineError(
+        f"the leaderboard {folder} has files that are damaged, or of an earlier version:{listed}\nput damaged ones "
+        "back from a copy, or remove them; harness leaderboard run computes scores anew from the stored runs"
+    )
 
 
 def _entries(folder: Path, results: Path, problems: list[str]) -> Iterator[ScoredEntry]:
     for path in sorted(folder.glob("[!.]*.json")):
-        entry = _read(ScoredEntry, path, problems)
+        entry = _read(ScoredEntry.model_validate, path, problems)
         if entry is None:
             continue
         if entry.key != path.stem:
             problems.append(f"{path}: the entry in it is {entry.key}")
-        scored = entry.score and _read(ScoreFile, results / entry.results / f"{entry.score}.json", problems)
+        scored = entry.score and _read(ScoreFile.from_json, results / entry.results / f"{entry.score}.json", problems)
         yield entry.model_copy(update={"scored": scored or None})
 
 
-def _read(model: type[Model], path: Path, problems: list[str]) -> Model | None:
-    """Return what a file holds, or None after adding what is wrong with it to the problems."""
+def _read(parse: Callable[[Any], Stored], path: Path, problems: list[str]) -> Stored | None:
+    """Return what a JSON file holds, or None after adding what is wrong with it to the problems."""
     try:
-        return model.model_validate_json(path.read_bytes())
+        return parse(read_json(path))
     except FileNotFoundError:
         problems.append(f"{path}: missing")
     except ValidationError as error:
         first = error.errors()[0]
-        problems.append(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}")
+        problems.append(": ".join(filter(None, (str(path), ".".join(map(str, first["loc"])), first["msg"]))))
     except (OSError, ValueError) as error:
         problems.append(f"{path}: {error}")
     return None

@@ -16,7 +16,7 @@ from harness.report.numbers import number
 from harness.report.score_columns import SCORE_COLUMNS, score_column
 from harness.report.sections import Section, sections
 from harness.runs.store import Results
-from harness.storage import read_json, write_json
+from harness.seal import read_sealed, whole, write_sealed
 from harness.submission import read_submission
 from harness.tracks.track import Track
 
@@ -125,13 +125,11 @@ def _sections(board: Board, entry: ScoredEntry, track: Track, *, hidden: bool) -
     if entry.scored is None:
         return []
     kept = board.folder / "pages" / f"{entry.key}-{entry.score}{'-hidden' if hidden else ''}-{harness.__version__}.json"
-    try:
-        return KEPT.validate_python(read_json(kept))
-    except (OSError, ValueError):
-        made = _made_sections(board, entry, track, hidden=hidden)
-        if made:
-            write_json(kept, KEPT.dump_python(made, mode="json"))
-        return made
+    if (found := whole(kept, lambda file: KEPT.validate_python(read_sealed(file)["sections"]))) is not None:
+        return found
+    if made := _made_sections(board, entry, track, hidden=hidden):
+        write_sealed(kept, {"sections": KEPT.dump_python(made, mode="json")})
+    return made
 
 
 def _made_sections(board: Board, entry: ScoredEntry, track: Track, *, hidden: bool) -> list[Section]:
