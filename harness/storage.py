@@ -39,7 +39,10 @@ def write_json(path: Path, content: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Return what a JSON file holds. Raises OSError if there is no such file, ValueError if it is none."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply to be read") from None
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
