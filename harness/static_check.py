@@ -5,14 +5,14 @@ A text can take Python's parser minutes, all memory, or its life. So this is don
 
 import ast
 import hashlib
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.contract import FUNCTION_NAMES, N_ARGUMENTS
 from harness.errors import UsageError
-from harness.statements import without_docstrings
+from harness.information import Information, information
+from harness.statements import pieces, without_docstrings
 
 __all__ = ["Checked", "check_source"]
 
@@ -24,6 +24,7 @@ class Checked:
     source: str  # with constants set
     code_hash: str
     problems: tuple[str, ...]  # what keeps it from being a submission
+    information: Information  # how much its code says
 
 
 def check_source(content: bytes, constants: Mapping[str, str]) -> Checked:
@@ -34,7 +35,8 @@ def check_source(content: bytes, constants: Mapping[str, str]) -> Checked:
     source, tree = _parse(content)
     for name, value in constants.items():
         source, tree = _with_constant(source, tree, name, value)
-    return Checked(source, _hash(tree), tuple(_problems(tree)))
+    tree = without_docstrings(tree)
+    return Checked(source, _hash(tree), tuple(_problems(tree)), information(tree))
 
 
 def _parse(content: bytes) -> tuple[str, ast.Module]:
@@ -80,32 +82,11 @@ def _with_constant(source: str, tree: ast.Module, name: str, value: str) -> tupl
 
 
 def _hash(tree: ast.Module) -> str:
-    """Return the sha256 of what a syntax tree does, the same for every Python version that parses it the same way.
-
-    Raises ValueError for an integer that Python does not write out.
-    """
+    """Return the sha256 of what a syntax tree does; docstrings are out of it."""
     digest = hashlib.sha256()
-    open_nodes: list[object] = [without_docstrings(tree)]
-    while open_nodes:  # not by recursion: a long chain of elif is a deep tree
-        node = open_nodes.pop()
-        if isinstance(node, ast.AST):
-            fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
-            digest.update(f"{type(node).__name__}({','.join(name for name, _ in fields)})".encode())
-            open_nodes += [value for _, value in fields]
-        elif isinstance(node, list):
-            digest.update(f"[{len(node)}]".encode())
-            open_nodes += node
-        else:
-            digest.update(f"{_literal(node)};".encode())
+    for piece in pieces(tree):
+        digest.update(piece.encode())
     return digest.hexdigest()
-
-
-def _literal(value: object) -> str:
-    try:
-        return repr(value)
-    except ValueError:  # in hexadecimal it may be as long as it likes
-        digits = sys.get_int_max_str_digits()
-        raise ValueError(f"the file holds an integer of more than {digits} digits") from None
 
 
 def _problems(tree: ast.Module) -> list[str]:

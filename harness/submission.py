@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.guarded import guarded
+from harness.information import NOTHING, Information
 
 __all__ = ["Submission", "read_submission", "submission_of"]
 
@@ -16,7 +17,8 @@ class Submission:
     """One file.
 
     sha256 names the file's bytes. code_hash names its behaviour (comments and layout do not count, constants that were
-    set do) and keys runs and seeds. problems: what the static check found; such a file is not run.
+    set do) and keys runs and seeds. problems: what the static check found; such a file is not run. information: how
+    much its code says, the same for the same code_hash.
     """
 
     path: Path
@@ -25,6 +27,7 @@ class Submission:
     code_hash: str
     constants: dict[str, str]  # those set for this evaluation, as Python literals
     problems: tuple[str, ...]
+    information: Information = NOTHING
 
     @property
     def name(self) -> str:
@@ -61,4 +64,12 @@ def submission_of(
         found = guarded("source", content, constants=constants)
     except ValueError as error:
         return Submission(path, "", sha256, sha256, constants, (str(error),))
-    return Submission(path, found["source"], sha256, found["code_hash"], constants, tuple(found["problems"]))
+    return Submission(
+        path,
+        found["source"],
+        sha256,
+        found["code_hash"],
+        constants,
+        tuple(found["problems"]),
+        Information(**found["information"]),
+    )

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.evaluation.reference import Reference, Scored, outputs
+from harness.information import NOTHING, Information
 from harness.record import Records
 from harness.runs.run import Run
-from harness.scoring.alarms import Alarm, Behaviour, Standing, alarms
+from harness.scoring.alarms import Alarm, Behaviour, Standing, alarms, of_file
 from harness.scoring.audit import Audit, audit
 from harness.scoring.score import Outputs
 from harness.scoring.uncertainty import standard_error
@@ -25,29 +26,33 @@ class Findings:
 
     scored: Scored
     audit: Audit | None  # None below MIN_AUDIT_RUNS
-    alarms: tuple[Alarm, ...] | None  # None below FEWEST_RANKED
+    alarms: tuple[Alarm, ...] | None  # None below FEWEST_RANKED, unless the file itself raises one
 
 
-def findings_of(runs: Sequence[Run], swapped: Sequence[Run], originals: Records, reference: Reference) -> Findings:
+def findings_of(
+    runs: Sequence[Run],
+    swapped: Sequence[Run],
+    originals: Records,
+    reference: Reference,
+    *,
+    information: Information = NOTHING,
+) -> Findings:
     """Return the findings of runs that are all OK, as many as the reference has models.
 
     swapped: the first of them made again with other examples to forget, as far as there are any; they may have failed.
-    originals: records of the original models.
+    originals: records of the original models. information: of the file that was run, if one was.
     """
     records = Records.concatenate(run.record for run in runs if run.record is not None)
     unlearned = outputs(records, reference.forget_labels)
     scored = reference.score(unlearned)
     audited = _audit(unlearned, records, reference) if len(runs) >= MIN_AUDIT_RUNS else None
-    raised = None
+    of_code, of_runs = of_file(information.literals, information.code), None
     if reference.null is not None and audited is not None:
-        raised = alarms(
-            _behaviour(runs, records, unlearned, _change_under_swap(runs, swapped, originals)),
-            reference.scoring.confidences,
-            reference.null,
-            _standing(scored, audited),
-        )
-        raised += _failures(swapped)
-    return Findings(scored, audited, None if raised is None else tuple(raised))
+        behaviour = _behaviour(runs, records, unlearned, _change_under_swap(runs, swapped, originals))
+        of_runs = alarms(behaviour, reference.scoring.confidences, reference.null, _standing(scored, audited))
+        of_runs += _failures(swapped)
+    raised = None if of_runs is None and not of_code else (*of_code, *(of_runs or ()))
+    return Findings(scored, audited, raised)
 
 
 def _audit(unlearned: Outputs, records: Records, reference: Reference) -> Audit:

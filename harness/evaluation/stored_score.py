@@ -64,7 +64,8 @@ def unranked_because(runs: Sequence[Run]) -> str | None:
 def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference: Reference) -> ScoreFile:
     runs, outcome, findings, metrics = run_set.runs, outcome_of(run_set), None, None
     if outcome == Outcome.OK:
-        findings = findings_of(runs, run_set.swapped.runs, track.originals(), reference)
+        information = run_set.submission.information
+        findings = findings_of(runs, run_set.swapped.runs, track.originals(), reference, information=information)
         metrics = _full_stack(runs, track, conditions.limit)
     return score_file(
         run_set.submission,

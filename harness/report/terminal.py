@@ -16,6 +16,7 @@ from harness.report.score_columns import SCORE_COLUMNS
 from harness.report.summary import remarks
 from harness.runner.outcome import Outcome
 from harness.runs.run import Run
+from harness.scoring.alarms import MAX_CODE, MAX_LITERALS
 
 __all__ = ["PLAIN_SECONDS", "LiveRuns", "ProgressBar", "show", "show_check"]
 
@@ -53,8 +54,11 @@ def show_check(evaluation: Evaluation) -> RenderableType:
     table.add_row("processes", f"{limits.processes}, threads included")
     table.add_row("temporary files", f"{limits.scratch_mb} MB")
     table.add_row("file", f"{len(evaluation.submission.source.encode()) / 1024:.1f} of {limits.source_kb} KB")
+    said = evaluation.submission.information
+    for name, taken, most in (("literals", said.literals, MAX_LITERALS), ("code", said.code, MAX_CODE)):
+        table.add_row(name, f"{taken / 1024:.1f} KB when compressed, an alarm above {most / 1024:g} KB")
     table.add_row("output", f"{len(evaluation.runs[0].info.log) / 1024:.1f} of {limits.log_kb} KB kept")
-    return Group(title, table, Text(f"score it: harness evaluate {evaluation.submission.path}"))
+    return Group(title, table, *_alarms(evaluation), Text(f"score it: harness evaluate {evaluation.submission.path}"))
 
 
 def _table(evaluation: Evaluation) -> Table:

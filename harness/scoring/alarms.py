@@ -15,13 +15,15 @@ from harness.scoring.epsilons import interval_epsilons
 from harness.scoring.leakage import cramer_von_mises, support_leak, tie_fraction, window_mass
 from harness.scoring.official import EPSILON_CAP, example_epsilons
 
-__all__ = ["Alarm", "Behaviour", "Null", "Standing", "alarms", "null_of"]
+__all__ = ["MAX_CODE", "MAX_LITERALS", "Alarm", "Behaviour", "Null", "Standing", "alarms", "null_of", "of_file"]
 
 N_SPLITS = 100
 EXTREME = float(norm.isf(0.0025))  # beyond the 99.75 % quantile of the splits: four statistics, 1 % in all
 LEVEL = 0.01  # of the test against the ceiling
 MAX_TIES = 0.01
 SAME_OUTPUT = 1e-3  # of what a run changed: one that reads its forget set at all differs by far more under another one
+MAX_LITERALS = 1024  # bytes after compression: some times what any baseline has, `python -m benchmarks.lookup`
+MAX_CODE = 8192  # the same of all code; a table for few examples fits into what this leaves over
 MATCHING_LEVEL = 0.005  # of either classifier two-sample test, whose p-values are multiples of it
 WINDOW_RATIO = 2.0  # an honest method with less spread than retraining crowds a little; atoms and bumps crowd a lot
 
@@ -125,6 +127,21 @@ def alarms(runs: Behaviour, retrained: np.ndarray, null: Null, standing: Standin
         found += _of_order(runs)
         found += _of_matching(standing)
     return found
+
+
+def of_file(literals: int, code: int) -> list[Alarm]:
+    """Return the sign that a file holds more than a method needs.
+
+    literals, code: bytes that its literals and all of its code take when compressed.
+    """
+    rest = "what does it hold beside a method?"
+    if literals > MAX_LITERALS:
+        message = f"numbers and texts in the file take {literals / 1024:.1f} KB when compressed: {rest}"
+        return [Alarm("data in the file", message, literals, MAX_LITERALS)]
+    if code > MAX_CODE:
+        message = f"the code takes {code / 1024:.1f} KB when compressed: {rest}"
+        return [Alarm("data in the file", message, code, MAX_CODE)]
+    return []
 
 
 def _of_weights(runs: Behaviour) -> list[Alarm]:

@@ -36,7 +36,7 @@ __all__ = [
     "score",
 ]
 
-SCORER_VERSION = "4"
+SCORER_VERSION = "5"
 MIN_HALVED = 4  # models a side: below there is no spread to speak of
 
 

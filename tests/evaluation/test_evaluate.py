@@ -1,8 +1,10 @@
 """The main path through the command line: run, store, score, show; run nothing twice, lose nothing."""
 
+import base64
 import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -158,6 +160,22 @@ def test_a_submission_that_works_for_one_forget_set_alone_raises_an_alarm(
     picky = evaluated(submission(source.replace("    return net\n", "")), "--runs", 16)
     assert "fails with another forget set" in {alarm["name"] for alarm in picky["alarms"]}
     assert "the outcome was EXCEPTION" in picky["output"]
+
+
+def test_a_file_that_holds_a_table_raises_an_alarm_from_its_first_check_on(
+    harness: Harness, evaluated: Evaluated, submission: Write, tiny_file: Path
+) -> None:
+    table = base64.b64encode(random.Random(0).randbytes(4096)).decode()
+    said = "alarm (data in the file): numbers and texts in the file take 4.1 KB when compressed"
+    for source, expected in ((f'TABLE = "{table}"\n{FINETUNE}', 1), (FINETUNE, 0)):
+        file = submission(source)
+        check = harness("check", file, "--track", tiny_file)
+        assert check.exit_code == 0, check.output
+        assert check.output.count(said) == expected
+        assert "an alarm above 1 KB" in check.output
+        result = evaluated(file, "--runs", 2)
+        assert [alarm["name"] for alarm in result["alarms"] or ()] == ["data in the file"] * expected
+        assert result["output"].count(said) == expected
 
 
 @pytest.mark.parametrize("source", [STARTING_KIT, KAGGLE], ids=["starting-kit", "kaggle"])

@@ -1,12 +1,15 @@
 """A participant's file as text: what the static check finds, what its hashes stand for, and constants that are set."""
 
 import ast
+import base64
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UsageError
+from harness.scoring.alarms import MAX_CODE, MAX_LITERALS
 from harness.submission import Submission, read_submission
 
 Write = Callable[[str | bytes], Path]
@@ -374,6 +377,53 @@ def test_a_file_that_cannot_be_parsed_is_known_by_its_bytes(read: Read) -> None:
     submission = read("def")
     assert submission.code_hash == submission.sha256
     assert submission.source == ""
+
+
+# ---- information --------------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[2]
+HONEST = [*sorted((ROOT / "baselines").glob("*.py")), ROOT / "submissions" / "template.py"]
+DATA = random.Random(0).randbytes(4096)
+NAMES = [f"v{DATA[start : start + 8].hex()}" for start in range(0, len(DATA), 8)]
+WRITTEN = {
+    "base64": f'TABLE = "{base64.b64encode(DATA).decode()}"',
+    "bytes": f"TABLE = {DATA!r}",
+    "numbers": f"TABLE = {list(DATA)}",
+    "an integer": f"TABLE = {int.from_bytes(DATA[:1500], 'big')}",
+    "many texts": "\n".join(f"x = '{name}'" for name in NAMES),
+    "part of a text": f"TABLE = f'{DATA.hex()}{{0}}'",
+    "a default": f"def table(data={DATA!r}): pass",
+}
+
+
+@pytest.mark.parametrize("file", HONEST, ids=lambda file: file.stem)
+def test_no_baseline_says_half_of_what_raises_an_alarm(file: Path) -> None:
+    said = read_submission(file, source_kb=256).information
+    assert 0 < said.literals < MAX_LITERALS / 2
+    assert 0 < said.code < MAX_CODE / 2
+
+
+@pytest.mark.parametrize("table", WRITTEN.values(), ids=WRITTEN)
+def test_a_table_is_found_in_the_literals_however_it_is_written(read: Read, table: str) -> None:
+    said = read(f"{table}\n{GOOD}").information
+    assert said.literals > 1400
+    assert said.code > said.literals
+
+
+def test_a_table_spelled_by_names_is_found_in_the_code(read: Read) -> None:
+    said = read(GOOD + "".join(f"def {name}(): pass\n" for name in NAMES)).information
+    assert said.literals < 100
+    assert said.code > 4000
+
+
+def test_comments_docstrings_layout_and_length_say_nothing(read: Read) -> None:
+    said = read(GOOD).information
+    assert read(f'"""{DATA.hex()}"""\n# {DATA.hex()}\n' + GOOD.replace("    ", "  ")).information == said
+    assert read(f"TABLE = '{'0' * 50_000}'\n" + GOOD).information.code < said.code + 300
+
+
+def test_a_constant_that_was_set_counts(read: Read) -> None:
+    assert read(GOOD, EPOCHS=DATA.hex()).information.literals > 4000
 
 
 # ---- constants ----------------------------------------------------------------------------------------------------

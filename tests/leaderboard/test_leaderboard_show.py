@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import random
 import re
 import time
 import tomllib
@@ -238,6 +239,19 @@ def test_an_alarm_that_a_closed_review_did_not_know_is_shown(board: BoardWriter,
     (path,) = (path for path in board.folder.glob("reviews/*.toml") if "bob/noise.py" in path.read_text())
     path.write_text('submission = "bob/noise.py"\nalarms = ["ties"]\nstatus = "closed"\ndecision = "stands"\n')
     assert rows()["bob/noise.py"]["review"] == "closed: stands, new alarm"
+
+
+def test_a_file_that_holds_a_table_is_on_the_board_with_its_alarm_and_a_review(
+    harness: Callable[..., Result], submission: Callable[[str], Path], tiny_file: Path, home: Path
+) -> None:
+    table = random.Random(0).randbytes(4096)
+    file = submission(f"TABLE = {table!r}\ndef unlearn(net, retain_loader, forget_loader, val_loader): pass\n")
+    assert harness("leaderboard", "run", file, "--track", tiny_file, "--runs", 2).exit_code == 0
+    shown = harness("leaderboard", "show", "--track", tiny_file, "--format", "json").output
+    (row,) = (row for row in json.loads(shown) if row["submission"] == file.name)
+    assert (row["alarms"], row["review"]) == (["data in the file"], "open")
+    (review,) = home.glob("leaderboards/*/reviews/*.toml")
+    assert tomllib.loads(review.read_text())["alarms"] == ["data in the file"]
 
 
 def test_a_review_that_cannot_be_read_is_named(

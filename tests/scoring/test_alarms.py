@@ -8,7 +8,7 @@ import pytest
 from benchmarks import games
 from benchmarks.alarms import honest
 from benchmarks.games import GAMES
-from harness.scoring.alarms import Behaviour, Null, Standing, alarms, null_of
+from harness.scoring.alarms import MAX_CODE, MAX_LITERALS, Behaviour, Null, Standing, alarms, null_of, of_file
 
 N, EXAMPLES, SD = 128, 60, 3.0
 AT_CEILING = Standing(above_ceiling=0.0, standard_error=0.1, p_values=(0.4, 0.6))
@@ -114,3 +114,12 @@ def test_less_spread_than_retraining_is_no_game(null: Null) -> None:
     generator = np.random.default_rng(7)
     runs = honest(0.7 * oracle(generator), generator)
     assert not names(runs, null, generator) & {"window", "ties", "fit"}
+
+
+def test_a_file_that_holds_more_than_a_method_is_an_alarm_beyond_its_bounds_alone() -> None:
+    assert of_file(MAX_LITERALS, MAX_CODE) == []
+    for literals, code, what in ((MAX_LITERALS + 1, 0, "texts in the file"), (0, MAX_CODE + 1, "the code takes")):
+        (alarm,) = of_file(literals, code)
+        assert alarm.name == "data in the file"
+        assert what in alarm.message
+        assert alarm.value == alarm.bound + 1
