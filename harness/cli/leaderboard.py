@@ -181,11 +181,12 @@ def _this_machine(track: Track, options: RunOptions, jobs: int | None, progress:
 def plan_command(
     track_name: str, teams: int, tries: int, runs: int | None, gpus: int | None, device: str, json_file: Path | None
 ) -> None:
-    """Say what a competition takes, from what was measured on this machine.
+    """Say what a competition takes, from what was measured on this machine, and what its final has to have.
 
     The more runs are stored here, the better it is known: evaluate a few baselines first.
     """
     from harness.leaderboard.assurance.costs import Request, costs, stored_runs
+    from harness.leaderboard.assurance.final import steps_to_a_final
 
     track = api.open_track(track_name)
     kind = chosen_device(device)
@@ -199,6 +200,8 @@ def plan_command(
     for figure in figures:
         table.add_row(figure.name, f"{_number(figure.value)} {figure.unit}".rstrip(), figure.origin)
     console().print(table)
+    for line in steps_to_a_final(track):
+        console().print(line, markup=False, soft_wrap=True)
     if json_file is not None:
         write_json(json_file, [figure.to_json() for figure in figures])
 

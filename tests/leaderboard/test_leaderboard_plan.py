@@ -60,6 +60,17 @@ def test_the_size_of_a_run_is_known_before_there_is_one(
     assert planned(harness, tiny_file, tmp_path, "--runs", 8)["disk"]["value"] == pytest.approx(before, rel=0.1)
 
 
+def test_a_plan_ends_with_the_keys_that_a_final_changes_and_commands(
+    harness: Harness, tiny_file: Path, tmp_path: Path
+) -> None:
+    command = ("leaderboard", "plan", "--teams", 10, "--tries", 20, "--track")
+    keys = ("data.source", "split.seed", "reference.published_secret")
+    output = harness(*command, tiny_file).output
+    assert all(f"\n    {key} " in output for key in keys)
+    assert "forget.forget_sets" not in output
+    assert "\n  harness prepare final-track.toml\n" in output
+
+
 def planned(harness: Harness, tiny_file: Path, tmp_path: Path, *options: object) -> dict[str, dict[str, Any]]:
     """Return the figures of a plan for 10 teams with 20 tries each, by name."""
     out = tmp_path / "plan.json"
