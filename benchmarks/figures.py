@@ -17,7 +17,9 @@ from benchmarks.pages import RESULTS, ROOT, Table, machine, stored
 
 __all__ = ["TABLES"]
 
-SPEED, SCORING, ORGANIZERS = (ROOT / "docs" / f"{name}.md" for name in ("speed", "scoring", "organizers"))
+SPEED, SCORING, SECURITY, ORGANIZERS = (
+    ROOT / "docs" / f"{name}.md" for name in ("speed", "scoring", "security", "organizers")
+)
 END = "<!-- end of table -->"
 NOT_RECORDED = {"overhead-digits": "none", "batch": "full"}  # isolation of results from before they named it
 
@@ -166,6 +168,44 @@ SCORES = {"score": "the official score", "smooth_quality": "Q", "calibrated_scor
 TESTS = {"permutation": "permutation", "half_samples": "half-samples"}
 
 
+# ---- docs/security.md ----------------------------------------------------------------------------------------------
+
+
+def lookups() -> str:
+    """Return what tells files with a table of outputs from honest ones, and what such tables gain."""
+    found = stored("lookup")
+    honest, bounds, retrained = found["honest"], found["bounds"], found["retrained"]
+    floor = next(row["calibrated_score"] for row in honest if row["file"] == "identity")
+    below = [row for row in honest if row["outcome"] == "OK" and row["calibrated_score"] < floor]
+    others = [row for row in honest if row["outcome"] == "OK" and row not in below]
+    rows = [["the bounds", *kilobytes(bounds), f"{bounds['coupling']:.2f}", f"{floor:.2f}, doing nothing", ""]]
+    for what, files in (("honest, below doing nothing", below), ("other honest files", others)):
+        least = min(row["coupling"] for row in files)
+        best = max(row["calibrated_score"] for row in files)
+        most = {name: max(row[name] for row in files) for name in ("literals", "code")}
+        ends = [*kilobytes(most), f"{least:.2f} or more", f"{best:.2f} or less"]
+        rows.append([f"{len(files)} {what}", *ends, alarms_of_tables(files)])
+    for one in found["lookups"]:
+        score = baselines.with_reach(one["calibrated_score"], one["calibrated_interval"], 2)
+        cells = [*kilobytes(one), f"{one['coupling']:.2f}", score, alarms_of_tables([one])]
+        rows.append([f"`{one['file']}.py`", *cells])
+    fired = f"`forget set apart` in {retrained['fired']} of {retrained['draws']} draws of {retrained['n_models']}"
+    note = f"`{found['track']}`, N = {found['runs']} runs; retrained models raise {fired}; {machine(found)}."
+    head = ["file", "literals, KB", "all code, KB", "coupling", "calibrated score", "of both alarms"]
+    return table(head, rows, note)
+
+
+def kilobytes(said: dict[str, float]) -> list[str]:
+    """Return the cells of what a file says."""
+    return [f"{said[name] / 1024:.1f}" for name in ("literals", "code")]
+
+
+def alarms_of_tables(rows: Sequence[dict[str, Any]]) -> str:
+    """Return which of the alarms that look for tables some files raise."""
+    raised = {name for row in rows for name in row["alarms"]}
+    return ", ".join(sorted(raised & {"data in the file", "forget set apart"})) or "none"
+
+
 # ---- docs/organizers.md --------------------------------------------------------------------------------------------
 
 
@@ -214,6 +254,7 @@ TABLES = (
     Table(SPEED, mark("the metric"), END, metric),
     Table(SPEED, mark("scoring"), END, scoring),
     Table(SCORING, mark("validation"), END, validation),
+    Table(SECURITY, mark("lookup files"), END, lookups),
     Table(ORGANIZERS, mark("batches"), END, batches),
 )
 

@@ -11,7 +11,8 @@ from harness.record import Records
 from harness.runs.run import Run
 from harness.scoring.alarms import Alarm, Behaviour, Standing, alarms, of_file
 from harness.scoring.audit import Audit, audit
-from harness.scoring.score import Outputs
+from harness.scoring.coupling import coupling, similarities
+from harness.scoring.score import Outputs, calibrated_score
 from harness.scoring.uncertainty import standard_error
 
 __all__ = ["Findings", "findings_of"]
@@ -49,7 +50,8 @@ def findings_of(
     of_code, of_runs = of_file(information.literals, information.code), None
     if reference.null is not None and audited is not None:
         behaviour = _behaviour(runs, records, unlearned, _change_under_swap(runs, swapped, originals))
-        of_runs = alarms(behaviour, reference.scoring.confidences, reference.null, _standing(scored, audited))
+        standing = _standing(scored, audited, reference)
+        of_runs = alarms(behaviour, reference.scoring.confidences, reference.null, standing)
         of_runs += _failures(swapped)
     raised = None if of_runs is None and not of_code else (*of_code, *(of_runs or ()))
     return Findings(scored, audited, raised)
@@ -70,14 +72,17 @@ def _behaviour(runs: Sequence[Run], records: Records, unlearned: Outputs, change
         val_accuracy=records.accuracy_on("val"),
         test_accuracy=records.accuracy_on("test"),
         change_under_swap=change,
+        coupling=coupling(similarities(records.forget_logits), similarities(records.test_logits)),
     )
 
 
-def _standing(scored: Scored, audited: Audit) -> Standing:
+def _standing(scored: Scored, audited: Audit, reference: Reference) -> Standing:
     error = 0.0 if scored.halves is None else standard_error(scored.halves.calibrated_score)
+    floor = calibrated_score(reference.floor, reference.ceiling.smooth_quality)
     found = audited.estimates
     tests = [] if found is None else [found.set_level, found.all_logits]
-    return Standing(scored.calibrated - 1, error, tuple(test.p_value for test in tests if test is not None))
+    p_values = tuple(test.p_value for test in tests if test is not None)
+    return Standing(scored.calibrated - 1, error, p_values, scored.calibrated - floor)
 
 
 def _change_under_swap(runs: Sequence[Run], swapped: Sequence[Run], originals: Records) -> float | None:

@@ -10,6 +10,7 @@ import numpy as np
 from harness.record import Records
 from harness.scoring.alarms import Null, null_of
 from harness.scoring.ceiling import Ceiling, ceiling
+from harness.scoring.coupling import similarities
 from harness.scoring.epsilons import min_count_epsilons, smooth_credits
 from harness.scoring.score import (
     SCORER_VERSION,
@@ -99,7 +100,7 @@ def load_reference(track: Track, n: int, cache: Path) -> Reference:
         ends = Ends(
             ceiling=ceiling(scoring, other_pool),
             floor=score(outputs(originals[np.arange(n) % len(originals)], labels), scoring),
-            null=_null(track, scoring, other_pool) if n >= FEWEST_RANKED else None,
+            null=_null(track, pools, (scoring, other_pool)) if n >= FEWEST_RANKED else None,
         )
         write_sealed(_ends_file(cache, name), ends.to_json())
     logits = pools[0].forget_logits
@@ -115,10 +116,12 @@ def _ends_file(cache: Path, name: str) -> Path:
     return cache / f"reference-{name}.json"
 
 
-def _null(track: Track, scoring: Outputs, other_pool: Outputs) -> Null:
+def _null(track: Track, pools: list[Records], scored: tuple[Outputs, Outputs]) -> Null:
     retrained = Records.concatenate(track.retrained(pool) for pool in POOLS)
     advantage = retrained.accuracy_on("val") - retrained.accuracy_on("test")
-    return null_of(scoring.confidences, other_pool.confidences, val_advantage=advantage)
+    logits = [np.concatenate([getattr(pool, f"{name}_logits") for pool in pools]) for name in ("forget", "test")]
+    first, second = (outputs.confidences for outputs in scored)
+    return null_of(first, second, val_advantage=advantage, similar=(similarities(logits[0]), similarities(logits[1])))
 
 
 def reference_name(track: Track, n: int) -> str:

@@ -11,11 +11,23 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
+from harness.scoring.coupling import coupling
 from harness.scoring.epsilons import interval_epsilons
 from harness.scoring.leakage import cramer_von_mises, support_leak, tie_fraction, window_mass
 from harness.scoring.official import EPSILON_CAP, example_epsilons
 
-__all__ = ["MAX_CODE", "MAX_LITERALS", "Alarm", "Behaviour", "Null", "Standing", "alarms", "null_of", "of_file"]
+__all__ = [
+    "MAX_CODE",
+    "MAX_LITERALS",
+    "N_SPLITS",
+    "Alarm",
+    "Behaviour",
+    "Null",
+    "Standing",
+    "alarms",
+    "null_of",
+    "of_file",
+]
 
 N_SPLITS = 100
 EXTREME = float(norm.isf(0.0025))  # beyond the 99.75 % quantile of the splits: four statistics, 1 % in all
@@ -25,6 +37,7 @@ SAME_OUTPUT = 1e-3  # of what a run changed: one that reads its forget set at al
 MAX_LITERALS = 1024  # bytes after compression: some times what any baseline has, `python -m benchmarks.lookup`
 MAX_CODE = 8192  # the same of all code; a table for few examples fits into what this leaves over
 MATCHING_LEVEL = 0.005  # of either classifier two-sample test, whose p-values are multiples of it
+COUPLING_RATIO = 0.9  # of what retrained models have: their own spread is so small that a little less is no sign
 WINDOW_RATIO = 2.0  # an honest method with less spread than retraining crowds a little; atoms and bumps crowd a lot
 
 
@@ -49,6 +62,7 @@ class Behaviour:
     val_accuracy: np.ndarray  # (n,)
     test_accuracy: np.ndarray  # (n,)
     change_under_swap: float | None  # of the outputs under another forget set, over what runs change; None: not known
+    coupling: float | None = None  # of outputs on the forget set with those on the test set; None: not known
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,7 @@ class Standing:
     above_ceiling: float  # calibrated score minus 1
     standard_error: float
     p_values: tuple[float, ...]  # of tests that look at more than the true class's confidence of one example
+    above_floor: float = 0.0  # calibrated score minus that of doing nothing
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,8 @@ class Null:
         bound = self.mean[name] + sign * EXTREME * self.deviation[name]
         if name == "window":
             bound = max(bound, WINDOW_RATIO * self.mean[name])
+        if name == "coupling":
+            bound = min(bound, COUPLING_RATIO * self.mean[name])
         return sign * (value - bound) > 0, bound
 
 
@@ -94,20 +111,30 @@ STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 
 
-def null_of(first_pool: np.ndarray, second_pool: np.ndarray, *, val_advantage: np.ndarray, seed: int = 0) -> Null:
+def null_of(
+    first_pool: np.ndarray,
+    second_pool: np.ndarray,
+    *,
+    val_advantage: np.ndarray,
+    similar: tuple[np.ndarray, np.ndarray] | None = None,
+    seed: int = 0,
+) -> Null:
     """Return how the statistics come out between retrained models.
 
     first_pool, second_pool: confidences (n, n_forget) each. val_advantage: val minus test accuracy of some of them.
+    similar: how alike they are (2 n, 2 n), by the forget set and by the test set, if that is known.
     """
     together = np.concatenate([first_pool, second_pool])
     n = len(first_pool)
     generator = np.random.default_rng(seed)
-    drawn: dict[str, list[float]] = {name: [] for name in STATISTICS}
+    drawn: dict[str, list[float]] = {name: [] for name in (*STATISTICS, *(["coupling"] if similar else []))}
     for _ in range(N_SPLITS):
         order = generator.permutation(len(together))
         ours, theirs = together[order[:n]], together[order[n:]]
         for name, statistic in STATISTICS.items():
             drawn[name].append(statistic(ours, theirs))
+        if similar:
+            drawn["coupling"].append(coupling(*(side[np.ix_(order[:n], order[:n])] for side in similar)))
     return Null(
         {name: float(np.mean(values)) for name, values in drawn.items()},
         {name: float(np.std(values)) for name, values in drawn.items()},
@@ -122,6 +149,7 @@ def alarms(runs: Behaviour, retrained: np.ndarray, null: Null, standing: Standin
     retrained: confidences (n, n_forget) they were scored against.
     """
     found = [*_of_weights(runs), *_of_ceiling(standing), *_of_val(runs, null), *_of_forget_set(runs)]
+    found += _of_coupling(runs, null, standing)
     if not any(alarm.name == "runs identical" for alarm in found):  # ties are then no news
         found += _of_distribution(runs.confidences, retrained, null)
         found += _of_order(runs)
@@ -182,6 +210,20 @@ def _of_forget_set(runs: Behaviour) -> list[Alarm]:
     if change is None or change > SAME_OUTPUT:
         return []
     return [Alarm("same output for another forget set", message, change, SAME_OUTPUT)]
+
+
+def _of_coupling(runs: Behaviour, null: Null, standing: Standing) -> list[Alarm]:
+    """A score that is better than nothing, of models whose outputs on the forget set lead a life of their own.
+
+    Methods that work on the forget set alone may come apart from the rest as well, and score below doing nothing.
+    """
+    if runs.coupling is None or "coupling" not in null.mean or standing.above_floor <= 0:
+        return []
+    beyond, bound = null.beyond("coupling", runs.coupling, above=False)
+    message = (
+        "how runs differ on the forget set does not go with how they differ on the test set: outputs from a table?"
+    )
+    return [Alarm("forget set apart", message, runs.coupling, bound)] if beyond else []
 
 
 def _of_val(runs: Behaviour, null: Null) -> list[Alarm]:

@@ -9,6 +9,7 @@ from benchmarks import games
 from benchmarks.alarms import honest
 from benchmarks.games import GAMES
 from harness.scoring.alarms import MAX_CODE, MAX_LITERALS, Behaviour, Null, Standing, alarms, null_of, of_file
+from harness.scoring.coupling import coupling, similarities
 
 N, EXAMPLES, SD = 128, 60, 3.0
 AT_CEILING = Standing(above_ceiling=0.0, standard_error=0.1, p_values=(0.4, 0.6))
@@ -123,3 +124,40 @@ def test_a_file_that_holds_more_than_a_method_is_an_alarm_beyond_its_bounds_alon
         assert alarm.name == "data in the file"
         assert what in alarm.message
         assert alarm.value == alarm.bound + 1
+
+
+MODELS = 32  # of each kind; outputs of 20 and of 60 examples, 5 classes
+
+
+def outputs_of_models(generator: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits on two sets of models that differ in a few ways, which all examples see in some degree."""
+    ways = generator.normal(size=(n, 6))
+    seen = np.random.default_rng(0).normal(size=(6, 80, 5))
+    logits = np.tensordot(ways, seen, 1) + 0.5 * generator.normal(size=(n, 80, 5))
+    return logits[:, :20], logits[:, 20:]
+
+
+def test_outputs_drawn_for_the_forget_set_alone_are_noticed_where_they_score_well() -> None:
+    generator = np.random.default_rng(10)
+    pools = outputs_of_models(generator, 2 * MODELS)
+    confidences = pools[0][..., 0]
+    of = null_of(
+        *np.split(confidences, 2),
+        val_advantage=generator.normal(0, 0.01, MODELS),
+        similar=(similarities(pools[0]), similarities(pools[1])),
+    )
+
+    def raised(forget: np.ndarray, test: np.ndarray, above_floor: float = 0.5) -> bool:
+        found = coupling(similarities(forget), similarities(test))
+        runs = replace(honest(forget[..., 0], generator), coupling=found)
+        standing = replace(AT_CEILING, above_floor=above_floor)
+        return "forget set apart" in {alarm.name for alarm in alarms(runs, confidences[:MODELS], of, standing)}
+
+    for _ in range(10):
+        forget, test = outputs_of_models(generator, MODELS)
+        apart, _ = outputs_of_models(generator, MODELS)  # a joint draw, yet not that of these models
+        assert not raised(forget, test)
+        assert not raised(2 * forget + 3, test)  # as far off as may be, the models are whole
+        assert raised(apart, test)
+        assert raised(0.8 * apart + 0.2 * forget, test)
+        assert not raised(apart, test, above_floor=-0.1)
