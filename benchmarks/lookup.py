@@ -33,7 +33,7 @@ from harness.scoring.coupling import coupling, similarities
 from harness.storage import write_bytes, write_json
 from harness.tracks.track import POOLS, Track
 
-__all__ = ["lookup_source"]
+__all__ = ["DIRECTIONS", "lookup_source", "of_retrained"]
 
 RESULT = RESULTS / "lookup.json"
 DIRECTIONS = (63, 8, 2)

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import harness
 from benchmarks.alarms import false_alarms, false_alarms_on, game_alarms, null
 from benchmarks.coverage import coverage, separation
 from benchmarks.games import GAMES, oracle
+from benchmarks.lookup import DIRECTIONS, lookup_source, of_retrained
 from benchmarks.tables import MODELS, STDS, quality, scaled, shifted
+from harness.scoring.alarms import of_file
+from harness.submission import submission_of
 
 FEW = 40
 ALL = 300
@@ -122,6 +126,18 @@ def test_retrained_digits_models_fire_no_alarm_in_95_of_100_draws(
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
     found = false_alarms_on("digits", n=n)
     assert found["quiet"] >= 0.95, found
+
+
+def test_retrained_digits_models_are_coupled_as_others_are(tmp_path: Path) -> None:
+    assert of_retrained(harness.open_track("digits", home=tmp_path))["fired"] <= 1
+
+
+@pytest.mark.parametrize("directions", DIRECTIONS)
+def test_a_lookup_file_is_a_submission_that_says_too_much(directions: int, tmp_path: Path) -> None:
+    source = lookup_source(harness.open_track("digits", home=tmp_path), directions)
+    submission = submission_of(tmp_path / "lookup.py", source.encode(), source_kb=256)
+    assert submission.problems == ()
+    assert [alarm.name for alarm in of_file(**vars(submission.information))] == ["data in the file"]
 
 
 # ---- intervals and comparisons ------------------------------------------------------------------------------------
