@@ -10,12 +10,13 @@ __all__ = ["coupling", "similarities"]
 
 
 def similarities(logits: np.ndarray) -> np.ndarray:
-    """Return how alike models are, (n_models, n_models): inner products of their logits.
+    """Return how alike models are, (n_models, n_models): inner products of their logits, in a unit of their own.
 
     logits: (n_models, n_examples, n_classes). A constant added to all logits of an example says nothing, so they are
     centred over classes.
     """
-    rows = (logits - logits.mean(axis=2, keepdims=True)).reshape(len(logits), -1)
+    rows = logits / (np.abs(logits).max() or 1.0)  # a net that was destroyed has logits whose squares are out of range
+    rows = (rows - rows.mean(axis=2, keepdims=True)).reshape(len(rows), -1)
     rows -= rows.mean(axis=0)
     return np.asarray(rows @ rows.T, np.float64)
 

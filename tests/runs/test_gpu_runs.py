@@ -356,6 +356,7 @@ def test_a_training_without_memory_says_so_in_a_sentence_and_keeps_what_is_done(
     assert harness("prepare", uncalibrated, "--device", "fake", "--jobs", 1).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_before_it_is_timed_is_said_whatever_the_others_do(tiny: Track, tmp_path: Path) -> None:
     gone = dataclasses.replace(tiny, folder=tmp_path / "gone")
     for _ in range(2):

@@ -42,3 +42,9 @@ def test_models_that_are_all_the_same_are_coupled_with_nothing(logits: np.ndarra
 def test_the_fewest_models_have_a_coupling(logits: np.ndarray) -> None:
     few = similarities(logits[:4])
     assert coupling(few, few) == pytest.approx(1)
+
+
+def test_a_net_that_was_destroyed_is_no_reason_to_overflow(logits: np.ndarray) -> None:
+    logits = logits.astype(np.float32)
+    for other in (logits * np.float32(1e36), logits + np.float32(1e30) * (np.arange(N) == 3)[:, None, None]):
+        assert np.isfinite(coupling(similarities(other), similarities(logits)))
