@@ -166,14 +166,13 @@ def hoard_in_sockets(megabytes: int) -> None:
     """Leave messages unread, in as many processes as that takes."""
     for _ in range(6):
         if os.fork() == 0:
-            kept = [socket.socketpair() for _ in range(450)]
-            for pair in kept:
-                for end in pair:
-                    end.setblocking(False)
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-                    with contextlib.suppress(OSError):
-                        while True:
-                            end.send(b"x" * 65536)
+            kept, left = [socket.socketpair() for _ in range(450)], (megabytes << 20) // 6
+            for end in (end for pair in kept for end in pair):
+                end.setblocking(False)
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+                with contextlib.suppress(BlockingIOError):
+                    while left > 0:
+                        left -= end.send(b"x" * 65536)
             time.sleep(2.0)
             os._exit(0)
     time.sleep(2.5)
