@@ -79,7 +79,7 @@ def main(track_name: str, pairs: int, n_mixed: int, jobs: int) -> None:
 
 def _cost(track: Track, n_values: int, pairs: int) -> dict[str, Any]:
     """Return medians in ms over pairs of a run at each level."""
-    launchers = {level: _launcher(track, level) for level in ("none", "full")}
+    launchers = {level: launcher_at(track, level) for level in ("none", "full")}
     whole: dict[str, list[float]] = {level: [] for level in launchers}
     clocked: dict[str, list[float]] = {level: [] for level in launchers}
     for index in range(-3, pairs):  # the first few warm up
@@ -100,7 +100,7 @@ def _cost(track: Track, n_values: int, pairs: int) -> dict[str, Any]:
 
 def _mixture(track: Track, n_values: int, runs: int, jobs: int) -> dict[str, Any]:
     """Make runs of honest and hostile submissions; return how they ended."""
-    processes = _launcher(track, "full")
+    processes = launcher_at(track, "full")
     sources = list(itertools.islice(itertools.cycle(MIXED), runs))
     outcomes = run_each(
         lambda index: _run(processes, track, sources[index], n_values, index).outcome, range(runs), jobs=jobs
@@ -111,7 +111,8 @@ def _mixture(track: Track, n_values: int, runs: int, jobs: int) -> dict[str, Any
     return {"mixed_runs": runs, "mixed_jobs": jobs, "outcomes": counts}
 
 
-def _launcher(track: Track, level: str) -> Launcher:
+def launcher_at(track: Track, level: str) -> Launcher:
+    """Return what starts runs at a level, one thread each."""
     return launcher(
         track.public,
         public_hash=track.manifest.public_hash,

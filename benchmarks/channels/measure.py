@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.channels.submission import large_file
+from benchmarks.isolation import launcher_at
 from harness.runner.execution import execute
-from harness.runner.launch import launcher
 from harness.runner.message import Job
 from harness.runner.outcome import Outcome
 from harness.runner.process import Launcher
-from harness.runner.sandbox.sandboxes import Quota
 from harness.runs.measure import Recorder
 from harness.submission import read_submission
 from harness.tracks.track import Track
@@ -105,7 +104,7 @@ def _exchanged(
     track: Track, level: str, values: dict[str, str], *, side_by_side: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what the writer and the reader of a message say."""
-    processes = _launcher(track, level)
+    processes = launcher_at(track, level)
 
     def run(role: str, pause: float) -> dict[str, Any]:
         return _run(processes, track, {**values, "ROLE": role, "PAUSE": str(pause)})
@@ -126,17 +125,6 @@ def _run(processes: Launcher, track: Track, values: dict[str, str]) -> dict[str,
     line = next(line for line in finished.log.splitlines() if line.startswith("FOUND "))
     found: dict[str, Any] = json.loads(line.removeprefix("FOUND "))
     return found
-
-
-def _launcher(track: Track, level: str) -> Launcher:
-    return launcher(
-        track.public,
-        public_hash=track.manifest.public_hash,
-        device="cpu",
-        log_kb=track.declaration.limits.log_kb,
-        isolation=level,
-        quota=Quota(memory_mb=1024, processes=100, scratch_mb=256, threads=1),
-    )
 
 
 def _evict(file: str) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +106,8 @@ def evaluate(
             f"--rescore makes no runs, and {len(run_set.missing)} of {runs} are not stored; leave it out to make them"
         )
     if not (rescore or submission.problems):
-        for _, run in make_missing([run_set], lambda: _this_machine(track, conditions)):
+        executor = cache(partial(_this_machine, track, conditions))  # what measures runs is made ready once
+        for _, run in make_missing([run_set], executor):
             on_run(run)
     anew = rescore or bool(run_set.made or run_set.swapped.made)
     return _evaluation(run_set, track, conditions, reference, anew=anew)
