@@ -5,7 +5,8 @@ A submission is one Python file that defines
     def unlearn(net, retain_loader, forget_loader, val_loader): ...
 
 (the name `unlearning`, of the 2023 starting kit, is accepted as well). It is called once per run, in a process of its
-own that starts with nothing but this file.
+own that starts with nothing but this file. The file may be a notebook, or a script that does more: then what the
+function needs of it is run (docs/notebooks.md).
 
 What it gets
     net             a fresh copy of an original model, on the run's device, in eval mode, all parameters trainable

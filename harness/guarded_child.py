@@ -67,12 +67,16 @@ def _answer(task: str, content: str, options: dict[str, Any]) -> dict[str, Any]:
         return {"problem": f"the file cannot be parsed ({type(error).__name__})", "is_spent": True}
 
 
-def _source(content: bytes, constants: dict[str, str]) -> dict[str, Any]:
+def _source(
+    content: bytes, constants: dict[str, str], is_notebook: bool = False, is_compact: bool = False
+) -> dict[str, Any]:
     """Return what a submission's text says of it, as `static_check` does."""
     from harness.static_check import check_source
 
-    found = check_source(content, constants)
-    return dataclasses.asdict(found) | {"problems": [_one_line(problem) for problem in found.problems]}
+    found = dataclasses.asdict(check_source(content, constants, is_notebook=is_notebook, is_compact=is_compact))
+    excerpt = found["excerpt"]
+    shown = excerpt and {name: [_one_line(line) for line in lines] for name, lines in excerpt.items()}
+    return found | {"problems": [_one_line(problem) for problem in found["problems"]], "excerpt": shown}
 
 
 def _strings(content: bytes, key: str) -> list[str] | None:

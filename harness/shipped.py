@@ -1,10 +1,11 @@
-"""Where the files lie that ship with the harness and are no code of it: baselines, and the template of a submission."""
+"""Where the files lie that ship with the harness and are no code of it: baselines, their scores, the template."""
 
 from pathlib import Path
 
 import harness
+from harness.errors import UsageError
 
-__all__ = ["BASELINES", "TEMPLATE"]
+__all__ = ["BASELINES", "MEASURED", "TEMPLATE", "baseline_file"]
 
 
 def _shipped(name: str) -> Path:
@@ -16,3 +17,13 @@ def _shipped(name: str) -> Path:
 
 BASELINES = _shipped("baselines")
 TEMPLATE = _shipped("submissions") / "template.py"
+MEASURED = _shipped("benchmarks") / "results" / "baselines-digits.json"
+
+
+def baseline_file(name: str) -> Path:
+    """Return the file of a baseline by its name, such as finetune. Raises UsageError naming all there are."""
+    file = BASELINES / f"{name.removesuffix('.py')}.py"
+    if file.parent != BASELINES or not file.is_file():
+        known = ", ".join(path.stem for path in sorted(BASELINES.glob("*.py")))
+        raise UsageError(f"no baseline or file is called {name!r}; baselines are {known}")
+    return file

@@ -5,13 +5,14 @@ A text can take Python's parser minutes, all memory, or its life. So this is don
 
 import ast
 import hashlib
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.contract import FUNCTION_NAMES, N_ARGUMENTS
 from harness.errors import UsageError
+from harness.excerpt import Excerpt, excerpt_of
 from harness.information import Information, information
+from harness.source_text import SourceText, parsed, source_text
 from harness.statements import pieces, without_docstrings
 
 __all__ = ["Checked", "check_source"]
@@ -21,36 +22,32 @@ __all__ = ["Checked", "check_source"]
 class Checked:
     """What was found in a text that is Python source."""
 
-    source: str  # with constants set
+    source: str  # what is run, with constants set
     code_hash: str
     problems: tuple[str, ...]  # what keeps it from being a submission
     information: Information  # how much its code says
+    excerpt: Excerpt | None  # what was taken of the file; None if all of it is run
 
 
-def check_source(content: bytes, constants: Mapping[str, str]) -> Checked:
+def check_source(
+    content: bytes, constants: Mapping[str, str], *, is_notebook: bool = False, is_compact: bool = False
+) -> Checked:
     """Return what a file with this content is, with constants in capitals set.
 
+    is_notebook: whether its name says that it is one. is_compact: see `excerpt_of`.
     Raises ValueError with what is wrong with a file that is no Python source, UsageError if a constant cannot be set.
     """
-    source, tree = _parse(content)
+    file = source_text(content, is_notebook=is_notebook)
+    try:
+        source, excerpt = excerpt_of(file, is_compact=is_compact)
+        tree = parsed(source)
+    except SyntaxError as error:
+        raise ValueError(f"syntax error in {file.place(error.lineno or 1)}: {error.msg}") from None
     for name, value in constants.items():
         source, tree = _with_constant(source, tree, name, value)
     tree = without_docstrings(tree)
-    return Checked(source, _hash(tree), tuple(_problems(tree)), information(tree))
-
-
-def _parse(content: bytes) -> tuple[str, ast.Module]:
-    """Return text and syntax tree. Raises ValueError with what is wrong."""
-    if b"\0" in content:
-        raise ValueError("the file holds a null byte: it is not Python source")
-    try:
-        source = content.decode("utf-8-sig")
-        with warnings.catch_warnings(action="ignore"):  # such as one of an invalid escape: not ours to tell
-            return source, ast.parse(source)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"the file is not UTF-8 text (byte {error.start}): it is not Python source") from None
-    except SyntaxError as error:
-        raise ValueError(f"syntax error in line {error.lineno}: {error.msg}") from None
+    problems = tuple(_problems(tree, file))
+    return Checked(source, _hash(tree), problems, information(tree), excerpt)
 
 
 def _with_constant(source: str, tree: ast.Module, name: str, value: str) -> tuple[str, ast.Module]:
@@ -89,12 +86,14 @@ def _hash(tree: ast.Module) -> str:
     return digest.hexdigest()
 
 
-def _problems(tree: ast.Module) -> list[str]:
+def _problems(tree: ast.Module, file: SourceText) -> list[str]:
     """Return what keeps a parsed file from being a submission. Only names bound at the top level are looked at."""
     bound = dict(_bindings(tree))
     name = next((name for name in FUNCTION_NAMES if name in bound), None)
     if name is None:
-        return ["the file defines no function unlearn(net, retain_loader, forget_loader, val_loader)"]
+        what = "notebook" if file.is_notebook else "file"
+        missing = f"the {what} defines no function unlearn(net, retain_loader, forget_loader, val_loader)"
+        return [missing, *file.unreadable]
     node = bound[name]
     if isinstance(node, ast.ClassDef):
         return [f"{name} in line {node.lineno} is a class; it must be a function"]

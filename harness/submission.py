@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.excerpt import Excerpt
 from harness.guarded import guarded
 from harness.information import NOTHING, Information
 
 __all__ = ["Submission", "read_submission", "submission_of"]
 
 
+MAX_NOTEBOOK_KB = 16 * 1024  # with its pictures; of its code the track's limit holds
+
+
 @dataclass(frozen=True)
 class Submission:
-    """One file.
+    """One file: a module, a whole script, or a notebook.
 
     sha256 names the file's bytes. code_hash names its behaviour (comments and layout do not count, constants that were
     set do) and keys runs and seeds. problems: what the static check found; such a file is not run. information: how
@@ -22,12 +26,13 @@ class Submission:
     """
 
     path: Path
-    source: str  # what is run: the file, with constants set
+    source: str  # what is run: the file or what was taken of it, with constants set
     sha256: str
     code_hash: str
     constants: dict[str, str]  # those set for this evaluation, as Python literals
     problems: tuple[str, ...]
     information: Information = NOTHING
+    excerpt: Excerpt | None = None  # what was taken of a notebook or a whole script; None if all of the file is run
 
     @property
     def name(self) -> str:
@@ -50,20 +55,28 @@ def read_submission(path: Path, *, source_kb: int, constants: Mapping[str, str] 
 
 
 def submission_of(
-    path: Path, content: bytes, *, source_kb: int, constants: Mapping[str, str] | None = None
+    path: Path,
+    content: bytes,
+    *,
+    source_kb: int,
+    constants: Mapping[str, str] | None = None,
+    is_compact: bool = False,
 ) -> Submission:
     """Return the submission that a file with this content is; `path` only names it, and nothing is read.
 
+    is_compact: let an excerpt have no gaps, so that its lines have other numbers than those of the file.
     Whatever is wrong with the content is a problem of the submission.
     """
     sha256 = hashlib.sha256(content).hexdigest()
     constants = dict(constants or {})
+    is_notebook = path.suffix == ".ipynb"
     try:
-        if len(content) > source_kb * 1024:
-            raise ValueError(f"the file has {len(content) / 1024:.0f} KB, the limit is {source_kb} KB")
-        found = guarded("source", content, constants=constants)
+        _check_size("file", content, MAX_NOTEBOOK_KB if is_notebook else source_kb)
+        found = guarded("source", content, constants=constants, is_notebook=is_notebook, is_compact=is_compact)
+        _check_size("code taken from it", found["source"].encode(), source_kb)
     except ValueError as error:
         return Submission(path, "", sha256, sha256, constants, (str(error),))
+    excerpt = found["excerpt"]
     return Submission(
         path,
         found["source"],
@@ -72,4 +85,11 @@ def submission_of(
         constants,
         tuple(found["problems"]),
         Information(**found["information"]),
+        excerpt and Excerpt(**{name: tuple(lines) for name, lines in excerpt.items()}),
     )
+
+
+def _check_size(what: str, content: bytes, most_kb: int) -> None:
+    """Raise ValueError if there is more than that."""
+    if len(content) > most_kb * 1024:
+        raise ValueError(f"the {what} has {len(content) / 1024:.0f} KB, the limit is {most_kb} KB")

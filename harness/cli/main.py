@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from harness import __version__
+from harness.cli.baselines import baselines_command
 from harness.cli.leaderboard import leaderboard_group
 from harness.cli.metric import score_command
 from harness.cli.new import new_command
@@ -85,6 +86,7 @@ def cli() -> None:
 
     \b
     harness new submissions/foo.py                    start a submission from the template
+    harness baselines                                 what there is to start from and compare with
     harness evaluate submissions/foo.py               score it
     harness evaluate submissions/foo.py --quick       a first look: 16 runs
     harness check submissions/foo.py --debug          one run with prints and breakpoint()
@@ -101,6 +103,6 @@ def doctor_command(device: str) -> None:
 
 for command in (
     *(evaluate_command, check_command, compare_command, report_command),
-    *(new_command, prepare_command, score_command, leaderboard_group),
+    *(new_command, baselines_command, prepare_command, score_command, leaderboard_group),
 ):
     cli.add_command(command)

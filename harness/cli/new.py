@@ -6,29 +6,43 @@ import click
 
 from harness.cli.options import console
 from harness.errors import UsageError
-from harness.shipped import BASELINES, TEMPLATE
+from harness.report.excerpt_lines import excerpt_lines
+from harness.shipped import TEMPLATE, baseline_file
 from harness.storage import write_bytes
+from harness.submission import MAX_NOTEBOOK_KB, submission_of
 
 __all__ = ["new_command"]
 
 
 @click.command("new")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--from", "baseline", metavar="BASELINE", help="Start from a baseline, such as finetune.")
-def new_command(file: Path, baseline: str | None) -> None:
-    """Write a submission to start from: the template, or a copy of a baseline."""
+@click.option(
+    "--from",
+    "origin",
+    metavar="BASELINE|FILE",
+    help="Start from a baseline, such as finetune, or from what unlearn needs of a notebook or script.",
+)
+def new_command(file: Path, origin: str | None) -> None:
+    """Write a submission to start from: the template, a baseline, or what unlearn needs of a notebook."""
     if file.exists():
         raise UsageError(f"{file} is there already; name another file, or remove it")
     if file.suffix != ".py":
         raise UsageError(f"a submission is a Python file, such as {file.with_suffix('.py')}")
-    source = TEMPLATE if baseline is None else _baseline(baseline)
-    write_bytes(file, source.read_bytes(), mode=0o644)
+    content, remarks = _content(origin)
+    write_bytes(file, content, mode=0o644)
+    for remark in remarks:
+        console().print(remark, markup=False)
     console().print(f"wrote {file}; try it: harness check {file}", markup=False)
 
 
-def _baseline(name: str) -> Path:
-    file = BASELINES / f"{name.removesuffix('.py')}.py"
-    if file.parent != BASELINES or not file.is_file():
-        known = ", ".join(path.stem for path in sorted(BASELINES.glob("*.py")))
-        raise UsageError(f"no baseline is called {name!r}; there are {known}")
-    return file
+def _content(origin: str | None) -> tuple[bytes, list[str]]:
+    """Return what a new file holds, and what is to be said of it. Raises UsageError."""
+    if origin is None:
+        return TEMPLATE.read_bytes(), []
+    path = Path(origin)
+    if not path.is_file():
+        return baseline_file(origin).read_bytes(), []
+    submission = submission_of(path, path.read_bytes(), source_kb=MAX_NOTEBOOK_KB, is_compact=True)
+    if submission.problems:
+        raise UsageError(f"{path}: {submission.problems[0]}")
+    return submission.source.encode(), excerpt_lines(path.name, submission.excerpt)

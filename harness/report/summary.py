@@ -1,5 +1,6 @@
 """An evaluation in words, and a comparison as plain values."""
 
+import shlex
 from typing import Any
 
 from harness.evaluation.compare import Comparison
@@ -19,6 +20,12 @@ def remarks(evaluation: Evaluation) -> list[str]:
         found.append(f"not ranked: {evaluation.score_file.unranked_because}")
     elif evaluation.n_requested < full:
         found.append(f"quick: {evaluation.n_requested} runs instead of {full}")
+    if (excerpt := evaluation.submission.excerpt) is not None:
+        file = evaluation.submission.path
+        found.append(
+            f"of {file.name} only what unlearn needs was run, {len(excerpt.left)} statements were left out; "
+            f"which: harness check {shlex.quote(str(file))}"
+        )
     limit = evaluation.conditions.limit
     if limit is not None and limit.floor_share > LARGE_SHARE:
         found.append(

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from harness.evaluation.evaluate import Evaluation
 from harness.report.escaping import escaped
+from harness.report.excerpt_lines import excerpt_lines
 from harness.report.numbers import WITHHELD, number
 from harness.report.score_columns import SCORE_COLUMNS
 from harness.report.summary import remarks
@@ -43,8 +44,10 @@ def show(evaluation: Evaluation, comparisons: list[str]) -> RenderableType:
 def show_check(evaluation: Evaluation) -> RenderableType:
     """Return the result of a check: what is wrong with the file, or what one run used of its limits."""
     title = Text(f"{evaluation.submission.name} on {evaluation.track.name}", style="bold")
+    submission = evaluation.submission
+    excerpt = [Text(escaped(line)) for line in excerpt_lines(submission.path.name, submission.excerpt)]
     if evaluation.outcome != Outcome.OK:
-        return Group(title, *_failure(evaluation))
+        return Group(title, *excerpt, *_failure(evaluation))
     limits = evaluation.track.declaration.limits
     table = Table(show_header=False, box=None, padding=(0, 1))
     table.add_row("one run", "OK")
@@ -53,12 +56,13 @@ def show_check(evaluation: Evaluation) -> RenderableType:
     table.add_row("memory", f"{limits.memory_mb} MB, of all processes together")
     table.add_row("processes", f"{limits.processes}, threads included")
     table.add_row("temporary files", f"{limits.scratch_mb} MB")
-    table.add_row("file", f"{len(evaluation.submission.source.encode()) / 1024:.1f} of {limits.source_kb} KB")
-    said = evaluation.submission.information
+    table.add_row("file", f"{len(submission.source.encode()) / 1024:.1f} of {limits.source_kb} KB")
+    said = submission.information
     for name, taken, most in (("literals", said.literals, MAX_LITERALS), ("code", said.code, MAX_CODE)):
         table.add_row(name, f"{taken / 1024:.1f} KB when compressed, an alarm above {most / 1024:g} KB")
     table.add_row("output", f"{len(evaluation.runs[0].info.log) / 1024:.1f} of {limits.log_kb} KB kept")
-    return Group(title, table, *_alarms(evaluation), Text(f"score it: harness evaluate {evaluation.submission.path}"))
+    next_step = Text(f"score it: harness evaluate {submission.path}")
+    return Group(title, *excerpt, table, *_alarms(evaluation), next_step)
 
 
 def _table(evaluation: Evaluation) -> Table:

@@ -32,7 +32,7 @@ class Outcome(StrEnum):
 
 _REMEDIES = {
     Outcome.OK: "",
-    Outcome.INVALID_SUBMISSION: "define unlearn(net, retain_loader, forget_loader, val_loader), as in the template",
+    Outcome.INVALID_SUBMISSION: "put that right; a file to start from: harness new submissions/foo.py",
     Outcome.IMPORT_ERROR: "import only packages the contract lists (harness/contract.py), and no files of your own",
     Outcome.EXCEPTION: "run it in the foreground, with prints and breakpoint(): harness check --debug FILE",
     Outcome.TIME_LIMIT: "do less: fewer epochs, larger batches; a run is killed at twice the limit",

@@ -19,7 +19,7 @@ IDENTITY = f"{SIGNATURE} pass"
 # What a file does, the outcome, what the participant must read (besides the remedy).
 FAULTS = {
     "null byte": ("x = 1\0", "INVALID_SUBMISSION", "null byte"),
-    "not Python": (b"\x89PNG\xff\xfe", "INVALID_SUBMISSION", "not Python source"),
+    "not Python": (b"\x89PNG\xff\xfe", "INVALID_SUBMISSION", "not UTF-8 text"),
     "syntax error": ("def unlearn(:", "INVALID_SUBMISSION", "line 1"),
     "too large": ("#" * 300_000, "INVALID_SUBMISSION", "the limit is 256 KB"),
     "nested": (f"x = {'-' * 100_000}1\n{IDENTITY}", "INVALID_SUBMISSION", "nested too deeply"),
@@ -31,7 +31,7 @@ FAULTS = {
     "wrong number of arguments": ("def unlearn(net, retain_loader): pass", "INVALID_SUBMISSION", "takes 2 arguments"),
     "bound to something else": ("unlearn = 3", "EXCEPTION", "defines no function unlearn"),
     "import error": ("import nothing_like_this\n" + IDENTITY, "IMPORT_ERROR", "foo.py, line 1"),
-    "import that never ends": ("while True: pass\n" + IDENTITY, "TIME_LIMIT", "killed after"),
+    "import that never ends": (f"while True: x = 1\n{SIGNATURE} x", "TIME_LIMIT", "killed after"),
     "exception": (f"{SIGNATURE}\n    print('before')\n    return 1 / 0", "EXCEPTION", "foo.py, line 3, in unlearn"),
     "exception that cannot be printed": (
         f"class E(Exception):\n    def __str__(self): raise ValueError\n{SIGNATURE}\n    raise E",

@@ -79,7 +79,7 @@ SOURCES = _as_bytes(
         "two marks of byte order": b"\xef\xbb\xbf\xef\xbb\xbfx = 1",
         "UTF-16": UNLEARN.encode("utf-16"),
         "UTF-32": UNLEARN.encode("utf-32"),
-        "not UTF-8": b"# coding: latin-1\nx = '\xe9'\n" + UNLEARN.encode(),
+        "not UTF-8": b"x = '\xe9'\n" + UNLEARN.encode(),
         "overlong UTF-8": b"x = '\xc0\x80'\n" + UNLEARN.encode(),
         "half a character": b"x = '\xed\xa0\x80'\n" + UNLEARN.encode(),
         "another encoding": "# coding: utf-7\nx = 1\n",

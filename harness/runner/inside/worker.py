@@ -156,6 +156,7 @@ def load(job: Job) -> Callable[..., object]:
     module = ModuleType("submission")
     module.__file__ = job.filename
     sys.modules["submission"] = module
+    sys.argv = [job.filename]  # a script that parses its arguments has none
     tree = ast.parse(job.source, job.filename)
     exec(compile(without_docstrings(tree), job.filename, "exec"), module.__dict__)
     for name in FUNCTION_NAMES:

@@ -1,0 +1,65 @@
+"""The command that lists the baselines."""
+
+import ast
+
+import click
+from pydantic import BaseModel
+
+from harness.cli.options import console
+from harness.report.numbers import UNKNOWN, number
+from harness.shipped import BASELINES, MEASURED
+from harness.storage import read_json
+
+__all__ = ["baselines_command"]
+
+
+class MeasuredBaseline(BaseModel):
+    """What one baseline got."""
+
+    calibrated_score: float | None = None
+    score: float | None = None
+    fraction_of_training: float | None = None
+
+
+class Measured(BaseModel):
+    """What `benchmarks.baselines` measured."""
+
+    track: str
+    runs: int
+    machine: str
+    device: str
+    rows: dict[str, MeasuredBaseline]
+
+
+@click.command("baselines")
+def baselines_command() -> None:
+    """List the baselines with the scores they were measured to have; `harness new` copies one."""
+    measured = Measured.model_validate(read_json(MEASURED))
+    _show("calibrated", "official", "time", "baseline", "what it does")
+    for file in sorted(BASELINES.glob("*.py")):
+        row = measured.rows.get(file.stem, MeasuredBaseline())
+        share = row.fraction_of_training
+        time = UNKNOWN if share is None else f"{share:.1%}"
+        title = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+        _show(_figure(row.calibrated_score, 2), _figure(row.score, 3), time, file.stem, title.removesuffix("."))
+    _say(f"scores on {measured.track}: {measured.runs} runs, {measured.machine}, {measured.device}")
+    _say("time: mean of a run, as a share of one training")
+    _say("start from one: harness new submissions/foo.py --from finetune")
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return UNKNOWN if value is None else number(value, digits)
+
+
+def _show(calibrated: str, official: str, time: str, name: str, title: str) -> None:
+    """Print one line, cut off where the terminal ends."""
+    width = max(len(file.stem) for file in BASELINES.glob("*.py"))
+    line = f"{calibrated:>10} {official:>9} {time:>6}  {name:{width}}  {title}"
+    if console().is_terminal:
+        console().print(line, markup=False, no_wrap=True, overflow="ellipsis")
+    else:
+        click.echo(line)
+
+
+def _say(sentence: str) -> None:
+    console().print(sentence, markup=False)

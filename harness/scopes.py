@@ -1,0 +1,93 @@
+"""Which names a statement of a file binds, needs and changes. Standard library only.
+
+Whatever Python's own compiler says of scopes decides: parameters and local names are not needed from outside.
+"""
+
+import ast
+import symtable
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+__all__ = ["Names", "names_of", "root_of"]
+
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names of the top level, as one statement uses them."""
+
+    bound: frozenset[str] = frozenset()
+    now: frozenset[str] = frozenset()  # needed when the statement is executed
+    later: frozenset[str] = frozenset()  # needed when functions that it defines are called
+    changed: frozenset[str] = frozenset()  # whose attributes or items it sets
+    called: frozenset[str] = frozenset()  # of which it calls a method and does nothing else
+
+
+def names_of(statement: ast.stmt) -> Names:
+    """Return the names that a statement of the top level uses."""
+    collected = _Collected()
+    with_scopes = symtable.symtable(ast.unparse(statement), "file", "exec")
+    collected.read(with_scopes, is_later=False)
+    executed = list(_executed(statement))
+    for node in executed:
+        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+            collected.now.add(node.target.id)  # it is read as well
+    return Names(
+        frozenset(collected.bound),
+        frozenset(collected.now),
+        frozenset(collected.later),
+        changed=frozenset(name for each in executed for name in _changed(each)),
+        called=frozenset(name for each in executed for name in _method_call(each)),
+    )
+
+
+def root_of(expression: ast.expr) -> str | None:
+    """Return the name that a chain of attributes, items and calls begins with: `a` of `a.b[0].c()`."""
+    while isinstance(expression, ast.Attribute | ast.Subscript | ast.Call):
+        expression = expression.func if isinstance(expression, ast.Call) else expression.value
+    return expression.id if isinstance(expression, ast.Name) else None
+
+
+@dataclass
+class _Collected:
+    bound: set[str] = field(default_factory=set)
+    now: set[str] = field(default_factory=set)
+    later: set[str] = field(default_factory=set)
+
+    def read(self, table: symtable.SymbolTable, *, is_later: bool) -> None:
+        is_top = table.get_type() == "module"
+        for symbol in table.get_symbols():
+            if is_top and (symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()):
+                self.bound.add(symbol.get_name())
+            is_used = symbol.is_referenced() and (is_top or symbol.is_global())
+            if is_used or (symbol.is_declared_global() and not is_top):  # assigned there, and read by others
+                (self.later if is_later else self.now).add(symbol.get_name())
+        for child in table.get_children():
+            self.read(child, is_later=is_later or child.get_type() == "function")
+
+
+def _executed(statement: ast.stmt) -> Iterator[ast.AST]:
+    """Yield what is executed with a statement: all of it but definitions."""
+    ahead: list[ast.AST] = [statement]
+    while ahead:
+        node = ahead.pop()
+        if not isinstance(node, DEFINITIONS):
+            yield node
+            ahead += ast.iter_child_nodes(node)
+
+
+def _changed(node: ast.AST) -> Iterator[str]:
+    """Yield the name whose attribute or item is assigned to."""
+    if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+        root = root_of(node)
+        if root is not None:
+            yield root
+
+
+def _method_call(statement: ast.AST) -> Iterator[str]:
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        function = statement.value.func
+        root = root_of(function)
+        if root is not None and isinstance(function, ast.Attribute):
+            yield root

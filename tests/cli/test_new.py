@@ -1,0 +1,65 @@
+"""Starting a submission: from the template, a baseline, or a notebook; and what there is to start from."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from harness.shipped import BASELINES
+from harness.submission import read_submission
+from tests.ground.notebooks import notebook
+
+Harness = Callable[..., Result]
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Path:
+    """A notebook as people handed it in in 2023."""
+    file = tmp_path / "entry.ipynb"
+    file.write_text(notebook())
+    return file
+
+
+def test_a_notebook_is_checked_and_evaluated_as_it_is(harness: Harness, entry: Path, tiny_file: Path) -> None:
+    checked = harness("check", entry, "--track", tiny_file)
+    assert checked.exit_code == 0, checked.output
+    assert "of entry.ipynb what unlearn needs is run, 11 statements" in checked.output
+    assert "cell 2, line 1: !pip install -q timm" in checked.output
+    evaluated = harness("evaluate", entry, "--track", tiny_file, "--runs", 2)
+    assert evaluated.exit_code == 0, evaluated.output
+    assert "of entry.ipynb only what unlearn needs was run" in evaluated.output
+
+
+def test_what_is_taken_of_a_notebook_is_written_and_is_the_same_submission(
+    harness: Harness, entry: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.py"
+    written = harness("new", mine, "--from", entry)
+    assert written.exit_code == 0, written.output
+    assert "left out, " in written.output
+    assert f"wrote {mine}" in written.output
+    assert mine.read_text().startswith("import torch\nfrom torch import nn\nDEVICE")
+    assert "kaggle" not in mine.read_text()
+    first, second = (read_submission(file, source_kb=256) for file in (entry, mine))
+    assert first.code_hash == second.code_hash
+    assert second.excerpt is None  # nothing is left out of it
+
+
+def test_a_file_that_is_no_submission_is_nothing_to_start_from(harness: Harness, tmp_path: Path) -> None:
+    other = tmp_path / "other.py"
+    other.write_text("x = 1")
+    result = harness("new", tmp_path / "mine.py", "--from", other)
+    assert result.exit_code == 2
+    assert "defines no function unlearn" in result.output
+    assert not (tmp_path / "mine.py").exists()
+
+
+def test_every_baseline_is_listed_in_one_line_with_its_scores(harness: Harness) -> None:
+    result = harness("baselines")
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    for file in BASELINES.glob("*.py"):
+        (line,) = [line for line in lines if f"  {file.stem} " in line]
+        assert "%" in line
+    assert lines[-1] == "start from one: harness new submissions/foo.py --from finetune"
