@@ -5,7 +5,7 @@ from pathlib import Path
 import harness
 from harness.errors import UsageError
 
-__all__ = ["BASELINES", "MEASURED", "TEMPLATE", "baseline_file"]
+__all__ = ["BASELINES", "MEASURED", "TEMPLATE", "baseline_file", "baseline_names"]
 
 
 def _shipped(name: str) -> Path:
@@ -20,10 +20,14 @@ TEMPLATE = _shipped("submissions") / "template.py"
 MEASURED = _shipped("benchmarks") / "results" / "baselines-digits.json"
 
 
+def baseline_names() -> list[str]:
+    """Return the names of the baselines."""
+    return sorted(path.stem for path in BASELINES.glob("*.py"))
+
+
 def baseline_file(name: str) -> Path:
     """Return the file of a baseline by its name, such as finetune. Raises UsageError naming all there are."""
     file = BASELINES / f"{name.removesuffix('.py')}.py"
     if file.parent != BASELINES or not file.is_file():
-        known = ", ".join(path.stem for path in sorted(BASELINES.glob("*.py")))
-        raise UsageError(f"no baseline or file is called {name!r}; baselines are {known}")
+        raise UsageError(f"no baseline or file is called {name!r}; baselines are {', '.join(baseline_names())}")
     return file

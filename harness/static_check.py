@@ -93,7 +93,9 @@ def _problems(tree: ast.Module, file: SourceText) -> list[str]:
     if name is None:
         what = "notebook" if file.is_notebook else "file"
         missing = f"the {what} defines no function unlearn(net, retain_loader, forget_loader, val_loader)"
-        return [missing, *file.unreadable]
+        others = [node.name for node in bound.values() if isinstance(node, ast.FunctionDef) and _is_alike(node)]
+        hint = f"; rename the one that does: {', '.join(others)}" if others else ""
+        return [missing + hint, *file.unreadable]
     node = bound[name]
     if isinstance(node, ast.ClassDef):
         return [f"{name} in line {node.lineno} is a class; it must be a function"]
@@ -123,6 +125,14 @@ def _bindings(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
                 continue  # declared, not bound
             case _ if not isinstance(node, own_scopes):
                 ahead += reversed(list(ast.iter_child_nodes(node)))
+
+
+def _is_alike(function: ast.FunctionDef) -> bool:
+    """Whether a function takes what the one that is missing would, or has a name that says so."""
+    return len(function.args.args) == N_ARGUMENTS and any(
+        part in " ".join([function.name, *(argument.arg for argument in function.args.args)]).lower()
+        for part in ("unlearn", "forget")
+    )
 
 
 def _argument_problems(function: ast.FunctionDef) -> list[str]:

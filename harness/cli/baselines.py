@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from harness.cli.options import console
 from harness.report.numbers import UNKNOWN, number
-from harness.shipped import BASELINES, MEASURED
+from harness.shipped import MEASURED, baseline_file, baseline_names
 from harness.storage import read_json
 
 __all__ = ["baselines_command"]
@@ -36,12 +36,12 @@ def baselines_command() -> None:
     """List the baselines with the scores they were measured to have; `harness new` copies one."""
     measured = Measured.model_validate(read_json(MEASURED))
     _show("calibrated", "official", "time", "baseline", "what it does")
-    for file in sorted(BASELINES.glob("*.py")):
-        row = measured.rows.get(file.stem, MeasuredBaseline())
+    for name in baseline_names():
+        row = measured.rows.get(name, MeasuredBaseline())
         share = row.fraction_of_training
         time = UNKNOWN if share is None else f"{share:.1%}"
-        title = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
-        _show(_figure(row.calibrated_score, 2), _figure(row.score, 3), time, file.stem, title.removesuffix("."))
+        title = (ast.get_docstring(ast.parse(baseline_file(name).read_text(encoding="utf-8"))) or "").partition("\n")[0]
+        _show(_figure(row.calibrated_score, 2), _figure(row.score, 3), time, name, title.removesuffix("."))
     _say(f"scores on {measured.track}: {measured.runs} runs, {measured.machine}, {measured.device}")
     _say("time: mean of a run, as a share of one training")
     _say("start from one: harness new submissions/foo.py --from finetune")
@@ -53,7 +53,7 @@ def _figure(value: float | None, digits: int) -> str:
 
 def _show(calibrated: str, official: str, time: str, name: str, title: str) -> None:
     """Print one line, cut off where the terminal ends."""
-    width = max(len(file.stem) for file in BASELINES.glob("*.py"))
+    width = max(map(len, baseline_names()))
     line = f"{calibrated:>10} {official:>9} {time:>6}  {name:{width}}  {title}"
     if console().is_terminal:
         console().print(line, markup=False, no_wrap=True, overflow="ellipsis")

@@ -90,6 +90,9 @@ def cli() -> None:
     harness evaluate submissions/foo.py               score it
     harness evaluate submissions/foo.py --quick       a first look: 16 runs
     harness check submissions/foo.py --debug          one run with prints and breakpoint()
+
+    Commands, options, tracks and baselines are completed by bash after
+    eval "$(_HARNESS_COMPLETE=bash_source harness)"; zsh and fish likewise.
     """
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import console
+from harness.cli.options import begins_with, console
 from harness.errors import UsageError
 from harness.report.excerpt_lines import excerpt_lines
-from harness.shipped import TEMPLATE, baseline_file
+from harness.shipped import TEMPLATE, baseline_file, baseline_names
 from harness.storage import write_bytes
 from harness.submission import MAX_NOTEBOOK_KB, submission_of
 
@@ -21,6 +21,7 @@ __all__ = ["new_command"]
     "origin",
     metavar="BASELINE|FILE",
     help="Start from a baseline, such as finetune, or from what unlearn needs of a notebook or script.",
+    shell_complete=lambda context, parameter, begun: begins_with(begun, baseline_names()),
 )
 def new_command(file: Path, origin: str | None) -> None:
     """Write a submission to start from: the template, a baseline, or what unlearn needs of a notebook."""

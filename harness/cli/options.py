@@ -2,17 +2,21 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 from rich.console import Console
 
 from harness.accelerator import FAKE_VARIABLE, resolve
+from harness.environment import home
 from harness.runner import isolation as isolations
-from harness.tracks.catalogue import DEFAULT_TRACK
+from harness.tracks.catalogue import DEFAULT_TRACK, track_names
 
 __all__ = [
     "Device",
+    "begins_with",
     "chosen_device",
     "console",
     "device_option",
@@ -38,12 +42,19 @@ class Device(click.Choice[str]):
         return super().convert(value, param, ctx)
 
 
+def begins_with(begun: str, names: Iterable[str]) -> list[CompletionItem]:
+    """Return the names that a shell completes a word to, and files where there are none."""
+    found = [CompletionItem(name) for name in names if name.startswith(begun)]
+    return found or [CompletionItem(begun, type="file")]
+
+
 track_option = click.option(
     "--track",
     "track_name",
     default=DEFAULT_TRACK,
     show_default=True,
     help="A track's name, or a TOML file.",
+    shell_complete=lambda context, parameter, begun: begins_with(begun, track_names(home() / "tracks")),
 )
 device_option = click.option("--device", type=Device(), default="auto", show_default=True, help="What runs use.")
 set_option = click.option(

@@ -9,7 +9,7 @@ from harness.tracks.archive import import_track
 from harness.tracks.declaration import Declaration, read_declaration
 from harness.tracks.track import Track, load_track
 
-__all__ = ["DEFAULT_TRACK", "Declared", "find_tracks", "open_declared", "open_track"]
+__all__ = ["DEFAULT_TRACK", "Declared", "find_tracks", "open_declared", "open_track", "track_names"]
 
 DEFAULT_TRACK = "digits"  # where none is named
 FOLDER = Path(str(files("data_prep")))  # declarations and tracks that ship prepared
@@ -34,17 +34,24 @@ class Declared:
         return shipped if self.file.parent == FOLDER / "tracks" and shipped.is_file() else None
 
 
+def track_names(tracks: Path) -> list[str]:
+    """Return the names of the tracks that are declared here, then of others prepared below the folder `tracks`."""
+    declared = sorted(path.stem for path in (FOLDER / "tracks").glob("*.toml"))
+    prepared = sorted(path.parent.name for path in tracks.glob("[!.]*/manifest.json"))
+    return [*declared, *(name for name in prepared if name not in declared)]
+
+
 def find_tracks(track: str, tracks: Path) -> list[Declared]:
     """Return the track of a name, or those that a TOML file declares: one, or as many siblings as it has forget sets.
 
     A name is that of a track declared here, or of one that is prepared below the folder `tracks`. Raises UsageError.
     """
     known = {path.stem: path for path in sorted((FOLDER / "tracks").glob("*.toml"))}
-    prepared = {path.parent.name for path in tracks.glob("[!.]*/manifest.json")} - known.keys()
+    prepared = set(track_names(tracks)) - known.keys()
     if track in prepared:
         return [Declared(load_track(tracks / track).declaration, tracks / track / "track.toml")]
     if not track.endswith(".toml") and track not in known:
-        names = ", ".join([*known, *sorted(prepared)])
+        names = ", ".join(track_names(tracks))
         raise UsageError(f"no track {track!r}; there are {names}, or give a declaration: --track my.toml")
     file = known.get(track, Path(track))
     return [Declared(declaration, file) for declaration in read_declaration(file).siblings]
