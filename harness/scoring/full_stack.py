@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit, log_softmax
-from sklearn.svm import SVC
 
 from harness.scoring.official import logit_scaled_confidence
 
@@ -195,6 +194,8 @@ def svc_attack(members: np.ndarray, non_members: np.ndarray, targets: np.ndarray
     members, non_members, targets: logit-scaled confidences (n,) of one model. A support vector classifier with C = 3,
     rbf kernel, gamma 1, on the bare probability of the true class. Source: evaluation/SVC_MIA.py, `confidence`.
     """
+    from sklearn.svm import SVC  # a second's import
+
     features = expit(np.concatenate([members, non_members]).astype(np.float64))[:, None]
     is_member = np.repeat([1, 0], [len(members), len(non_members)])
     classifier = SVC(C=ORIGINAL_SVC_C, kernel="rbf", gamma="auto").fit(features, is_member)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg, stats
 
 from harness.scoring.bounds import RATES_BOUNDED, Value, epsilon_value, held_out_value
 from harness.scoring.samples import Samples, check_samples, fold_count, fold_labels, random_halves
@@ -148,6 +147,8 @@ def _mean_aucs(rows: np.ndarray, labels: np.ndarray, folds: np.ndarray, expand: 
 
 def _aucs(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the AUC of every column of scores against the same column of labels."""
+    from scipy import stats  # a second's import
+
     n, m = labels.sum(axis=0), (~labels).sum(axis=0)
     ranks = (stats.rankdata(scores, axis=0) * labels).sum(axis=0)
     return np.asarray((ranks - n * (n + 1) / 2) / (n * m))
@@ -180,6 +181,8 @@ def _fit(train: np.ndarray, labels: np.ndarray, rows: np.ndarray, expand: Expand
 
 def _solve(gram: np.ndarray, penalty: float, targets: np.ndarray) -> np.ndarray:
     """Solve (gram + penalty) x = targets."""
+    from scipy import linalg
+
     gram.flat[:: len(gram) + 1] += penalty
     return np.asarray(linalg.solve(gram, targets, assume_a="pos", overwrite_a=True))
 

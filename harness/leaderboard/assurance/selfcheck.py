@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.stats import binom
 
 from harness.errors import UsageError
 from harness.evaluation.evaluate import Evaluation
@@ -171,6 +170,8 @@ def _equal_ones(track: Track, reference: Reference, idle: Findings) -> Iterator[
     generator = np.random.default_rng(0)
     drawn = [_difference_of_equal_ones(together, n, generator) for _ in range(DRAWS)]
     different = sum(p_value < 1 - CONFIDENCE for p_value, _ in drawn)
+    from scipy.stats import binom  # a second's import
+
     most = int(binom.ppf(SURE, DRAWS, 1 - CONFIDENCE))
     found = f"{different} of {DRAWS} called different; more than {most} would be too many"
     yield Check("equal submissions are called equal", found, different <= most)
