@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.contract import FUNCTION_NAMES
+from harness.entry_point import entry_name
 from harness.scopes import Names, names_of, root_of
 from harness.source_text import SourceText, parsed
 from harness.text_cuts import Cut, compact, cut
@@ -114,8 +114,13 @@ class _File:
         self.unknown: set[str] = set()
         self._binders: dict[str, list[int]] = {}
         self._changers: dict[str, list[int]] = {}
+        binding: dict[str, set[str]] = {}  # the names that calls of a function bind, by `global`
         for index, unit in enumerate(units):
             for name in unit.names.bound:
+                binding[name] = set(unit.names.declared)
+            called = unit.names.now if isinstance(unit.node, ast.Expr) else ()
+            by_calls = {declared for name in called for declared in binding.get(name, ())}
+            for name in unit.names.bound | by_calls:
                 self._binders.setdefault(name, []).append(index)
             for name in unit.names.changed | unit.names.called:
                 self._changers.setdefault(name, []).append(index)
@@ -123,7 +128,7 @@ class _File:
     @cached_property
     def entry(self) -> str | None:
         """The name of the function that is called, None if the file defines none."""
-        return next((name for name in FUNCTION_NAMES if name in self._binders), None)
+        return entry_name({name: self.units[indices[-1]].node for name, indices in self._binders.items()})
 
     @cached_property
     def taken(self) -> tuple[Unit, ...]:

@@ -22,13 +22,17 @@ class Names:
     later: frozenset[str] = frozenset()  # needed when functions that it defines are called
     changed: frozenset[str] = frozenset()  # whose attributes or items it sets
     called: frozenset[str] = frozenset()  # of which it calls a method and does nothing else
+    declared: frozenset[str] = frozenset()  # that functions it defines bind, by `global`
 
 
 def names_of(statement: ast.stmt) -> Names:
-    """Return the names that a statement of the top level uses."""
+    """Return the names that a statement of the top level uses; none for one that cannot be executed there."""
     collected = _Collected()
-    with_scopes = symtable.symtable(ast.unparse(statement), "file", "exec")
-    collected.read(with_scopes, is_later=False)
+    try:
+        scopes = symtable.symtable(ast.unparse(statement), "file", "exec")
+    except SyntaxError:  # such as `nonlocal x`
+        return Names()
+    collected.read(scopes, is_later=False)
     executed = list(_executed(statement))
     for node in executed:
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
@@ -39,6 +43,7 @@ def names_of(statement: ast.stmt) -> Names:
         frozenset(collected.later),
         changed=frozenset(name for each in executed for name in _changed(each)),
         called=frozenset(name for each in executed for name in _method_call(each)),
+        declared=frozenset(collected.declared),
     )
 
 
@@ -54,14 +59,16 @@ class _Collected:
     bound: set[str] = field(default_factory=set)
     now: set[str] = field(default_factory=set)
     later: set[str] = field(default_factory=set)
+    declared: set[str] = field(default_factory=set)
 
     def read(self, table: symtable.SymbolTable, *, is_later: bool) -> None:
         is_top = table.get_type() == "module"
         for symbol in table.get_symbols():
             if is_top and (symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()):
                 self.bound.add(symbol.get_name())
-            is_used = symbol.is_referenced() and (is_top or symbol.is_global())
-            if is_used or (symbol.is_declared_global() and not is_top):  # assigned there, and read by others
+            if not is_top and symbol.is_declared_global() and symbol.is_assigned():
+                self.declared.add(symbol.get_name())
+            if symbol.is_referenced() and (is_top or symbol.is_global()):
                 (self.later if is_later else self.now).add(symbol.get_name())
         for child in table.get_children():
             self.read(child, is_later=is_later or child.get_type() == "function")

@@ -8,7 +8,8 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.contract import FUNCTION_NAMES, N_ARGUMENTS
+from harness.contract import FUNCTION_NAMES
+from harness.entry_point import argument_problems, entry_name, is_alike
 from harness.errors import UsageError
 from harness.excerpt import Excerpt, excerpt_of
 from harness.information import Information, information
@@ -89,11 +90,11 @@ def _hash(tree: ast.Module) -> str:
 def _problems(tree: ast.Module, file: SourceText) -> list[str]:
     """Return what keeps a parsed file from being a submission. Only names bound at the top level are looked at."""
     bound = dict(_bindings(tree))
-    name = next((name for name in FUNCTION_NAMES if name in bound), None)
+    name = entry_name(bound)
     if name is None:
         what = "notebook" if file.is_notebook else "file"
         missing = f"the {what} defines no function unlearn(net, retain_loader, forget_loader, val_loader)"
-        others = [node.name for node in bound.values() if isinstance(node, ast.FunctionDef) and _is_alike(node)]
+        others = [node.name for node in bound.values() if isinstance(node, ast.FunctionDef) and is_alike(node)]
         hint = f"; rename the one that does: {', '.join(others)}" if others else ""
         return [missing + hint, *file.unreadable]
     node = bound[name]
@@ -101,9 +102,7 @@ def _problems(tree: ast.Module, file: SourceText) -> list[str]:
         return [f"{name} in line {node.lineno} is a class; it must be a function"]
     if isinstance(node, ast.AsyncFunctionDef):
         return [f"{name} in line {node.lineno} is a coroutine (async def); it must be a plain function"]
-    if isinstance(node, ast.FunctionDef):
-        return _argument_problems(node)
-    return []  # bound by an assignment or an import: known only once it runs
+    return argument_problems(node)  # what an assignment or an import binds is known only once it runs
 
 
 def _bindings(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
@@ -125,31 +124,3 @@ def _bindings(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
                 continue  # declared, not bound
             case _ if not isinstance(node, own_scopes):
                 ahead += reversed(list(ast.iter_child_nodes(node)))
-
-
-def _is_alike(function: ast.FunctionDef) -> bool:
-    """Whether a function takes what the one that is missing would, or has a name that says so."""
-    return len(function.args.args) == N_ARGUMENTS and any(
-        part in " ".join([function.name, *(argument.arg for argument in function.args.args)]).lower()
-        for part in ("unlearn", "forget")
-    )
-
-
-def _argument_problems(function: ast.FunctionDef) -> list[str]:
-    arguments = function.args
-    positional = len(arguments.posonlyargs) + len(arguments.args)
-    where = f"{function.name} in line {function.lineno}"
-    problems = []
-    if positional - len(arguments.defaults) > N_ARGUMENTS or (positional < N_ARGUMENTS and arguments.vararg is None):
-        problems.append(
-            f"{where} takes {positional} arguments; it is called with {N_ARGUMENTS}: "
-            "net, retain_loader, forget_loader, val_loader"
-        )
-    required = [
-        argument.arg
-        for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-        if default is None
-    ]
-    if required:
-        problems.append(f"{where} needs keyword arguments nobody passes: {', '.join(required)}")
-    return problems

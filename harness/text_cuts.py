@@ -60,12 +60,15 @@ def _has_neighbours(head: bytes, tail: bytes) -> bool:
 
 
 def compact(text: CutText) -> str:
-    """Return the statements that are left with the comments above each, and none of the empty lines cuts left."""
+    """Return the statements that are left with the comments above each, and none of the empty lines cuts left.
+
+    Imports from `__future__` come first, as Python wants them.
+    """
     tree = parsed(text.kept)
-    parts: list[str] = []
-    end, was_definition = 0, True
+    parts = [f"{ast.unparse(node)}\n" for node in tree.body if _is_future(node)]
+    end, was_definition = 0, not parts
     for node in tree.body:
-        if isinstance(node, ast.Pass):
+        if isinstance(node, ast.Pass) or _is_future(node):
             continue
         span = Cut.of(node)
         if span.line <= end:  # on the line of the one before
@@ -77,6 +80,10 @@ def compact(text: CutText) -> str:
         parts += [f"{line}\n" for line in text.lines[first - 1 : span.end_line] if line is not None]
         end, was_definition = span.end_line, is_definition
     return "".join(parts)
+
+
+def _is_future(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
 def _comments_above(text: CutText, line: int, end: int) -> Iterator[str]:

@@ -192,7 +192,7 @@ def test_names_that_are_bound_under_the_main_guard_are_taken_from_there(tmp_path
         ("if True: a = 1\nelse: a = work()\nwork()\n{}", 1),
         ("a = 0\nif a:\n    a = 1\n    work()\nelif not a:\n    a = 2\nwork()\n{}", 2),
         ("try:\n    import nothing_like_this as a\nexcept ImportError:\n    a = 5\nwork()\n{}", 5),
-        ("def outer():\n    global a\n    a = 4\na = 1\nouter()\nwork()\n{}", 1),
+        ("def outer():\n    global a\n    a = 4\na = 1\nouter()\nwork()\n{}", 4),
         ("from os import *\nwork()\na = sep\n{}", "/"),
         ("registry = {{}}\ndef add(f):\n    registry[f.__name__] = f\n@add\ndef seven(): return 7\nwork()\n"
          "def call(): return registry['seven']()\na = 0\n{}", 0),
@@ -209,6 +209,20 @@ def test_the_last_binding_before_a_use_is_taken(source: str, expected: object, t
     submission = read(source.format(UNLEARN.format("a")), tmp_path)
     assert excerpt(submission).left
     assert value(submission.source) == expected
+
+
+def test_what_stands_in_a_notebook_and_no_module_may_hold_is_left(tmp_path: Path) -> None:
+    cells = [("code", text) for text in ("await setup()", "return 3", "nonlocal x", "break", "yield 1")]
+    future = ("code", f"from __future__ import annotations\n{UNLEARN.format(7)}")
+    submission = read(notebook([*cells, future]), tmp_path, "entry.ipynb")
+    assert len(excerpt(submission).left) == len(cells)
+    assert value(submission.source) == 7
+
+
+def test_of_two_functions_the_one_that_takes_all_arguments_is_called(tmp_path: Path) -> None:
+    entry = UNLEARN.format("unlearn(1, 2)").replace("unlearn", "unlearning", 1)
+    submission = read(f"def unlearn(a, b):\n    return 7\nwork()\n{entry}", tmp_path)
+    assert excerpt(submission).taken == ("unlearn()", "unlearning()")
 
 
 def test_definitions_that_register_themselves_are_taken(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ All of this is within a submission's reach. It holds nothing a submission may no
 import ast
 import contextlib
 import importlib
+import inspect
 import json
 import linecache
 import os
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from harness import accelerator, models
-from harness.contract import FUNCTION_NAMES, PACKAGES, TIME_LIMIT_VARIABLE, Batch
+from harness.contract import FUNCTION_NAMES, N_ARGUMENTS, PACKAGES, TIME_LIMIT_VARIABLE, Batch
 from harness.loaders import Images, loader, to_inputs
 from harness.runner.message import Job, RunReport
 from harness.statements import without_docstrings
@@ -159,11 +160,19 @@ def load(job: Job) -> Callable[..., object]:
     sys.argv = [job.filename]  # a script that parses its arguments has none
     tree = ast.parse(job.source, job.filename)
     exec(compile(without_docstrings(tree), job.filename, "exec"), module.__dict__)
-    for name in FUNCTION_NAMES:
-        function = getattr(module, name, None)
-        if callable(function) and not isinstance(function, type):
-            return cast(Callable[..., object], function)
-    raise TypeError("the file defines no function unlearn(net, retain_loader, forget_loader, val_loader)")
+    named = [getattr(module, name, None) for name in FUNCTION_NAMES]
+    functions = [each for each in named if callable(each) and not isinstance(each, type)]
+    if not functions:
+        raise TypeError("the file defines no function unlearn(net, retain_loader, forget_loader, val_loader)")
+    return cast(Callable[..., object], max(functions, key=_takes_all))  # the first of equals
+
+
+def _takes_all(function: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(function).bind(*range(N_ARGUMENTS))
+    except (TypeError, ValueError):  # the latter: it does not say what it takes
+        return False
+    return True
 
 
 def schema_of(net: nn.Module) -> dict[str, torch.Size]:
