@@ -15,12 +15,16 @@ What it gets
     val_loader      examples the model was not trained on
   The loaders are `torch.utils.data.DataLoader`s: shuffled, not augmented, of the track's batch size. A batch answers
   to both habits: `for images, labels in loader`, and `batch["image"]`, `batch["label"]` or `batch["age_group"]`.
-  Batches are on the run's device. `loader.dataset[i]` and a loader of your own over it serve CPU tensors:
+  Batches are on the run's device, which is the net's: `next(net.parameters()).device`. A CPU has no `torch.cuda`.
+  `loader.dataset[i]` and a loader of your own over it serve CPU tensors:
   `DataLoader(retain_loader.dataset, batch_size=256, shuffle=True, num_workers=2)`.
+  A data set has `inputs` (n, channels, height, width) float32, normalised, and `labels` (n,) int64, also called
+  `targets`. There are no `classes`, and no `transform`: change the batches, or wrap the data set in one of your own.
 
 What it returns
     The unlearned net, or None if it changed `net` in place. Only weights come back: parameters and buffers under the
     names and shapes of the track's architecture, finite, read as float32. Hooks and swapped modules mean nothing.
+    DataParallel, torch.compile and AveragedModel may be around it. Masks and parametrisations have to be removed.
 
 What it may count on
     Seeds, number of runs, run index and clock are the harness's. Torch, numpy and `random` are seeded before the file
@@ -31,8 +35,9 @@ What it may count on
 
 What it may use
     Memory, processes (threads count), temporary files, size of the file and of its output: limits of the track, which
-    `harness check` shows. There is no network, and no file but the system's programs, the Python packages and an empty
-    folder of its own, HOME and TMPDIR, that is gone after the run.
+    `harness check` shows. Processes, a loader's workers among them, are forked under every Python; to spawn them is
+    refused. There is no network, and no file but the system's programs, the Python packages and an empty folder of its
+    own, HOME and TMPDIR, that is gone after the run.
 
 `harness check FILE` checks all this without scoring; `submissions/template.py` is a file to start from.
 """
@@ -82,6 +87,8 @@ class Batch(_Pair):
     __slots__ = ()
 
     def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str) and key not in KEYS:
+            raise KeyError(f"a batch has no {key!r}: it has {', '.join(KEYS)}")
         return super().__getitem__(KEYS[key] if isinstance(key, str) else key)
 
     def keys(self) -> list[str]:

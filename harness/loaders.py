@@ -18,6 +18,10 @@ from harness.contract import Batch
 
 __all__ = ["Images", "loader", "to_inputs"]
 
+SETTABLE = {"inputs": "inputs", "labels": "labels", "targets": "labels"}
+HELD = "it has inputs, labels (also called targets), len(), and [i] for one example"
+AUGMENT = "to augment, change the batches (images.flip(-1)), or wrap the data set in one of your own"
+
 
 def to_inputs(images: np.ndarray, *, scale: float, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Return stored pixels (n, height, width, channels) as network inputs (n, channels, height, width) float32."""
@@ -27,12 +31,34 @@ def to_inputs(images: np.ndarray, *, scale: float, mean: Sequence[float], std: S
 
 
 class Images(Dataset[Batch]):
-    """A data set held in memory: inputs (n, channels, height, width) float32 and labels (n,) int64, on the CPU."""
+    """A data set held in memory: inputs (n, channels, height, width) float32 and labels (n,) int64, on the CPU.
+
+    Whoever sets these, or changes them in place, gets batches of what they are then. Other attributes cannot be set:
+    a `transform`, say, would never be asked for.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    _copies: dict[torch.device, tuple[tuple[int, int], "Images"]]  # with the versions they were made of
 
     def __init__(self, inputs: Tensor, labels: Tensor) -> None:
-        self.inputs = inputs
-        self.labels = labels
-        self._copies: dict[torch.device, Images] = {}
+        self.inputs, self.labels = inputs, labels
+
+    @property
+    def targets(self) -> Tensor:
+        """The labels, under torchvision's name for them."""
+        return self.labels
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in SETTABLE:
+            vars(self).update({SETTABLE[name]: torch.as_tensor(value), "_copies": {}})
+        elif hasattr(type(self), name):
+            super().__setattr__(name, value)
+        else:
+            raise AttributeError(f"setting {name} of the data set would change nothing: {HELD}; {AUGMENT}")
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the data set has no {name}: {HELD}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_copies": {}}  # a copy on a GPU is of no use to another process
@@ -41,9 +67,10 @@ class Images(Dataset[Batch]):
         """Return these examples on a device: copied once, so that no batch has to be."""
         if device == self.inputs.device:
             return self
-        if device not in self._copies:
-            self._copies[device] = Images(self.inputs.to(device), self.labels.to(device))
-        return self._copies[device]
+        versions = self.inputs._version, self.labels._version  # torch counts changes in place
+        if device not in self._copies or self._copies[device][0] != versions:
+            self._copies[device] = versions, Images(self.inputs.to(device), self.labels.to(device))
+        return self._copies[device][1]
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -61,6 +61,17 @@ FAULTS = {
         "BAD_OUTPUT",
         "fc.weight has shape",
     ),
+    "a mask left on": (
+        f"import torch.nn.utils.prune\n{SIGNATURE} torch.nn.utils.prune.identity(net.fc, 'weight')",
+        "BAD_OUTPUT",
+        'torch.nn.utils.prune.remove(net.fc, "weight")',
+    ),
+    "spawned workers": (
+        f"from torch.utils.data import DataLoader\n{SIGNATURE}\n"
+        "    list(DataLoader(retain_loader.dataset, num_workers=2, multiprocessing_context='spawn'))",
+        "EXCEPTION",
+        'use multiprocessing_context="fork"',
+    ),
     "NaN weights": (f"{SIGNATURE} net.fc.weight.data[:] = float('nan')", "NON_FINITE", "of the weights"),
     "finite weights, infinite outputs": (
         f"{SIGNATURE} net.bn1.running_var.fill_(-1)",
@@ -299,3 +310,20 @@ def test_check_debug_runs_in_the_foreground_with_a_whole_traceback(
     assert "'SmallResNet'" in done.stdout
     assert f'File "{file}", line 5, in helper' in done.stderr
     assert harness("check", submission(IDENTITY), "--track", tiny_file, "--debug").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("torch.nn.utils.prune.identity(net.fc, 'weight')", "BAD_OUTPUT: fc.weight has a pruning mask left on"),
+        ("torch.cuda.synchronize()", "take the device from the net"),
+        pytest.param("net.fc.weight.data[:] = float('nan')", "NON_FINITE: some of the weights", marks=pytest.mark.slow),
+        pytest.param("raise SystemExit(0)", "EXCEPTION: SystemExit: 0", marks=pytest.mark.slow),
+    ],
+)
+def test_check_debug_calls_nothing_ok_that_fails_in_a_run(
+    body: str, said: str, harness: Harness, submission: Write, tiny_file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = submission(f"import torch.nn.utils.prune\n{SIGNATURE}\n    {body}")
+    assert harness("check", file, "--track", tiny_file, "--debug").exit_code == 3
+    assert said in capfd.readouterr().err

@@ -180,6 +180,45 @@ def test_a_data_set_has_a_length_an_end_and_can_be_walked_through(dataset: Count
     assert [int(example["label"]) for example, _ in zip(examples, range(3), strict=False)] == [100, 101, 102]
 
 
+# ---- attributes of a data set -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["labels", "targets"])
+def test_labels_that_are_set_are_served(dataset: CountingImages, name: str) -> None:
+    assert dataset.targets is dataset.labels
+    setattr(dataset, name, [7] * N)
+    for batches in (loader(dataset, batch_size=5, device=CPU), DataLoader(Subset(dataset, range(9)), batch_size=4)):
+        assert {int(label) for _, labels in batches for label in labels} == {7}
+
+
+def test_a_copy_on_a_device_is_made_once_and_again_when_the_data_change(dataset: CountingImages) -> None:
+    device = torch.device("meta")
+    first = dataset.on(device)
+    assert dataset.on(device) is first
+    dataset.labels[:3] = 5
+    second = dataset.on(device)
+    assert second is not first
+    dataset.inputs = dataset.inputs[:4]
+    assert len(dataset.on(device).inputs) == 4
+
+
+def test_an_attribute_that_would_be_ignored_cannot_be_set(dataset: CountingImages) -> None:
+    with pytest.raises(AttributeError, match=r"setting transform .* would change nothing: .* to augment"):
+        dataset.transform = torch.nn.Identity()
+    assert not hasattr(dataset, "transform")
+
+
+@pytest.mark.parametrize("name", ["classes", "data", "dataset", "transforms"])
+def test_an_attribute_it_does_not_have_is_told_with_those_it_has(dataset: CountingImages, name: str) -> None:
+    with pytest.raises(AttributeError, match=rf"the data set has no {name}: it has inputs, labels"):
+        getattr(dataset, name)
+
+
+def test_a_data_set_is_pickled_and_copied(dataset: CountingImages) -> None:
+    for same in (pickle.loads(pickle.dumps(dataset)), copy.copy(dataset), copy.deepcopy(dataset)):
+        assert indices_of(DataLoader(same, batch_size=5)) == list(range(N))
+
+
 # ---- a participant's own loaders ----------------------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
 """All of the runner that a submission's process loads; nothing it says is trusted.
 
 Programs: `zygote` and `first` (a run forked from a warm process), `fresh` (a new process for each), `foreground` (for
-a file's author). All of them use `worker`. Besides these such a process loads of the harness: `contract`, `loaders`,
-`models`, `accelerator` with `cuda_driver`, `statements`, `errors`, `runner.message`, and the inner half of
-`runner.sandbox`.
+a file's author). All of them use `worker`, with `returned` (the weights of what came back), `start_methods` (how a run
+starts processes) and `hints` (what to do about exceptions). Besides these such a process loads of the harness:
+`contract`, `loaders`, `models`, `accelerator` with `cuda_driver`, `statements`, `errors`, `runner.message`, and the
+inner half of `runner.sandbox`.
 """

@@ -12,6 +12,8 @@ def main() -> None:
     root, public, job_file = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     sys.path.insert(0, root)
     from harness.runner.inside import worker
+    from harness.runner.inside.hints import hint
+    from harness.runner.inside.returned import BadOutputError, flat_weights, schema_of
     from harness.runner.message import Job
 
     world = worker.warm_up(public)
@@ -19,9 +21,21 @@ def main() -> None:
     job = Job.from_bytes(job_file.read_bytes())
     worker.make_own(job)
     net, loaders = worker.set_up(world, job)
-    schema = worker.schema_of(net)
-    returned = worker.load(job)(net, *loaders)
-    worker.flat_weights(net if returned is None else returned, schema)
+    schema = schema_of(net)
+    try:
+        returned = worker.load(job)(net, *loaders)
+    except SystemExit as error:
+        sys.exit(f"EXCEPTION: SystemExit: {error}")  # with a status of the harness's: in a run it is one as well
+    except Exception as error:
+        if (to_do := hint(f"{type(error).__name__}: {error}")) is not None:
+            error.add_note(to_do)
+        raise
+    try:
+        weights = flat_weights(net if returned is None else returned, schema)
+    except BadOutputError as error:
+        sys.exit(f"BAD_OUTPUT: {error}")
+    if not weights.isfinite().all():
+        sys.exit("NON_FINITE: some of the weights are NaN or inf")
     print("OK: it returned a fit net")
 
 

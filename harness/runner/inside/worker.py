@@ -29,10 +29,15 @@ from torch.utils.data import DataLoader
 from harness import accelerator, models
 from harness.contract import FUNCTION_NAMES, N_ARGUMENTS, PACKAGES, TIME_LIMIT_VARIABLE, Batch
 from harness.loaders import Images, loader, to_inputs
+from harness.runner.inside.hints import hint
+from harness.runner.inside.returned import BadOutputError, flat_weights, schema_of
+from harness.runner.inside.start_methods import fork_only
 from harness.runner.message import Job, RunReport
 from harness.statements import without_docstrings
 
-__all__ = ["PublicTrack", "flat_weights", "load", "make_own", "run", "schema_of", "set_up", "warm_up"]
+__all__ = ["PublicTrack", "load", "make_own", "run", "set_up", "warm_up"]
+
+TEXT_LENGTH = 1500  # of an exception's own text, where more is said after it
 
 
 class PublicTrack:
@@ -60,16 +65,22 @@ class PublicTrack:
             folder=self.public,
         )
         net.load_state_dict(load_file(weights))
+        _keep_source(net)
         return net.eval()
 
 
-class BadOutputError(Exception):
-    """What `unlearn` returned cannot be read as weights of the track's architecture."""
+def _keep_source(net: nn.Module) -> None:
+    """Keep the source of a net's classes, whose files are hidden from runs: torch.jit.script asks for it."""
+    codes = (getattr(type(module).forward, "__code__", None) for module in net.modules())
+    for file in {code.co_filename for code in codes if code is not None}:
+        lines = linecache.getlines(file)
+        linecache.cache[file] = (sum(map(len, lines)), None, lines, file)  # None: not looked for on the disk again
 
 
 def warm_up(public: Path) -> PublicTrack:
     """Import what submissions may count on, and read the public part of the track, with one thread."""
     torch.set_num_threads(1)
+    fork_only()
     for package in PACKAGES:
         with contextlib.suppress(ImportError):
             importlib.import_module(package)
@@ -147,6 +158,8 @@ def _report(outcome: str, error: BaseException, job: Job) -> RunReport:
     text = _text(error)
     if accelerator.is_out_of_memory(error, text):
         outcome = "MEMORY_LIMIT"
+    elif (to_do := hint(text)) is not None:
+        text = text[:TEXT_LENGTH].rstrip(". \n") + f"; {to_do}"
     return RunReport(outcome, text, _own_lines(error, job.filename))
 
 
@@ -173,35 +186,6 @@ def _takes_all(function: Callable[..., object]) -> bool:
     except (TypeError, ValueError):  # the latter: it does not say what it takes
         return False
     return True
-
-
-def schema_of(net: nn.Module) -> dict[str, torch.Size]:
-    """Return the names and shapes a returned net must have."""
-    return {name: value.shape for name, value in net.state_dict().items()}
-
-
-def flat_weights(net: object, schema: dict[str, torch.Size]) -> Tensor:
-    """Return parameters and float buffers as one float32 vector in the order of the track's architecture."""
-    if not isinstance(net, nn.Module):
-        raise BadOutputError(f"unlearn returned {type(net).__name__}, not a net")
-    state = net.state_dict()
-    missing, unexpected = sorted(schema.keys() - state.keys()), sorted(state.keys() - schema.keys())
-    if missing or unexpected:
-        some = ", ".join([f"no {name}" for name in missing[:3]] + [f"unknown {name}" for name in unexpected[:3]])
-        raise BadOutputError(f"the returned net has another architecture: {some}")
-    for name, shape in schema.items():
-        if state[name].shape != shape:
-            raise BadOutputError(f"{name} has shape {tuple(state[name].shape)}, not {tuple(shape)}")
-        if state[name].is_meta:
-            raise BadOutputError(f"{name} holds no data (device meta)")
-    with torch.no_grad():
-        return torch.cat(
-            [
-                state[name].detach().to("cpu", torch.float32).reshape(-1)
-                for name in schema
-                if state[name].dtype.is_floating_point
-            ]
-        )
 
 
 def _write(descriptor: int, weights: Tensor) -> None:
