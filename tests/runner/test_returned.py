@@ -152,9 +152,17 @@ OTHER = {
         "no fc.bias, no fc.weight, unknown fc.1.bias, unknown fc.1.weight",
     ),
     "adapter": ("net.fc.lora_A = nn.Linear(2, 2)", "merge the adapters"),
-    "teacher": ("net.teacher = copy.deepcopy(net)", "delete what was added: del net.teacher"),
-    "buffer": ("net.register_buffer('fisher', torch.ones(3))", "unknown fisher; delete what was added: del net.fisher"),
-    "mask of its own": ("net.conv1.register_buffer('weight_mask', torch.ones(3))", "added: del net.conv1.weight_mask"),
+    "teacher": ("net.teacher = copy.deepcopy(net)", "net.teacher was added or replaced: take it off"),
+    "buffer": ("net.register_buffer('fisher', torch.ones(3))", "unknown fisher; net.fisher was added or replaced"),
+    "mask of its own": ("net.conv1.register_buffer('weight_mask', torch.ones(3))", "net.conv1.weight_mask was added"),
+    "layer with weights": (
+        "net.relu = nn.PReLU()",
+        "net.relu was added or replaced: take it off, or put the net's own",
+    ),
+    "tensor for a parameter": (
+        "w = net.fc.weight.detach(); del net.fc.weight; net.fc.weight = w",
+        "no fc.weight; fc.weight is in no state_dict: set it as nn.Parameter",
+    ),
     "quantised": ("return torch.ao.quantization.quantize_dynamic(net, {nn.Linear})", "it was quantised"),
     "whole numbers": (
         "net.fc.weight = nn.Parameter(net.fc.weight.char(), requires_grad=False)",

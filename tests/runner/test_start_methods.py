@@ -30,8 +30,15 @@ class Noisy(Dataset):
         image, label = self.inner[index]
         return image + torch.randn_like(image), label
 
+class Broken(Noisy):
+    def __getitem__(self, index):
+        return self.inner.classes
+
 def double(x):
     return 2 * x
+
+def inverse(x):
+    return 1 / x
 
 def read(data, **options):
     assert sum(len(labels) for _, labels in DataLoader(data, batch_size=16, num_workers=2, **options)) == len(data)
@@ -77,6 +84,25 @@ def test_spawned_processes_are_refused_with_a_way_out(body: str, ran: Ran) -> No
     assert 'use multiprocessing_context="fork" in a loader' in finished.message
     assert "foo.py, line " in finished.lines[0]
     assert finished.seconds < 10
+
+
+@pytest.mark.parametrize(
+    ("body", "line", "said"),
+    [
+        (
+            "read(Broken(data))",
+            "in __getitem__: return self.inner.classes",
+            "worker process 0. AttributeError: the data",
+        ),
+        ("list(ProcessPoolExecutor(2).map(inverse, [0]))", "in inverse: return 1 / x", "ZeroDivisionError: division"),
+    ],
+)
+def test_an_exception_in_a_worker_names_the_line_there(body: str, line: str, said: str, ran: Ran) -> None:
+    finished = ran(HEAD + body)
+    assert finished.outcome == Outcome.EXCEPTION
+    assert finished.lines[-1].endswith(line)
+    assert said in finished.message
+    assert "\n" not in finished.message.strip()  # no traceback, which has lines of packages and of the harness
 
 
 def test_a_task_that_a_new_interpreter_cannot_read_is_told_why(ran: Ran) -> None:

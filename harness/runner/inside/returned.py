@@ -5,6 +5,8 @@ Loaded inside a run's process: nothing here is trusted, and it imports torch onl
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -138,7 +140,7 @@ def _another_net(net: nn.Module, missing: list[str], unknown: list[str], schema:
         return left
     names = [f"no {name}" for name in missing[:3]] + [f"unknown {name}" for name in unknown[:3]]
     said = f"the returned net ({kind}) has another architecture: {', '.join(names)}"
-    return f"{said}; {remedy}" if (remedy := _remedy(missing, unknown, schema)) else said
+    return f"{said}; {remedy}" if (remedy := _remedy(net, missing, unknown, schema)) else said
 
 
 def _instead(parts: Iterable[tuple[str, object]], schema: Schema) -> str | None:
@@ -166,18 +168,26 @@ def _left_on(missing: list[str], unknown: list[str]) -> str | None:
     return None
 
 
-def _remedy(missing: list[str], unknown: list[str], schema: Schema) -> str | None:
+def _remedy(net: nn.Module, missing: list[str], unknown: list[str], schema: Schema) -> str | None:
     """Return what to do about some known changes of an architecture."""
     if any("_packed_params" in name or name.endswith("zero_point") for name in unknown):
         return "it was quantised: return the net with floating-point weights"
     if any("lora_" in name for name in unknown):
         return "merge the adapters into the layers' own weights"
+    plain = [name for name in missing if isinstance(reduce(_attribute, name.split("."), net), Tensor)]
+    if plain:
+        return f"{plain[0]} is in no state_dict: set it as nn.Parameter, or as a buffer that is saved"
     without_statistics = {name.rpartition(".")[0] for name in missing if name.endswith(".running_mean")}
     if missing and without_statistics == {name.rpartition(".")[0] for name in missing}:
         return "keep the BatchNorm layers, neither replaced nor fused, and their statistics (track_running_stats=True)"
     if not missing:
-        return f"delete what was added: del net{_access(_added(unknown[0], schema))}"
+        changed = f"net{_access(_added(unknown[0], schema))}"
+        return f"{changed} was added or replaced: take it off, or put the net's own back"
     return None
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    return getattr(owner, name, None)
 
 
 def _added(name: str, schema: Schema) -> str:

@@ -14,7 +14,6 @@ import random
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -29,8 +28,9 @@ from torch.utils.data import DataLoader
 from harness import accelerator, models
 from harness.contract import FUNCTION_NAMES, N_ARGUMENTS, PACKAGES, TIME_LIMIT_VARIABLE, Batch
 from harness.loaders import Images, loader, to_inputs
+from harness.runner.inside.exceptions import own_lines, text_of
 from harness.runner.inside.hints import hint
-from harness.runner.inside.returned import BadOutputError, flat_weights, schema_of
+from harness.runner.inside.returned import flat_weights, schema_of
 from harness.runner.inside.start_methods import fork_only
 from harness.runner.message import Job, RunReport
 from harness.statements import without_docstrings
@@ -155,12 +155,12 @@ def _run(job: Job, net: nn.Module, loaders: list[DataLoader[Batch]], result: int
 
 
 def _report(outcome: str, error: BaseException, job: Job) -> RunReport:
-    text = _text(error)
+    text = text_of(error)
     if accelerator.is_out_of_memory(error, text):
         outcome = "MEMORY_LIMIT"
     elif (to_do := hint(text)) is not None:
         text = text[:TEXT_LENGTH].rstrip(". \n") + f"; {to_do}"
-    return RunReport(outcome, text, _own_lines(error, job.filename))
+    return RunReport(outcome, text, own_lines(error, job.filename))
 
 
 def load(job: Job) -> Callable[..., object]:
@@ -193,21 +193,3 @@ def _write(descriptor: int, weights: Tensor) -> None:
     offset = 0
     while offset < len(content):
         offset += os.pwrite(descriptor, content[offset:], offset)
-
-
-def _text(error: BaseException) -> str:
-    if isinstance(error, BadOutputError):
-        return str(error)
-    try:
-        return f"{type(error).__name__}: {error}"
-    except BaseException:  # noqa: BLE001
-        return f"{type(error).__name__} (its message cannot be printed)"
-
-
-def _own_lines(error: BaseException, filename: str) -> tuple[str, ...]:
-    """Return the traceback's lines within the submission's own file, without those of the harness and of packages."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == filename]
-    lines = [f"{filename}, line {frame.lineno}, in {frame.name}: {frame.line}" for frame in frames]
-    if isinstance(error, SyntaxError) and error.filename == filename:
-        lines.append(f"{filename}, line {error.lineno}: {error.text}")
-    return tuple(lines)
