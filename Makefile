@@ -5,13 +5,16 @@ PYTHON ?= python3
 TORCH ?= torch
 OLDEST_TORCH := torch==2.11.*
 
-.PHONY: demo test test-slow test-oldest lint baselines
+.PHONY: demo test test-long test-slow test-oldest lint baselines
 
 demo: $(VENV)/installed
 	$(BIN)/harness evaluate submissions/template.py
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 3 --dist worksteal
+
+test-long: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m long -n 2 --dist worksteal
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow

@@ -96,6 +96,7 @@ def test_baselines_on_a_board_are_marked_and_not_ranked(installed: Installed) ->
     assert kinds["own.py"] == ("submission", "1")
 
 
+@pytest.mark.long
 def test_the_metric_is_checked_with_the_shipped_baselines(installed: Installed) -> None:
     said = installed("leaderboard", "selfcheck", "--track", "tiny", "--runs", 16)
     assert "doing nothing is told from retraining" in said.stdout, said.stderr

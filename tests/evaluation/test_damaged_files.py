@@ -195,7 +195,7 @@ def test_a_damaged_reference_is_named_and_computed_again(
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_damaged_calibration_or_floor_is_named_and_measured_again(
     harness: Harness,
     submission: Callable[[str], Path],

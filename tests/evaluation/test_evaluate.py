@@ -410,7 +410,7 @@ def is_zombie(pid: int) -> bool:
         return True
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("stop", [pytest.param(signal.SIGKILL, marks=pytest.mark.long), signal.SIGINT])
 def test_a_stopped_evaluation_leaves_nothing_running_and_goes_on_where_it_was(
     stop: signal.Signals, evaluated: Evaluated, submission: Write, home: Path, tiny_file: Path
 ) -> None:

@@ -114,6 +114,7 @@ def outcome_of_batch(home: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_a_cluster_ends_where_one_machine_does_whatever_happens_to_a_worker(
     harness: Harness, cluster: Running, home: Path, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

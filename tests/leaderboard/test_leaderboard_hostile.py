@@ -107,6 +107,7 @@ def test_a_batch_with_every_hostile_file_in_it_scores_the_honest_as_one_without(
     assert "Traceback" not in alone.output + beside.output + final.output
 
 
+@pytest.mark.long
 def test_a_watched_folder_goes_on_after_hostile_files(folder: Path, home: Path, tiny_file: Path) -> None:
     (folder / "mallory").mkdir()
     for name in ("4000 hexadecimal digits", "minus", "open braces", "null byte"):

@@ -53,7 +53,7 @@ def test_a_sound_track_passes(selfcheck: Selfcheck) -> None:
     assert selfcheck("--runs", 16, "--stored").output == result.output
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_known_methods_lie_between_doing_nothing_and_retraining(
     selfcheck: Selfcheck, tiny: Track, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -257,6 +257,7 @@ def test_runs_made_on_another_card_are_made_again(
     assert again["environment"]["gpu"] == "second card, driver 0"
 
 
+@pytest.mark.long
 def test_a_board_counts_only_runs_of_the_card_that_is_here(
     fake: Callable[..., None], harness: Harness, submission: Submission, tiny_file: Path, home: Path
 ) -> None:
@@ -306,6 +307,7 @@ def uncalibrated(tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return file
 
 
+@pytest.mark.long
 def test_a_track_is_prepared_and_calibrated_on_a_gpu_and_an_idle_run_is_timed(
     fake: Callable[..., None],
     harness: Harness,
@@ -356,7 +358,7 @@ def test_a_training_without_memory_says_so_in_a_sentence_and_keeps_what_is_done(
     assert harness("prepare", uncalibrated, "--device", "fake", "--jobs", 1).exit_code == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_that_fails_before_it_is_timed_is_said_whatever_the_others_do(tiny: Track, tmp_path: Path) -> None:
     gone = dataclasses.replace(tiny, folder=tmp_path / "gone")
     for _ in range(2):
