@@ -7,7 +7,9 @@ print(result.score_file.calibrated_score)
 harness.plot(result)
 """
 
+import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,10 +150,11 @@ def score(unlearned: Mapping[str, np.ndarray], retrained: Mapping[str, np.ndarra
     """Score anyone's arrays with the official metric of 2023.
 
     Each side holds `confidence` (n_models, n_examples), or `logits` (n_models, n_examples, n_classes) and `labels`
-    (n_examples,). With `retain_accuracy` and `test_accuracy` (n_models,) in both the final score is there too.
-    Raises ValueError if the arrays do not fit each other.
+    (n_examples,). With `retain_accuracy` and `test_accuracy` (n_models,), shares from 0 to 1, in both the final score
+    is there too. Warns of what looks wrong and may be right. Raises ValueError if an array is not what it is called,
+    or if the sides do not fit each other.
     """
-    return score_arrays(unlearned, retrained)
+    return score_arrays(unlearned, retrained, announce=partial(warnings.warn, stacklevel=2))
 
 
 def plot(evaluation: Evaluation) -> "Figure":

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,10 +55,21 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return all arrays of an .npz. Raises OSError if there is no such file, ValueError if it is damaged or none."""
     with path.open("rb") as file:
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (zipfile.BadZipFile, zlib.error, EOFError, TypeError, RuntimeError) as error:  # the last: "encrypted"
-            raise ValueError(f"{path} is no .npz, or a damaged one ({error})") from None
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                raise ValueError(f"{path} holds one array without a name; write an .npz with np.savez")
+            with loaded as arrays:
+                return {name: _array(arrays, name) for name in arrays.files}
+        except (zipfile.BadZipFile, zlib.error, EOFError, TypeError, RuntimeError, MemoryError) as error:
+            raise ValueError(f"{path} is no .npz, or a damaged one ({error})") from None  # RuntimeError: "encrypted"
+
+
+def _array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """Return one array of an .npz. Raises ValueError that names it if it is not of plain values."""
+    try:
+        return arrays[name]
+    except ValueError as error:
+        raise ValueError(f"the array {name!r} cannot be read: {error}") from None
 
 
 def hash_arrays(arrays: dict[str, np.ndarray], *, after: bytes = b"") -> str:

@@ -22,19 +22,24 @@ def score_command(unlearned: Path, retrained: Path, json_file: Path | None) -> N
     """Score anyone's arrays with the official metric.
 
     Each .npz holds `confidence` (models, forget examples), or `logits` (models, forget examples, classes) and `labels`
-    (forget examples). With `retain_accuracy` and `test_accuracy` (models) in both, the final score is printed too.
+    (forget examples). With `retain_accuracy` and `test_accuracy` (models) in both, as shares from 0 to 1, the final
+    score is printed too. What looks wrong is said on standard error.
     """
     from harness.scoring.arrays import score_arrays
 
     sides = [_arrays(file) for file in (unlearned, retrained)]
     try:
-        result = score_arrays(*sides)
+        result = score_arrays(*sides, names=(str(unlearned), str(retrained)), announce=_warn)
     except ValueError as error:
-        raise UsageError(f"{unlearned} and {retrained} cannot be scored: {error}") from None
+        raise UsageError(str(error)) from None
     for name, value in result.items():
         console().print(f"{name:22s} {'' if value is None else format(value, '.6g')}", highlight=False)
     if json_file is not None:
         write_json(json_file, result)
+
+
+def _warn(sentence: str) -> None:
+    click.echo(f"warning: {sentence}", err=True)
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:
@@ -43,5 +48,8 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
         return read_arrays(file)
     except FileNotFoundError:
         raise UsageError(f"no file {file}") from None
-    except (OSError, ValueError):
-        raise UsageError(f"{file} is no .npz of arrays; harness score --help says what it has to hold") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(
+            f"{file} is no .npz of arrays of numbers: {reason}; harness score --help says what it has to hold"
+        ) from None
