@@ -16,7 +16,9 @@ from harness.information import Information, information
 from harness.source_text import SourceText, parsed, source_text
 from harness.statements import pieces, without_docstrings
 
-__all__ = ["Checked", "check_source"]
+__all__ = ["NO_FUNCTION", "Checked", "check_source"]
+
+NO_FUNCTION = "defines no function unlearn(net, retain_loader, forget_loader, val_loader)"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _problems(tree: ast.Module, file: SourceText) -> list[str]:
     name = entry_name(bound)
     if name is None:
         what = "notebook" if file.is_notebook else "file"
-        missing = f"the {what} defines no function unlearn(net, retain_loader, forget_loader, val_loader)"
+        missing = f"the {what} {NO_FUNCTION}"
         others = [node.name for node in bound.values() if isinstance(node, ast.FunctionDef) and is_alike(node)]
         hint = f"; rename the one that does: {', '.join(others)}" if others else ""
         return [missing + hint, *file.unreadable]

@@ -26,6 +26,9 @@ __all__ = [
 ]
 
 
+SHOWN = 40  # letters of a file's name in that of the file beside it, which has to fit into 255 bytes
+
+
 def write_bytes(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Write a file atomically, making its folder; a link that lies there is replaced, not followed."""
     with _replacing(path, mode) as file:
@@ -103,7 +106,7 @@ def replace_folder(new: Path, folder: Path) -> None:
 def _replacing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
     """Open a file beside `path` that takes its place once it is complete and on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:SHOWN]}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             if mode != 0o600:  # on the open file: its folder may be a stranger's

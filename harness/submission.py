@@ -10,9 +10,9 @@ from harness.excerpt import Excerpt
 from harness.guarded import guarded
 from harness.information import NOTHING, Information
 
-__all__ = ["Submission", "read_submission", "submission_of"]
+__all__ = ["SUFFIXES", "Submission", "read_submission", "submission_of"]
 
-
+SUFFIXES = (".py", ".ipynb")  # of the files that are looked for as submissions
 MAX_NOTEBOOK_KB = 16 * 1024  # with its pictures; of its code the track's limit holds
 
 

@@ -1,13 +1,18 @@
 """Writes leaderboards as a batch leaves them: entries of real runs, and synthetic scores with known groups."""
 
+import csv
+import html
+import io
 import json
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from click.testing import Result
 
 from harness.evaluation.reference import load_reference, reference_name
 from harness.evaluation.score_file import Epsilon, HalfSampleScores, ScoreFile, score_file
@@ -22,7 +27,7 @@ from harness.storage import read_json, write_json
 from harness.submission import Submission
 from harness.tracks.track import Track
 
-__all__ = ["BoardWriter"]
+__all__ = ["BoardWriter", "names_in_forms"]
 
 OPENING = datetime(2026, 5, 1, 9, 30, tzinfo=UTC)
 
@@ -160,3 +165,39 @@ class BoardWriter:
         epsilon = Epsilon(median=1.0, unresolved=0, perfectly_separated=0, smooth_quality=0.1)
         ends = {"ceiling": 0.2, "ceiling_interval": (0.15, 0.25), "floor": 0.03}
         return made.model_copy(update={"alarms": (), "epsilon": epsilon, **ends})
+
+
+def names_in_forms(harness: Callable[..., Result], track: Path, site: Path) -> dict[str, list[str]]:
+    """Return the names on a board in their order as each form shows them; a site is written, with a page for each."""
+
+    def show(form: str) -> str:
+        result = harness("leaderboard", "show", "--track", track, "--format", form)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    written = harness("leaderboard", "html", "--track", track, "--output", site, "--rounded", 2)
+    assert written.exit_code == 0, written.output
+    return {
+        "json": [row["submission"] for row in json.loads(show("json"))],
+        "csv": [row["submission"] for row in csv.DictReader(io.StringIO(show("csv")))],
+        "markdown": _names_in_markdown(show("markdown")),
+        "html": _names_on_site(site),
+    }
+
+
+def _names_in_markdown(text: str) -> list[str]:
+    """Return the names in a Markdown table as a reader of it sees them."""
+    rows = [re.split(r"(?<!\\) ?\| ", line) for line in text.splitlines() if line.startswith("|")]
+    place = rows[0].index("submission")
+    return [re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", row[place]) for row in rows[2:]]
+
+
+def _names_on_site(folder: Path) -> list[str]:
+    """Return the names in the table of a site; each that has a page is the title of that page."""
+    names = []
+    for link, name in re.findall(r'(?:<a href="([^"]*)">)?<bdi[^>]*>(.*?)</bdi>', (folder / "index.html").read_text()):
+        names.append(html.unescape(name.replace("<wbr>", "")))
+        if link:
+            (title,) = re.findall(r"<h1><bdi>(.*?)</bdi></h1>", (folder / link).read_text())
+            assert html.unescape(title) == names[-1]
+    return names

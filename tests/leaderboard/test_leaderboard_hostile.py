@@ -95,7 +95,8 @@ def test_a_batch_with_every_hostile_file_in_it_scores_the_honest_as_one_without(
             assert theirs[name].outcome == "INVALID_SUBMISSION", theirs[name]
             assert theirs[name].message.isprintable()
         else:
-            assert f"{name} is passed over: it has more than" in beside.output
+            told = next(line for line in beside.output.splitlines() if line.startswith(f"{name} is passed over: "))
+            assert "it has more than" in told or "the file defines no function" in told
     shutil.rmtree(home / "results")
     shutil.rmtree(home / "leaderboards")
     final = harness("leaderboard", "run", folder, "--final", *options)

@@ -24,7 +24,7 @@ from harness.scoring.score import SCORER_VERSION
 from harness.seal import write_sealed
 from harness.storage import read_json, write_json
 from harness.tracks.track import Track
-from tests.leaderboard.boards import BoardWriter
+from tests.leaderboard.boards import BoardWriter, names_in_forms
 
 Show = Callable[..., str]
 HOSTILE = "=cmd|' /C calc'!A0<img src=x onerror=alert(1)>[red]**x**\x1b[2J.py"
@@ -154,6 +154,33 @@ def test_what_a_run_says_of_a_hidden_set_is_not_shown(board: BoardWriter, show: 
     board.add_failed("eve/leak.py", "EXCEPTION", "ValueError: pixels of the hidden set")
     assert "hidden set" in show("--format", "json")
     assert "hidden set" not in show("--format", "json", "--hidden")
+
+
+def test_failures_stand_below_scores_without_a_rank_in_the_same_order_in_every_form(
+    home: Path, tiny: Track, harness: Callable[..., Result], tiny_file: Path, tmp_path: Path, show: Show
+) -> None:
+    writer = BoardWriter(home, tiny)
+    writer.add("a/queued.py")
+    writer.add("a/running.py", state="running", runs=3)
+    for name in ("b/second.py", "a/third.py"):
+        writer.add_failed(name, "EXCEPTION", "")
+    writer.add_failed("A/first.py", "INVALID_SUBMISSION", "")
+    writer.add_failed("z/fourth.py", "HARNESS_ERROR", "")
+    writer.add("a/stopped.py", state="stopped", outcome="OK", runs=5)
+    for name, truth in (("a/slow.py", 0.3), ("a/slower.py", 1.2)):
+        entry = read_json(writer.entry_file(writer.add_synthetic(name, truth, noise=1e-4)))
+        path = writer.results / entry["results"] / f"{entry['score']}.json"
+        write_sealed(path, {**read_json(path), "unranked_because": "over the limit"})
+    writer.add_synthetic("z/tied.py", 0.5, noise=1e-9)
+    writer.add_synthetic("y/tied.py", 0.5, noise=1e-9)
+    writer.add_synthetic("z/best.py", 0.9, noise=1e-9)
+    ranked = ["z/best.py", "y/tied.py", "z/tied.py"]
+    unranked = ["a/slower.py", "a/slow.py", "a/stopped.py"]
+    failed = ["A/first.py", "a/third.py", "b/second.py", "z/fourth.py"]
+    forms = names_in_forms(harness, tiny_file, tmp_path / "site")
+    forms["table"] = sorted(forms["json"], key=show().index)
+    for names in forms.values():
+        assert [name for name in names if "/" in name] == [*ranked, *unranked, *failed, "a/queued.py", "a/running.py"]
 
 
 # ---- cells that mean nothing but themselves -------------------------------------------------------------------------

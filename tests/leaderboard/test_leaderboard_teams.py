@@ -168,8 +168,8 @@ def test_a_team_over_its_quota_waits_and_others_do_not(
     harness: Harness, folder: Path, home: Path, tiny_file: Path
 ) -> None:
     (folder / "free.py").write_text(IDENTITY)
-    (folder / "alpha" / "b.py").write_text("def unlearn(): pass")
-    (folder / "alpha" / "c.py").write_text("def unlearn(): pass")
+    for name in ("b.py", "c.py"):
+        (folder / "alpha" / name).write_text(f"def unlearn(*arguments): raise ValueError({name!r})")
     options = ("--track", tiny_file, "--runs", 1, "--max-per-day", 2, "--timezone", "Asia/Tokyo")
     result = harness("leaderboard", "run", folder, *options)
     assert result.exit_code == 0, result.output
@@ -180,6 +180,31 @@ def test_a_team_over_its_quota_waits_and_others_do_not(
     assert all(each.entered.utcoffset() == timedelta(hours=9) for each in entries(board))
     again = harness("leaderboard", "run", folder, *options)  # those that are entered are not charged again
     assert "4 submissions: 3 done, 1 failed" in again.output
+
+
+def test_files_that_are_not_run_take_no_try_and_a_thousand_of_them_do_not_fill_the_board(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path
+) -> None:
+    alpha = folder / "alpha"
+    (alpha / "a.py").rename(alpha / "method.py")
+    (alpha / "augment.py").write_text("def augment(images): return images")
+    (alpha / "big.py").write_text("#" * 300_000)
+    for number in range(30):
+        (alpha / f"broken{number:02d}.py").write_text(f"def unlearn({number}")
+    options = ("--track", tiny_file, "--runs", 1, "--max-per-day", 1)
+    result = harness("leaderboard", "run", folder, *options)
+    assert result.exit_code == 0, result.output
+    board = next(home.glob("leaderboards/*"))
+    found = {each.submission: each for each in entries(board)}
+    assert set(found) == {"alpha/big.py", "alpha/method.py", "beta/a.py"}
+    assert (found["alpha/method.py"].state, found["alpha/big.py"].outcome) == ("done", "INVALID_SUBMISSION")
+    assert "alpha/augment.py is passed over: the file defines no function unlearn(" in result.output
+    assert "alpha/broken00.py is passed over: syntax error in line 1" in result.output
+    assert "alpha has been told of 1 files with a fault" in result.output
+    assert "more are passed over" not in result.output
+    (alpha / "other.py").write_text(f"x = 1\n{IDENTITY}")
+    again = harness("leaderboard", "run", folder, *options)  # one try was used
+    assert "alpha/other.py waits: alpha has entered its 1 submissions of" in again.output
 
 
 # ---- watching -----------------------------------------------------------------------------------------------------
@@ -199,6 +224,12 @@ def test_a_dropped_file_is_evaluated_once_complete_and_its_team_is_told(
 ) -> None:
     alpha, secret = folder / "alpha", "pixels of the hidden set"
     (alpha / "a.py").unlink()
+    longest = alpha / f"{'x' * 251}.txt"
+    for dropped in (alpha / "Method.PY", alpha / "submission.zip", alpha / "_own.py", longest):
+        dropped.write_text(IDENTITY)
+    (alpha / "augment.py").write_text("def augment(images): return images")
+    for number in range(3):
+        (alpha / f"broken{number}.py").write_text(f"def unlearn({number}")
     options = ["--track", str(tiny_file), "--runs", "2", "--watch", "--max-per-day", "2", "--hidden"]
     watching = subprocess.Popen(
         [sys.executable, "-m", "harness", "leaderboard", "run", str(folder), *options],
@@ -221,6 +252,17 @@ def test_a_dropped_file_is_evaluated_once_complete_and_its_team_is_told(
             assert not (alpha / "growing.py.log").exists()
             file.write("retain_loader, forget_loader, val_loader): pass")
         wait_for_log(alpha / "growing.py", "growing.py: done, 2 runs")
+        for name, reason in {
+            "Method.PY": "is passed over and is not evaluated: its name ends in .PY, not in .py",
+            "submission.zip": "its name does not end in .py or .ipynb",
+            "augment.py": "is passed over and is not evaluated: the file defines no function unlearn(",
+            "broken0.py": "failed, INVALID_SUBMISSION: syntax error in line 1",
+            "broken2.py": "is passed over: syntax error in line 1",
+        }.items():
+            assert reason in wait_for_log(alpha / name, reason)
+        (log_of_longest,) = alpha.glob("xxx*.log")
+        assert "its name does not end in" in log_of_longest.read_text()
+        assert not (alpha / "_own.py.log").exists()
         (alpha / "link.py").symlink_to(folder / "beta" / "a.py")
         assert "it is a link" in wait_for_log(alpha / "link.py", "is not evaluated")
         (alpha / "tells.py").write_text(f"def unlearn(a, b, c, d):\n    raise ValueError({secret!r}.upper())")

@@ -1,4 +1,8 @@
-"""Puts files on the board: each version of a file's code is an entry, as far as its team's quota goes."""
+"""Puts files on the board: each version of a file's code is an entry, as far as its team's quota goes.
+
+A file that fails the static check is not run, so its team learns nothing by it, and it takes no try from one that is.
+Such files are counted apart, as many a day: a thousand of them do not fill the board.
+"""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -32,12 +36,12 @@ def register(
         fresh = _entry(each, device=device, results=results(each.submission), now=now)
         entry = known.get(fresh.key)
         if entry is None or entry.key not in newest:
-            if quota is not None and quota.is_used_up(each.team, known.values(), now):
+            alike = (other for other in known.values() if other.is_valid == fresh.is_valid)
+            if quota is not None and quota.is_used_up(each.team, alike, now):
                 continue
             entry = fresh if entry is None else entry.model_copy(update={"entered": now})
-        entry = entry.model_copy(
-            update={"team": each.team, "sha256": fresh.sha256, "device": device, "results": fresh.results}
-        )
+        now_known = ("team", "sha256", "is_valid", "device", "results")
+        entry = entry.model_copy(update={field: getattr(fresh, field) for field in now_known})
         found[each.name] = entry
         if known.get(entry.key) != entry:
             write_entry(board, entry)
@@ -57,4 +61,5 @@ def _entry(candidate: Candidate, *, device: str, results: str, now: datetime) ->
         device=device,
         results=results,
         entered=now,
+        is_valid=not submission.problems,
     )

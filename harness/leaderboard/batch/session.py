@@ -12,11 +12,12 @@ from harness.leaderboard.batch.backend import Backend
 from harness.leaderboard.batch.batch import BatchEntry, SubmissionBatch, Terms
 from harness.leaderboard.batch.progress import Progress
 from harness.leaderboard.batch.register import register
+from harness.leaderboard.batch.scorer import one_line
 from harness.leaderboard.batch.teams import Candidate, DailyQuota, SubmissionsFound
 from harness.leaderboard.batch.watch import Watch
 from harness.leaderboard.board.entries import BoardFile, Entry, board_folder, write_board
 from harness.runs.store import Results
-from harness.submission import Submission
+from harness.submission import SUFFIXES, Submission
 from harness.tracks.track import Track
 
 __all__ = ["Session"]
@@ -38,12 +39,13 @@ class Session:
         for sentence in found.passed_over:
             progress.say(sentence)
         if not found.candidates and is_whole:
-            raise UsageError("there is no submission to run: name files, or a folder with .py files or teams' folders")
+            kinds = " or ".join(SUFFIXES)
+            raise UsageError(f"there is no submission to run: name {kinds} files, or a folder with some or with teams")
         batch = self._batch(progress)
         entries = self._register(found.candidates)
         for candidate in found.candidates:
             if candidate.name not in entries:
-                progress.say(f"{candidate.name} waits: {self._quota_sentence(candidate)}")
+                progress.say(f"{candidate.name} {self._why_not_entered(candidate)}")
         batch_entries = [
             batch.open_entry(candidate, entries[candidate.name])
             for candidate in found.candidates
@@ -57,7 +59,7 @@ class Session:
 
         def enter(candidate: Candidate) -> BatchEntry | str:
             entry = self._register([candidate]).get(candidate.name)
-            return f"waits: {self._quota_sentence(candidate)}" if entry is None else batch.open_entry(candidate, entry)
+            return self._why_not_entered(candidate) if entry is None else batch.open_entry(candidate, entry)
 
         watch = Watch(places, source_kb=self.track.declaration.limits.source_kb, enter=enter)
         batch = self._batch(progress, on_change=watch.on_change)
@@ -83,6 +85,10 @@ class Session:
             quota=None if self.max_per_day is None else DailyQuota(self.max_per_day),
         )
 
-    def _quota_sentence(self, candidate: Candidate) -> str:
-        today = datetime.now(self.zone).date()
-        return f"{candidate.team} has entered its {self.max_per_day} submissions of {today} ({self.zone})"
+    def _why_not_entered(self, candidate: Candidate) -> str:
+        """Return what is told of a candidate over its team's quota."""
+        today = f"{datetime.now(self.zone).date()} ({self.zone})"
+        if not candidate.submission.problems:
+            return f"waits: {candidate.team} has entered its {self.max_per_day} submissions of {today}"
+        told = f"{candidate.team} has been told of {self.max_per_day} files with a fault on {today}"
+        return f"is passed over: {one_line('; '.join(candidate.submission.problems))}; {told}"

@@ -1,35 +1,32 @@
-"""The files that people hand in: found, read without following a link, counted against a team's quota.
-
-    FOLDER/*.py             submissions of nobody in particular
-    FOLDER/TEAM/*.py        those of a team; FOLDER/TEAM/final.toml names its two choices for the final ranking
+"""The files that people hand in: read without following a link, counted against a team's quota, chosen for a final.
 
 Teams may write to their folders while this reads them, so a file is opened once, looked at, and read from there.
 Whatever is wrong with a file, its name or its content, is told of that file alone, and all others go on.
 """
 
-import contextlib
 import errno
 import os
 import stat
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from harness.errors import UsageError
 from harness.guarded import guarded
+from harness.leaderboard.batch.folders import FINAL, File, files
 from harness.leaderboard.board.entries import Entry
-from harness.leaderboard.board.names import name_key, name_problem
+from harness.leaderboard.board.names import name_key
+from harness.static_check import NO_FUNCTION
 from harness.submission import Submission, submission_of
 
 __all__ = [
+    "FINAL",
     "Candidate",
     "DailyQuota",
-    "File",
     "SubmissionsFound",
     "chosen",
-    "files",
     "find_submissions",
     "part_of",
     "read",
@@ -38,17 +35,7 @@ __all__ = [
 MAX_BYTES = 1 << 24  # of a file that is read at all; how large a submission may be is the track's to say
 MAX_CHOICES = 2
 MAX_FINAL_BYTES = 4096
-FINAL = "final.toml"
-
-
-@dataclass(frozen=True)
-class File:
-    """A path under which a submission may lie."""
-
-    path: Path
-    name: str  # it is shown under: team/foo.py or foo.py
-    team: str | None
-    problem: str | None = None  # why a file of this name is not read
+MAX_NAMED = 100  # things of a team that are passed over, each in a sentence of its own
 
 
 @dataclass(frozen=True)
@@ -95,22 +82,34 @@ class DailyQuota:
 
 def find_submissions(places: Sequence[Path], *, source_kb: int) -> SubmissionsFound:
     """Return the submissions in folders and files, by name. Raises UsageError for a place that is not there."""
-    found = SubmissionsFound([], [])
+    found, passed_over = SubmissionsFound([], []), Counter[str | None]()
     for file in files(places):
         try:
             found.candidates.append(read(file, source_kb=source_kb))
         except OSError as error:
-            found.passed_over.append(f"{file.name} is passed over: {error.strerror or error}")
+            passed_over[file.team] += 1
+            if passed_over[file.team] <= MAX_NAMED:
+                found.passed_over.append(f"{file.name} is passed over: {error.strerror or error}")
+    for team, count in passed_over.items():
+        if count > MAX_NAMED:
+            found.passed_over.append(
+                f"{count - MAX_NAMED} more are passed over, {f'of {team}' if team else 'of no team'}"
+            )
     _check_names(found.candidates)
     return found
 
 
 def read(file: File, *, source_kb: int) -> Candidate:
-    """Return what is handed in with a file as it is now. Raises OSError that says why it is none."""
+    """Return what is handed in with a file as it is now. Raises OSError that says why it is none.
+
+    A whole file that defines no function to be run is none: it is a helper, or somebody's notes.
+    """
     if file.problem is not None:
         raise OSError(file.problem)
-    content = read_regular(file.path, MAX_BYTES)
-    return Candidate(file.name, file.team, submission_of(file.path, content, source_kb=source_kb))
+    submission = submission_of(file.path, read_regular(file.path, MAX_BYTES), source_kb=source_kb)
+    if len(submission.problems) == 1 and submission.problems[0].endswith(NO_FUNCTION):
+        raise OSError(submission.problems[0])
+    return Candidate(file.name, file.team, submission)
 
 
 def chosen(found: SubmissionsFound) -> SubmissionsFound:
@@ -155,49 +154,6 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
     if len(content) > max_bytes:
         raise OSError(f"it has more than {max_bytes >> 10} KB")
     return content
-
-
-def files(places: Sequence[Path]) -> Iterator[File]:
-    """Yield the files that may be submissions, folders in the order of their names. Raises UsageError."""
-    spelled: dict[str, str] = {}
-    for path, team in _paths(places):
-        parts = [path.name] if team is None else [team, path.name]
-        problem = next(filter(None, map(name_problem, parts)), None) or _other_spelling(spelled, parts)
-        name = "/".join(parts)
-        shown = unicodedata.normalize("NFC", name) if problem is None else ascii(name)
-        yield File(path, shown, team and unicodedata.normalize("NFC", team), problem)
-
-
-def _paths(places: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
-    """Yield the paths that may be submissions, each with the folder of its team as it is spelled. Raises UsageError."""
-    for place in places:
-        if not place.is_dir():
-            if not place.exists():
-                raise UsageError(f"no file or folder {place}; harness leaderboard run takes both")
-            yield place, place.parent.name if place.absolute().parent.parent.name == "submissions" else None
-            continue
-        for path in _plain(place):
-            if path.suffix == ".py":
-                yield path, None
-            elif path.is_dir() and not path.is_symlink():
-                yield from ((file, path.name) for file in _plain(path) if file.suffix == ".py")
-
-
-def _plain(folder: Path) -> list[Path]:
-    """Return what lies in a folder and is not hidden; nothing if it cannot be read, or is gone by now."""
-    with contextlib.suppress(OSError):
-        return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "_")))
-    return []
-
-
-def _other_spelling(spelled: dict[str, str], parts: Sequence[str]) -> str | None:
-    """Return that a team or its file is another spelling of one that came before, whose spellings are in `spelled`."""
-    for end in range(1, len(parts) + 1):
-        name = "/".join(parts[:end])
-        other = spelled.setdefault(name_key(name), name)
-        if other != name:
-            return f"its name is another spelling of {other!a}"
-    return None
 
 
 def _check_names(candidates: Sequence[Candidate]) -> None:

@@ -1,9 +1,12 @@
 """Evaluates files as teams drop them, in the order in which they are complete, and tells each team how it stands.
 
-What a team is told lies beside its file, as `foo.py.log`: its place in the queue, then its score or what went wrong.
+What a team is told lies beside its file, as `foo.py.log`: its place in the queue, then its score or what went wrong, or
+why the file is passed over.
 """
 
 import contextlib
+import hashlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,8 +14,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from harness.leaderboard.batch.batch import BatchEntry, SubmissionBatch
+from harness.leaderboard.batch.folders import LOG, File, files
 from harness.leaderboard.batch.progress import ending
-from harness.leaderboard.batch.teams import Candidate, File, files, read
+from harness.leaderboard.batch.teams import Candidate, read
 from harness.storage import write_bytes
 
 __all__ = ["Watch"]
@@ -20,6 +24,7 @@ __all__ = ["Watch"]
 POLL_SECONDS = 1.0  # between two looks at the folders
 SETTLE_SECONDS = 2.0  # a file that has not changed for so long is complete
 RETRY_SECONDS = 60.0  # until a file that has to wait for its team's quota is looked at again
+MAX_NAME = 255  # bytes of a file's name
 LOG_MODE = 0o644  # the harness may run as root, its teams do not
 
 
@@ -64,9 +69,11 @@ class Watch:
         if time.monotonic() - self._polled_at < POLL_SECONDS:
             return
         self._polled_at = time.monotonic()
+        over_quota: set[str | None] = set()  # a thousand files of such a team are not read at every look
         for file in files(self.places):
-            if self._is_complete(file):
-                self._take(file)
+            is_waiting = file.team in over_quota and file.path in self._told
+            if self._is_complete(file) and not is_waiting and not self._take(file):
+                over_quota.add(file.team)
         for place, batch_entry in enumerate(self.queue, start=1):
             self._tell(batch_entry.candidate, f"queued: place {place} of {len(self.queue)}")
 
@@ -82,21 +89,23 @@ class Watch:
             self._seen[file.path] = seen = Seen(status, time.monotonic())
         return not seen.is_taken and time.monotonic() - seen.since >= SETTLE_SECONDS
 
-    def _take(self, file: File) -> None:
+    def _take(self, file: File) -> bool:
+        """Queue a file, or say why it is passed over; return False if it has to wait, which its team is told."""
         try:
             candidate = read(file, source_kb=self.source_kb)
         except OSError as error:
             self._seen[file.path].is_taken = True
-            _write_log(file.path, f"{file.name} is not evaluated: {error.strerror or error}\n")
-            return
+            _write_log(file.path, f"{file.name} is passed over and is not evaluated: {error.strerror or error}\n")
+            return True
         entered = self.enter(candidate)
         if isinstance(entered, str):
             self._tell(candidate, entered)
             self._seen[file.path].since = time.monotonic() + RETRY_SECONDS - SETTLE_SECONDS
-            return
+            return False
         self._seen[file.path].is_taken = True
         self.queue = [waiting for waiting in self.queue if waiting.name != entered.name]  # an older version
         self.queue.append(entered)
+        return True
 
     def _tell(self, candidate: Candidate, sentence: str) -> None:
         head = f"{candidate.name}, sha256 {candidate.submission.sha256[:16]}\n"
@@ -114,4 +123,13 @@ def _standing(batch_entry: BatchEntry) -> str:
 
 def _write_log(path: Path, content: str) -> None:
     with contextlib.suppress(OSError):  # a team that took its folder away is not told
-        write_bytes(path.with_name(f"{path.name}.log"), content.encode(errors="replace"), mode=LOG_MODE)
+        write_bytes(path.with_name(_log_name(path.name)), content.encode(errors="replace"), mode=LOG_MODE)
+
+
+def _log_name(name: str) -> str:
+    """Return the name of a file's log; a name that would be too long for a file is cut, and told apart by a hash."""
+    given = os.fsencode(name)
+    if len(given) + len(LOG) <= MAX_NAME:
+        return f"{name}{LOG}"
+    end = f"-{hashlib.sha256(given).hexdigest()[:8]}{LOG}"
+    return given[: MAX_NAME - len(end)].decode(errors="ignore") + end

@@ -73,6 +73,7 @@ class Entry(StoredModel):
     device: str
     results: FileName  # folder of its runs, below the results of the track
     entered: AwareDatetime
+    is_valid: bool = True  # it passes the static check; one that does not is never run
     state: Literal["queued", "running", "done", "failed", "stopped"] = (
         "queued"  # stopped: it cannot get under the limit
     )

@@ -26,16 +26,28 @@ def name_problem(name: str) -> str | None:
     """Return why a name is refused, None if it is not.
 
     Letters, digits and the signs of ASCII are fine, in any script. Refused are signs that are not to be seen or only
-    look like others, and letters of several scripts in one name, but for those of East Asia.
+    look like others, and letters of several scripts in one word, but for those of East Asia.
     """
     unfit = next((char for char in name if not _is_fit(char)), None)
     if unfit is not None:
         return f"its name holds U+{ord(unfit):04X} {unicodedata.name(unfit, '')}".rstrip()
-    letters = (char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char)[0] == "L")
-    scripts = sorted({unicodedata.name(char, "unnamed").split()[0] for char in letters} - EAST_ASIAN)
-    if len(scripts) > 1:
-        return f"its name mixes letters of {' and '.join(script.title() for script in scripts)}"
+    for scripts in map(_scripts, _words(name)):
+        if len(scripts) > 1:
+            return f"its name mixes letters of {' and '.join(script.title() for script in scripts)} in one word"
     return None
+
+
+def _words(name: str) -> list[str]:
+    """Return the runs of letters, with their marks, in a name; digits and signs stand between words."""
+    in_word = "".join(
+        char if unicodedata.category(char)[0] in "LM" else " " for char in unicodedata.normalize("NFKC", name)
+    )
+    return in_word.split()
+
+
+def _scripts(word: str) -> list[str]:
+    letters = {char for char in word if unicodedata.category(char)[0] == "L"}
+    return sorted({unicodedata.name(char, "unnamed").split()[0] for char in letters} - EAST_ASIAN)
 
 
 def _is_fit(char: str) -> bool:

@@ -14,7 +14,7 @@ from harness.leaderboard.board.stored import Board, ScoredEntry
 from harness.runner.outcome import Outcome
 from harness.scoring.ranks import Places
 from harness.scoring.score import calibrated_score
-from harness.submission import read_submission
+from harness.submission import SUFFIXES, read_submission
 
 __all__ = ["Leaderboard", "Row", "baseline_hashes", "leaderboard"]
 
@@ -60,7 +60,7 @@ class Leaderboard:
 
 def baseline_hashes(folder: Path) -> frozenset[str]:
     """Return the code hashes of the baselines in a folder."""
-    files = sorted(folder.glob("*.py"))
+    files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
     return frozenset(read_submission(file, source_kb=SOURCE_KB).code_hash for file in files)
 
 
@@ -157,7 +157,7 @@ def _in_order(rows: Iterable[Row], board: Board) -> list[Row]:
         value = _value(row.figures, board)
         beside = row.rank is not None or (row.kind != "submission" and row.unranked_because is None)
         group = 0 if beside else 1 if row.outcome == Outcome.OK else 2 if row.state == "failed" else 3
-        best = 0.0 if value is None else -value
+        best = (True, 0.0) if value is None else (False, -value)
         return group, -(row.runs or 0) if group == 0 else 0, best, row.submission, row.kind
 
     return sorted(rows, key=place)

@@ -1,0 +1,97 @@
+"""What lies in the folders of a competition: paths that may be submissions, and why all others are none.
+
+    FOLDER/foo.py           a submission of nobody in particular
+    FOLDER/TEAM/foo.py      one of a team
+
+Nothing is opened here. What is not looked for is told of, but for what nobody takes for a submission: names that begin
+with a dot or an underscore, README.md, and what the harness and its teams keep beside their files, logs and final.toml.
+"""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.leaderboard.board.names import name_key, name_problem
+from harness.submission import SUFFIXES
+
+__all__ = ["FINAL", "LOG", "File", "files"]
+
+FINAL = "final.toml"
+LOG = ".log"
+NO_SUBMISSIONS = (FINAL, "README.md")
+
+
+@dataclass(frozen=True)
+class File:
+    """A path in a folder, or one that was named."""
+
+    path: Path
+    name: str  # it is shown under: team/foo.py or foo.py
+    team: str | None
+    problem: str | None = None  # why it is not opened
+
+
+def files(places: Sequence[Path]) -> Iterator[File]:
+    """Yield what may be a submission or be taken for one, folders in the order of their names. Raises UsageError."""
+    spelled: dict[str, str] = {}
+    for path, team, problem in _paths(places):
+        parts = [path.name] if team is None else [team, path.name]
+        unfit = next(filter(None, map(name_problem, parts)), None)
+        if unfit is None and problem is None:
+            unfit = _other_spelling(spelled, parts)
+        name = "/".join(parts)
+        shown = unicodedata.normalize("NFC", name) if unfit is None else ascii(name)
+        yield File(path, shown, team and unicodedata.normalize("NFC", team), problem or unfit)
+
+
+def _paths(places: Sequence[Path]) -> Iterator[tuple[Path, str | None, str | None]]:
+    """Yield paths, each with the folder of its team as it is spelled and why it is no submission. Raises UsageError."""
+    for place in places:
+        if place.is_dir():
+            yield from _inside(place, None)
+        elif place.exists():
+            team = place.parent.name if place.absolute().parent.parent.name == "submissions" else None
+            yield place, team, _kind_problem(place)
+        else:
+            raise UsageError(f"no file or folder {place}; harness leaderboard run takes both")
+
+
+def _inside(folder: Path, team: str | None) -> Iterator[tuple[Path, str | None, str | None]]:
+    """Yield what lies in a folder, which may be a team's; of a folder that is gone by now nothing."""
+    try:
+        paths = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield folder, None, f"the folder cannot be read: {error.strerror}"
+        return
+    for path in paths:
+        if path.name.startswith((".", "_")) or path.suffix == LOG or path.name in NO_SUBMISSIONS:
+            continue
+        if team is None and path.is_dir() and not path.is_symlink():
+            yield from _inside(path, path.name)
+        else:
+            yield path, team, "it is a link" if path.is_symlink() else _kind_problem(path)
+
+
+def _kind_problem(path: Path) -> str | None:
+    """Return why something in a folder is not taken for a submission."""
+    if path.suffix in SUFFIXES:
+        return None
+    if path.is_dir():
+        return "it is a directory: only files count that lie in the folder or in that of a team"
+    if path.suffix.lower() in SUFFIXES:
+        return f"its name ends in {path.suffix}, not in {path.suffix.lower()}"
+    return f"its name does not end in {' or '.join(SUFFIXES)}"
+
+
+def _other_spelling(spelled: dict[str, str], parts: Sequence[str]) -> str | None:
+    """Return that a team or its file is another spelling of one that came before, whose spellings are in `spelled`."""
+    for end in range(1, len(parts) + 1):
+        name = "/".join(parts[:end])
+        other = spelled.setdefault(name_key(name), name)
+        if other != name:
+            return f"its name is another spelling of {other!a}"
+    return None
