@@ -25,8 +25,7 @@ __all__ = [
     "write_json",
 ]
 
-
-SHOWN = 40  # letters of a file's name in that of the file beside it, which has to fit into 255 bytes
+SHOWN = 40  # letters of a file's name in that of the file beside it, which has to be short enough too
 
 
 def write_bytes(path: Path, content: bytes, *, mode: int = 0o600) -> None:

@@ -23,6 +23,7 @@ from harness.runs.store import Results
 from harness.scoring.alarms import Alarm
 from harness.submission import Submission
 from harness.tracks.track import Track, siblings
+from harness.typed import typed
 
 __all__ = ["Evaluation", "evaluate", "load_evaluation", "load_sibling_evaluations"]
 
@@ -134,7 +135,7 @@ def load_evaluation(
     if run_set.missing and not submission.problems:
         raise UsageError(
             f"{len(run_set.missing)} of {runs} runs of {submission.path} on {track.name} are not stored; make them "
-            f"with: harness evaluate {submission.path}, and the same --track, --runs, --set and --device"
+            f"with: harness evaluate {typed(submission.path)}, and the same --track, --runs, --set and --device"
         )
     conditions = _conditions_of(run_set.runs, track, device, isolation)
     return _evaluation(

@@ -1,7 +1,6 @@
 """Earlier scores of a file, so that a participant sees what the last change did."""
 
 import hashlib
-import shlex
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -16,6 +15,7 @@ from harness.shipped import BASELINES
 from harness.storage import read_json, write_json
 from harness.submission import Submission, read_submission
 from harness.tracks.catalogue import DEFAULT_TRACK
+from harness.typed import typed
 
 __all__ = ["add_to_history", "comparisons"]
 
@@ -75,7 +75,7 @@ def _beside_fine_tuning(home: Path, evaluation: Evaluation, scored: Scored) -> s
         options = f" --track {evaluation.track.name}{options}"
     if (time_limit := evaluation.conditions.own_time_limit) is not None:
         options += f" --time-limit {time_limit:g}"
-    return f"to compare with fine-tuning: harness evaluate {shlex.quote(str(file))}{options}"
+    return f"to compare with fine-tuning: harness evaluate {typed(file)}{options}"
 
 
 def _score(results: Results, evaluation: Evaluation) -> Scored | None:

@@ -18,6 +18,7 @@ from harness.report.summary import remarks
 from harness.runner.outcome import Outcome
 from harness.runs.run import Run
 from harness.scoring.alarms import MAX_CODE, MAX_LITERALS
+from harness.typed import typed
 
 __all__ = ["PLAIN_SECONDS", "LiveRuns", "ProgressBar", "show", "show_check"]
 
@@ -61,7 +62,7 @@ def show_check(evaluation: Evaluation) -> RenderableType:
     for name, taken, most in (("literals", said.literals, MAX_LITERALS), ("code", said.code, MAX_CODE)):
         table.add_row(name, f"{taken / 1024:.1f} KB when compressed, an alarm above {most / 1024:g} KB")
     table.add_row("output", f"{len(evaluation.runs[0].info.log) / 1024:.1f} of {limits.log_kb} KB kept")
-    next_step = Text(f"score it: harness evaluate {submission.path}")
+    next_step = Text(f"score it: harness evaluate {typed(submission.path)}")
     return Group(title, *excerpt, table, *_alarms(evaluation), next_step)
 
 

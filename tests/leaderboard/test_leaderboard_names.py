@@ -1,5 +1,6 @@
 """Names that people give their files: looked for or passed over by name, and the same in every form of a board."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,24 @@ def test_a_name_that_is_not_looked_for_takes_no_name_from_one_that_is(tmp_path: 
         write(tmp_path / team, name)
     names = [file.name for file in files([tmp_path]) if file.problem is None]
     assert names == ["alpha/method.ipynb", "alpha/method.py"]
+
+
+def test_a_module_and_a_notebook_of_one_stem_are_two_submissions(tmp_path: Path) -> None:
+    write(tmp_path, "method.py")
+    cells: list[dict[str, object]] = [
+        {"cell_type": "code", "source": IDENTITY, "metadata": {}, "outputs": [], "execution_count": None}
+    ]
+    notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (tmp_path / "method.ipynb").write_text(json.dumps(notebook))
+    (tmp_path / "look.ipynb").write_text(json.dumps(notebook).replace(IDENTITY, "def look(images): pass"))
+    found = find_submissions([tmp_path], source_kb=256)
+    assert [(each.name, each.submission.problems) for each in found.candidates] == [
+        ("method.ipynb", ()),
+        ("method.py", ()),
+    ]
+    assert len({each.submission.code_hash for each in found.candidates}) == 1
+    (told,) = found.passed_over
+    assert told.startswith("look.ipynb is passed over: the notebook defines no function unlearn(")
 
 
 def test_a_thousand_odd_files_are_counted_and_those_of_another_team_are_named(tmp_path: Path) -> None:

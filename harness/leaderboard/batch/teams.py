@@ -102,7 +102,7 @@ def find_submissions(places: Sequence[Path], *, source_kb: int) -> SubmissionsFo
 def read(file: File, *, source_kb: int) -> Candidate:
     """Return what is handed in with a file as it is now. Raises OSError that says why it is none.
 
-    A whole file that defines no function to be run is none: it is a helper, or somebody's notes.
+    A whole file with no function to be run, nor one like it, is none: it is a helper, or somebody's notes.
     """
     if file.problem is not None:
         raise OSError(file.problem)

@@ -17,9 +17,9 @@ BLANK = {"FILLER", "JOINER", "SELECTOR", "INHERENT"}
 
 @lru_cache(maxsize=1 << 16)
 def name_key(name: str) -> str:
-    """Return what is the same for all spellings of a name: composed or not, large or small, with look-alikes."""
+    """Return what is the same for all spellings of a name: composed or not, large or small, look-alikes, blanks."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return folded.translate(LOOK_ALIKE)
+    return " ".join(folded.translate(LOOK_ALIKE).split())
 
 
 def name_problem(name: str) -> str | None:
