@@ -76,7 +76,7 @@ def test_a_submission_is_started_and_evaluated_and_told_what_to_compare_it_with(
     assert installed("new", "mine.py").returncode == 2
     unknown = installed("new", "other.py", "--from", "nothing")
     assert unknown.returncode == 2
-    assert "there are challenge_1st" in unknown.stderr
+    assert "baselines are challenge_1st" in unknown.stderr
     out = tmp_path / "result.json"
     said = installed("evaluate", "mine.py", "--track", "tiny", "--runs", 2, "--isolation", "none", "--json", out)
     assert said.returncode == 0, said.stderr
