@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from harness import cuda_driver
 from harness.errors import UsageError
+from harness.processors import usable_processors
 
 if TYPE_CHECKING:
     import torch
@@ -129,11 +130,11 @@ class Accelerator:
 
     def default_jobs(self, threads: int) -> int:
         """Return how many runs at once, of so many threads each."""
-        return max(1, _cores() // threads)
+        return max(1, int(usable_processors() / threads))
 
     def default_trainings(self) -> int:
         """Return how many trainings at once when a track is prepared, of one thread each."""
-        return _cores()
+        return max(1, int(usable_processors()))
 
 
 class _Gpu(Accelerator):
@@ -145,7 +146,7 @@ class _Gpu(Accelerator):
         return 1
 
     def default_trainings(self) -> int:
-        return min(_cores(), TRAININGS_ON_A_GPU * self.cards())
+        return min(super().default_trainings(), TRAININGS_ON_A_GPU * self.cards())
 
 
 class Cuda(_Gpu):
@@ -406,7 +407,3 @@ def _train_a_copy(net: "nn.Module", images: "Tensor", labels: "Tensor") -> None:
         optimizer.step()
     with torch.no_grad():
         net.eval()(images)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

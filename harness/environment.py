@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import harness
+from harness.processors import described_processors
 
 __all__ = ["environment", "home"]
 
@@ -28,5 +29,5 @@ def _environment() -> dict[str, str]:
         "torch": version("torch"),
         "numpy": version("numpy"),
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {described_processors()}",
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 from harness import accelerator, cuda_driver
 from harness.contract import PACKAGES
 from harness.environment import environment
+from harness.processors import described_processors
 from harness.runner import isolation
 from harness.runner.remedies import remedies
 from harness.runner.sandbox import gpu
@@ -26,10 +27,9 @@ def findings(home: Path, device: str = "auto") -> dict[str, str]:
     found = isolation.offered(device)
     packages = sorted({name.partition(".")[0] for name in PACKAGES})
     absent = [name for name in packages if importlib.util.find_spec(name) is None]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     return {
-        "machine": f"{platform.platform()}, {cores} cores usable",
+        "machine": f"{platform.platform()}, {described_processors()} usable",
         **({"GPU": f"none: {why_no_gpu}"} if why_no_gpu is not None else _gpu(accelerator.of(device), found)),
         "isolation": found.strongest,
         **_missing(found),

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from harness.accelerator import of
 from harness.errors import MachineError
+from harness.processors import usable_processors
 from harness.runner.process import ROOT, run_environment
 from harness.seal import read_sealed, whole, write_sealed
 from harness.tracks.track import Track
@@ -52,7 +53,7 @@ def calibrate(
     """Return the calibration of this machine, track, threads and workers; measure it if there is none that is whole."""
     load = {
         "track": track.manifest.fingerprint,
-        "machine": f"{platform.node()} {platform.machine()} {os.cpu_count()}",
+        "machine": f"{platform.node()} {platform.machine()} {usable_processors():g}",
         "device": device,
         "gpu": of(device).identity,
         "threads": threads,

@@ -20,7 +20,7 @@ SHARED_WITH_RUNS = {"harness.runner.message"}
 # A submission's process loads these of the ground floor, and the trusted side does nothing secret in them.
 SEEN_BY_SUBMISSIONS = {
     *("harness.accelerator", "harness.contract", "harness.cuda_driver", "harness.errors", "harness.loaders"),
-    *("harness.models", "harness.statements"),
+    *("harness.models", "harness.processors", "harness.statements"),
 }
 # Of the harness, what prepares tracks knows their format, the models, and how a model is measured.
 KNOWN_TO_DATA_PREP = {"harness.tracks", GROUND, "harness.runs.measure", "harness.scoring.official"}

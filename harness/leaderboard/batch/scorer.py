@@ -1,7 +1,6 @@
 """Scores the stored runs of submissions, many of them in several processes: scoring holds the interpreter."""
 
 import io
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.console import Console, RenderableType
 from harness.evaluation.evaluate import Evaluation, load_evaluation
 from harness.evaluation.history import add_to_history
 from harness.evaluation.score_file import ScoreFile
+from harness.processors import usable_processors
 from harness.report.escaping import escaped
 from harness.report.redaction import redacted
 from harness.report.terminal import show
@@ -67,7 +67,7 @@ class Scorer:
 
     def score_all(self, submissions: Sequence[Submission], runs: int) -> Iterator[ScoringResult]:
         """Yield the results in the order of the submissions."""
-        processes = max(1, min(os.cpu_count() or 1, len(submissions) // MIN_PER_PROCESS))
+        processes = max(1, min(int(usable_processors()), len(submissions) // MIN_PER_PROCESS))
         parallel = joblib.Parallel(n_jobs=processes, return_as="generator")
         yield from parallel(joblib.delayed(self.score)(submission, runs) for submission in submissions)
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.processors import cgroup_mounts
+
 __all__ = ["OPTIONAL", "PREFIX", "Cgroup", "Cgroups", "Hierarchy", "find_hierarchies"]
 
 PREFIX = "unlearning-harness-"
@@ -38,7 +40,7 @@ def find_hierarchies() -> list[Hierarchy]:
 
     Raises OSError if one of the former is missing.
     """
-    mounts = _mounts()
+    mounts = cgroup_mounts()
     found = []
     unified = None
     for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -57,32 +59,6 @@ def find_hierarchies() -> list[Hierarchy]:
     if lacking := sorted(missing - {OPTIONAL}):
         raise OSError(f"no cgroup controls {' and '.join(lacking)} here")
     return found
-
-
-@dataclass(frozen=True)
-class _Mount:
-    root: str  # the cgroup that is mounted
-    point: Path
-
-    def own(self, path: str) -> Path:
-        """Return the folder of a cgroup; in a container only part of the tree may be mounted. Raises OSError."""
-        if not Path(path).is_relative_to(self.root):
-            raise OSError(f"this process's cgroup {path} is not below {self.root}, which is mounted at {self.point}")
-        return self.point / Path(path).relative_to(self.root)
-
-
-def _mounts() -> dict[str, _Mount]:
-    """Return where cgroup hierarchies are mounted: by controller for version 1, as `cgroup2` for version 2."""
-    mounts = {}
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        kind, _, options = after.split(" ", 2)
-        _, _, _, root, point, *_ = before.split(" ")
-        if kind == "cgroup2":
-            mounts["cgroup2"] = _Mount(root, Path(point))
-        elif kind == "cgroup":
-            mounts |= dict.fromkeys(options.split(","), _Mount(root, Path(point)))
-    return mounts
 
 
 class Cgroups:
