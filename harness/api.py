@@ -24,7 +24,7 @@ from harness.evaluation.compare import RETRAINED, Comparison, Side
 from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.reference import Reference, load_reference
 from harness.evaluation.score_file import ScoreFile
-from harness.runner.isolation import choose
+from harness.runner.isolation import choose, stronger
 from harness.runs.conditions import conditions_here
 from harness.runs.run import Run
 from harness.runs.store import Results
@@ -63,6 +63,7 @@ def evaluate(
     require_isolation: str | None = None,
     time_limit: float | None = None,
     rescore: bool = False,
+    again: bool = False,
     home: Path | None = None,
     announce: Announce = lambda sentence: None,
     on_start: Callable[[], object] = lambda: None,
@@ -71,8 +72,9 @@ def evaluate(
     """Run a submission many times, as far as its runs are not stored, and score it; as `harness evaluate` does.
 
     runs: by default the track's number. constants: values of constants in capitals of the file. jobs: runs at once.
-    time_limit: another share of a training. rescore: make no runs, and score the stored ones anew. on_start is called
-    once the time limit is known, and on_run with every run that is made. All else is as on the command line.
+    time_limit: another share of a training. rescore: make no runs, and score the stored ones anew. again: make runs
+    again that are stored as failed, though nothing has changed that they depend on. on_start is called once the time
+    limit is known, and on_run with every run that is made. All else is as on the command line.
     A submission that fails is no error: `outcome` says so, and `score_file.failure` why. Raises UsageError for what
     cannot be done as asked, MachineError if the machine fails.
     """
@@ -97,8 +99,9 @@ def evaluate(
         conditions,
         runs=runs or opened.declaration.evaluation.runs,
         home=place,
-        required_isolation=require_isolation,
+        required_isolation=stronger(isolation, require_isolation),
         rescore=rescore,
+        again=again,
         on_run=on_run,
     )
 

@@ -9,7 +9,7 @@ from harness.errors import UsageError
 from harness.excerpt import Excerpt
 from harness.guarded import guarded
 from harness.information import NOTHING, Information
-from harness.typed import typed
+from harness.quoting import quoted
 
 __all__ = ["SUFFIXES", "Submission", "read_submission", "submission_of"]
 
@@ -49,7 +49,7 @@ def read_submission(path: Path, *, source_kb: int, constants: Mapping[str, str] 
     cannot be set.
     """
     if not path.exists():
-        raise UsageError(f"no file {path}; start one: harness new {typed(path)}")
+        raise UsageError(f"no file {path}; start one: harness new {quoted(path)}")
     if not path.is_file():
         raise UsageError(f"{path} is not a file; name one submission, such as submissions/template.py")
     return submission_of(path, path.read_bytes(), source_kb=source_kb, constants=constants)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from harness import api
 from harness.cli.options import (
+    again_option,
     chosen_device,
     console,
     device_option,
@@ -31,6 +32,7 @@ from harness.leaderboard.batch.cluster import Cluster
 from harness.leaderboard.batch.progress import Progress
 from harness.leaderboard.batch.session import Session
 from harness.leaderboard.batch.teams import chosen, find_submissions, part_of
+from harness.report.escaping import escaped
 from harness.runner import isolation as isolations
 from harness.runner.outcome import Outcome
 from harness.runs.conditions import conditions_here
@@ -107,6 +109,7 @@ def _numbers(value: str) -> tuple[int, ...]:
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers make the runs.")
 @click.option("--insecure", is_flag=True, help="Use a scheduler that is neither tls:// nor on this machine.")
 @click.option("--shard", type=_part, metavar="K/N", help="Only the submissions in part K of N, for job arrays.")
+@again_option
 @jobs_option
 @device_option
 @isolation_option
@@ -125,6 +128,7 @@ def run_command(
     scheduler: str | None,
     insecure: bool,
     shard: tuple[int, int] | None,
+    again: bool,
     jobs: int | None,
     device: str,
     isolation: str,
@@ -141,7 +145,8 @@ def run_command(
     track = api.open_track(track_name)
     n_runs = runs or track.declaration.evaluation.runs
     check_runs(track, n_runs)
-    terms = Terms(n_runs, stages_of(n_runs, stages), boundaries, require_isolation, hidden)
+    required = isolations.stronger(isolation, require_isolation)
+    terms = Terms(n_runs, stages_of(n_runs, stages), boundaries, required, hidden, again)
     zone = _zone(timezone)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress(console()))
@@ -151,7 +156,11 @@ def run_command(
         else:
             cluster = stack.enter_context(Cluster(scheduler, track, options, is_insecure=insecure, say=progress.say))
             _show_workers(cluster.reports, progress)
-            backend = Backend(cluster.device, cluster.isolation, lambda: cluster, gpus=cluster.gpus)
+            backend = Backend(
+                *(cluster.device, cluster.isolation, lambda: cluster),
+                gpus=cluster.gpus,
+                failure_counts=cluster.failure_counts,
+            )
         session = Session(track, home(), backend, terms, zone, max_per_day)
         if watch:
             session.watch(places, progress)
@@ -201,7 +210,7 @@ def plan_command(
         table.add_row(figure.name, f"{_number(figure.value)} {figure.unit}".rstrip(), figure.origin)
     console().print(table)
     for line in steps_to_a_final(track):
-        console().print(line, markup=False, soft_wrap=True)
+        console().print(line, soft_wrap=True)
     if json_file is not None:
         write_json(json_file, [figure.to_json() for figure in figures])
 
@@ -230,7 +239,11 @@ def _sum_up(batch_entries: list[BatchEntry]) -> None:
     states = Counter(batch_entry.entry.state for batch_entry in batch_entries)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "nothing to run"
     console().print(f"{len(batch_entries)} submission{'s' if len(batch_entries) != 1 else ''}: {counts}")
+    stored = [each.name for each in batch_entries if each.run_set is not None and each.run_set.has_stored_failure]
+    if stored:
+        names = ", ".join(map(escaped, stored))
+        console().print(f"the failures of {names} were stored before; --again makes them again")
     failed = [batch_entry.name for batch_entry in batch_entries if batch_entry.entry.outcome == Outcome.HARNESS_ERROR]
     if failed:
-        console().print(f"the harness failed at {', '.join(failed)}; the same command tries again", markup=False)
+        console().print(f"the harness failed at {', '.join(failed)}; the same command tries again")
         sys.exit(4)

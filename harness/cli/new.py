@@ -6,11 +6,11 @@ import click
 
 from harness.cli.options import begins_with, console
 from harness.errors import UsageError
+from harness.quoting import quoted
 from harness.report.excerpt_lines import excerpt_lines
 from harness.shipped import TEMPLATE, baseline_file, baseline_names
 from harness.storage import write_bytes
 from harness.submission import MAX_NOTEBOOK_KB, submission_of
-from harness.typed import typed
 
 __all__ = ["new_command"]
 
@@ -34,7 +34,7 @@ def new_command(file: Path, origin: str | None) -> None:
     write_bytes(file, content, mode=0o644)
     for remark in remarks:
         console().print(remark, markup=False)
-    console().print(f"wrote {file}; try it: harness check {typed(file)}", markup=False)
+    console().print(f"wrote {file}; try it: harness check {quoted(file)}", markup=False)
 
 
 def _content(origin: str | None) -> tuple[bytes, list[str]]:

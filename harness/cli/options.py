@@ -16,6 +16,7 @@ from harness.tracks.catalogue import DEFAULT_TRACK, track_names
 
 __all__ = [
     "Device",
+    "again_option",
     "begins_with",
     "chosen_device",
     "console",
@@ -67,6 +68,7 @@ set_option = click.option(
 jobs_option = click.option(
     "--jobs", type=click.IntRange(min=1), help="How many at once.  [default: as many as the cores allow; 1 on a GPU]"
 )
+again_option = click.option("--again", is_flag=True, help="Make runs again that are stored as failed.")
 time_limit_option = click.option(
     "--time-limit", type=float, metavar="FRACTION", help="Another share of a training; not ranked."
 )
@@ -88,5 +90,5 @@ def chosen_device(requested: str) -> str:
 
 
 def console() -> Console:
-    """Return the console of standard output as it is now."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    """Return the console of standard output as it is now. What is printed is text: [names] and :names: stay."""
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())

@@ -9,6 +9,7 @@ import click
 
 from harness import api
 from harness.cli.options import (
+    again_option,
     chosen_device,
     console,
     device_option,
@@ -26,7 +27,7 @@ from harness.evaluation.evaluate import Evaluation, load_evaluation, load_siblin
 from harness.evaluation.history import add_to_history, comparisons
 from harness.report.redaction import redacted
 from harness.report.summary import comparison_summary
-from harness.report.terminal import LiveRuns, show, show_check
+from harness.report.terminal import LiveRuns, show, show_check, stored_failure
 from harness.runner.isolation import choose
 from harness.runner.outcome import Outcome
 from harness.runs.conditions import conditions_here
@@ -53,6 +54,7 @@ file_argument = click.argument("file", type=click.Path(path_type=Path))
 @isolation_option
 @require_isolation_option
 @click.option("--rescore", is_flag=True, help="Score the stored runs anew, without running anything.")
+@again_option
 @time_limit_option
 @click.option("--hidden", is_flag=True, help="Show nothing that a run says: the forget set would leak through it.")
 def evaluate_command(
@@ -67,12 +69,15 @@ def evaluate_command(
     isolation: str,
     require_isolation: str | None,
     rescore: bool,
+    again: bool,
     time_limit: float | None,
     hidden: bool,
 ) -> None:
     """Run a submission many times and score it."""
     if quick and runs is not None:
         raise UsageError("give --quick or --runs, not both")
+    if rescore and again:
+        raise UsageError("--rescore makes no runs, and --again makes some; give one of them")
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise UsageError(f"no folder {json_file.absolute().parent} to write {json_file.name} to")
     track = api.open_track(track_name)
@@ -89,6 +94,7 @@ def evaluate_command(
         require_isolation=require_isolation,
         time_limit=time_limit,
         rescore=rescore,
+        again=again,
     )
     if hidden:
         evaluation = redacted(evaluation)
@@ -106,15 +112,18 @@ def evaluate_command(
 @track_option
 @set_option
 @device_option
+@again_option
 @click.option("--debug", is_flag=True, help="Run in the foreground, with prints, traceback and breakpoint().")
-def check_command(file: Path, track_name: str, settings: tuple[str, ...], device: str, debug: bool) -> None:
+def check_command(
+    file: Path, track_name: str, settings: tuple[str, ...], device: str, again: bool, debug: bool
+) -> None:
     """Check a submission: first its text, then one run."""
     track, constants = api.open_track(track_name), _constants(settings)
     kind = chosen_device(device)
     if debug:
         _debug(file, track, constants, kind)
     evaluation = api.evaluate(
-        file, track=track, runs=1, constants=constants, jobs=1, device=kind, announce=console().print
+        file, track=track, runs=1, constants=constants, jobs=1, device=kind, again=again, announce=console().print
     )
     console().print(show_check(evaluation))
     _exit_with(evaluation)
@@ -200,7 +209,7 @@ def report_command(
 
     page = out or Path(f"report-{submission.path.stem}.html")
     write_bytes(page, render_page(evaluation, load_sibling_evaluations(evaluation, home())).encode(errors="replace"))
-    console().print(f"wrote {page}", markup=False)
+    console().print(f"wrote {page}")
 
 
 # ---- what they share ----------------------------------------------------------------------------------------------
@@ -233,6 +242,9 @@ def _evaluated(file: Path, track: Track, runs: int, **options: Any) -> Evaluatio
 
 
 def _exit_with(evaluation: Evaluation) -> None:
+    """End with the exit code of an outcome; of a failure that was not made now, say how to make it again."""
+    if evaluation.has_stored_failure:
+        console().print(stored_failure(evaluation))
     if evaluation.outcome.is_fault_of_submission:
         sys.exit(3)
     if evaluation.outcome != Outcome.OK:

@@ -13,6 +13,7 @@ from harness.evaluation.make import check_runs, make_missing
 from harness.evaluation.reference import Reference, Scored, load_reference
 from harness.evaluation.score_file import ScoreFile
 from harness.evaluation.stored_score import outcome_of, score_of
+from harness.quoting import quoted
 from harness.record import Records
 from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
@@ -23,7 +24,6 @@ from harness.runs.store import Results
 from harness.scoring.alarms import Alarm
 from harness.submission import Submission
 from harness.tracks.track import Track, siblings
-from harness.typed import typed
 
 __all__ = ["Evaluation", "evaluate", "load_evaluation", "load_sibling_evaluations"]
 
@@ -41,6 +41,7 @@ class Evaluation:
     n_requested: int
     runs: tuple[Run, ...]  # in the order of the indices, up to and including the first failed one
     n_made: int  # of them made now; the others were stored
+    has_stored_failure: bool  # the run that failed was not made now
     reference: Reference
     score_file: ScoreFile
 
@@ -84,11 +85,13 @@ def evaluate(
     home: Path,
     required_isolation: str | None = None,
     rescore: bool = False,
+    again: bool = False,
     on_run: Callable[[Run], None] = lambda run: None,
 ) -> Evaluation:
     """Make the runs that are not stored yet, and score all of them.
 
-    rescore: make no runs, and score the stored ones anew. on_run hears of every run made, as they are done.
+    A stored failure is made again once what it depends on has changed. rescore: make no runs, and score the stored ones
+    anew. again: make stored failures again in any case. on_run hears of every run made, as they are done.
     Raises UsageError if there are fewer retrained models than runs, or too few stored runs to rescore.
     """
     check_runs(track, runs)
@@ -101,6 +104,7 @@ def evaluate(
         required_isolation=required_isolation,
         gpus=conditions.gpus,
         with_records=True,
+        failure_counts=lambda run: rescore or (not again and run.info.dependencies == conditions.dependencies),
     )
     if rescore and run_set.missing and not submission.problems:
         raise UsageError(
@@ -135,7 +139,7 @@ def load_evaluation(
     if run_set.missing and not submission.problems:
         raise UsageError(
             f"{len(run_set.missing)} of {runs} runs of {submission.path} on {track.name} are not stored; make them "
-            f"with: harness evaluate {typed(submission.path)}, and the same --track, --runs, --set and --device"
+            f"with: harness evaluate {quoted(submission.path)}, and the same --track, --runs, --set and --device"
         )
     conditions = _conditions_of(run_set.runs, track, device, isolation)
     return _evaluation(
@@ -167,6 +171,7 @@ def _evaluation(
         n_requested=run_set.count,
         runs=run_set.runs,
         n_made=sum(run.index in run_set.made for run in run_set.runs),
+        has_stored_failure=run_set.has_stored_failure,
         reference=reference,
         score_file=score_of(run_set, track, conditions, reference, anew=anew),
     )

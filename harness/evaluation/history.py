@@ -9,13 +9,13 @@ from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.figures import Part
 from harness.evaluation.reference import Scored
 from harness.evaluation.stored_score import score_name, stored_score
+from harness.quoting import quoted
 from harness.runs.store import Results
 from harness.scoring.uncertainty import difference
 from harness.shipped import BASELINES
 from harness.storage import read_json, write_json
 from harness.submission import Submission, read_submission
 from harness.tracks.catalogue import DEFAULT_TRACK
-from harness.typed import typed
 
 __all__ = ["add_to_history", "comparisons"]
 
@@ -75,7 +75,7 @@ def _beside_fine_tuning(home: Path, evaluation: Evaluation, scored: Scored) -> s
         options = f" --track {evaluation.track.name}{options}"
     if (time_limit := evaluation.conditions.own_time_limit) is not None:
         options += f" --time-limit {time_limit:g}"
-    return f"to compare with fine-tuning: harness evaluate {typed(file)}{options}"
+    return f"to compare with fine-tuning: harness evaluate {quoted(file)}{options}"
 
 
 def _score(results: Results, evaluation: Evaluation) -> Scored | None:

@@ -4,8 +4,8 @@ from typing import Any
 
 from harness.evaluation.compare import Comparison
 from harness.evaluation.evaluate import Evaluation
+from harness.quoting import quoted
 from harness.runs.floor import LARGE_SHARE
-from harness.typed import typed
 
 __all__ = ["comparison_summary", "remarks"]
 
@@ -24,7 +24,7 @@ def remarks(evaluation: Evaluation) -> list[str]:
         file = evaluation.submission.path
         found.append(
             f"of {file.name} only what unlearn needs was run, {len(excerpt.left)} statements were left out; "
-            f"which: harness check {typed(file)}"
+            f"which: harness check {quoted(file)}"
         )
     limit = evaluation.conditions.limit
     if limit is not None and limit.floor_share > LARGE_SHARE:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.evaluation.evaluate import Evaluation
+from harness.quoting import quoted
 from harness.report.escaping import escaped
 from harness.report.excerpt_lines import excerpt_lines
 from harness.report.numbers import WITHHELD, number
@@ -18,9 +19,9 @@ from harness.report.summary import remarks
 from harness.runner.outcome import Outcome
 from harness.runs.run import Run
 from harness.scoring.alarms import MAX_CODE, MAX_LITERALS
-from harness.typed import typed
+from harness.tracks.catalogue import DEFAULT_TRACK
 
-__all__ = ["PLAIN_SECONDS", "LiveRuns", "ProgressBar", "show", "show_check"]
+__all__ = ["PLAIN_SECONDS", "LiveRuns", "ProgressBar", "show", "show_check", "stored_failure"]
 
 PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
 OUTPUT_LINES = 20
@@ -38,7 +39,7 @@ def show(evaluation: Evaluation, comparisons: list[str]) -> RenderableType:
         _table(evaluation),
         *(Text(remark, style="yellow") for remark in remarks(evaluation)),
         *_alarms(evaluation),
-        *(Text(sentence) for sentence in comparisons),
+        *(_line(sentence) for sentence in comparisons),
     )
 
 
@@ -62,8 +63,35 @@ def show_check(evaluation: Evaluation) -> RenderableType:
     for name, taken, most in (("literals", said.literals, MAX_LITERALS), ("code", said.code, MAX_CODE)):
         table.add_row(name, f"{taken / 1024:.1f} KB when compressed, an alarm above {most / 1024:g} KB")
     table.add_row("output", f"{len(evaluation.runs[0].info.log) / 1024:.1f} of {limits.log_kb} KB kept")
-    next_step = Text(f"score it: harness evaluate {typed(submission.path)}")
+    next_step = _line(f"score it: {_command(evaluation)}")
     return Group(title, *excerpt, table, *_alarms(evaluation), next_step)
+
+
+def stored_failure(evaluation: Evaluation) -> Text:
+    """Return when a failure that was not made now was, and the command that makes it again."""
+    run = evaluation.failed
+    assert run is not None
+    when = f"stored on {run.info.made[:10]}" if run.info.made else "stored before"
+    return _line(f"this failure was {when}; run it again: {_command(evaluation)} --again")
+
+
+def _command(evaluation: Evaluation) -> str:
+    """Return the command that evaluates a file as it was, but for the number of runs."""
+    under, submission = evaluation.conditions, evaluation.submission
+    track, time_limit = evaluation.track.name, under.own_time_limit
+    return " ".join(
+        [
+            f"harness evaluate {quoted(submission.path)}",
+            *([f"--track {track}"] if track != DEFAULT_TRACK else []),
+            *(f"--set {quoted(f'{name}={value}')}" for name, value in submission.constants.items()),
+            *([f"--time-limit {time_limit:g}"] if time_limit is not None else []),
+        ]
+    )
+
+
+def _line(text: str) -> Text:
+    """Return a text that a terminal folds where it ends, so that a command in it can be copied."""
+    return Text(text, no_wrap=True, overflow="ignore")
 
 
 def _table(evaluation: Evaluation) -> Table:
@@ -112,11 +140,14 @@ def _time_used(evaluation: Evaluation) -> str:
 
 
 def _isolation(evaluation: Evaluation) -> Text:
-    """Return what the level is good for; one's own code may always be run."""
-    if evaluation.isolation == "full":
-        return Text("")
-    style = "red" if evaluation.isolation == "none" else "yellow"
-    return Text("no security boundary: trusted code only (harness doctor says why)", style=style)
+    """Return what the level is good for, one's own code may always be run; and whether it is that of stored runs."""
+    now, said = evaluation.conditions.isolation.level, []
+    if evaluation.isolation != "full":
+        said.append("no security boundary: trusted code only (harness doctor says why)")
+    if evaluation.isolation != now and not evaluation.n_made:
+        said.append(f"of the stored runs; new ones would be made at {now}")
+    style = {"full": "", "none": "red"}.get(evaluation.isolation, "yellow")
+    return Text("; ".join(said), style=style)
 
 
 def _alarms(evaluation: Evaluation) -> list[Text]:

@@ -11,7 +11,7 @@ from harness.accelerator import of
 from harness.errors import MachineError
 from harness.runner.process import ROOT, command, run_environment
 
-__all__ = ["LEVELS", "Isolation", "ProbeResult", "choose", "is_enough", "offered", "weakest"]
+__all__ = ["LEVELS", "Isolation", "ProbeResult", "choose", "is_enough", "offered", "stronger", "weakest"]
 
 LEVELS = ("full", "userns", "syscall", "none")  # strongest first
 PROBE_SECONDS = 60.0
@@ -49,6 +49,12 @@ def weakest(levels: Iterable[str]) -> str:
 def is_enough(level: str, required: str | None) -> bool:
     """Whether a level is as strong as is required; None requires nothing."""
     return required is None or LEVELS.index(level) <= LEVELS.index(required)
+
+
+def stronger(requested: str, required: str | None) -> str | None:
+    """Return the level that stored runs must have as well: what is required, or what is asked for by its name."""
+    named = [level for level in (requested, required) if level in LEVELS]
+    return min(named, key=LEVELS.index, default=None)
 
 
 @cache

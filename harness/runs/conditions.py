@@ -1,10 +1,13 @@
 """What runs are made under on this machine: limits of the track, the time limit as it is here, isolation, jobs."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from harness.accelerator import of
+from harness.environment import environment, packages_hash
 from harness.errors import UsageError
 from harness.runner.isolation import Isolation
 from harness.runs.calibration import calibrate
@@ -39,9 +42,23 @@ def conditions_here(
         return Conditions(None, isolation, device, threads=threads, jobs=jobs)
     limit = _limit(track, home, device, jobs, time_limit, announce)
     conditions = Conditions(limit, isolation, device, of(device).identity, threads, jobs)
+    conditions = replace(conditions, dependencies=_dependencies(track, limit, conditions))
     if limit.calibration is None:
         return conditions
     return replace(conditions, limit=replace(limit, floor_seconds=floor_seconds(track, home, conditions)))
+
+
+def _dependencies(track: Track, limit: Limit, conditions: Conditions) -> str:
+    """Return a hash of what may have to change for a file that failed to run: packages, limits, device, isolation."""
+    found = {
+        **environment(),
+        "packages": packages_hash(),
+        "gpu": conditions.gpu,
+        "isolation": conditions.isolation.level,
+        "seconds": limit.seconds,
+        "limits": track.declaration.limits.model_dump(),
+    }
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 def _limit(track: Track, home: Path, device: str, jobs: int, fraction: float | None, announce: Announce) -> Limit:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import torch
 
@@ -105,6 +106,8 @@ class Runner:
             gpu=self.conditions.gpu,
             environment=environment(),
             whole_seconds=whole_seconds,
+            dependencies=self.conditions.dependencies,
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
 

@@ -42,6 +42,7 @@ class Conditions:
     threads: int = 1
     jobs: int = 1
     fork: bool | None = None  # None: where the system can
+    dependencies: str = ""  # a hash of all that a failure may be due to beside the file
 
     @property
     def own_time_limit(self) -> float | None:
@@ -72,6 +73,8 @@ class RunInfo:
     gpu: str | None = None  # its name and driver
     environment: Mapping[str, str] = field(default_factory=dict)  # versions and machine
     whole_seconds: float | None = None  # with start and measuring
+    dependencies: str = ""  # as of the conditions; a failure counts as long as they stay the same
+    made: str = ""  # when, in UTC
 
     def to_json(self) -> dict[str, object]:
         """Return plain values."""

@@ -1,7 +1,7 @@
 """The runs that one submission is to have: those that are stored, and those that are made meanwhile."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,9 +11,10 @@ from harness.runs.store import Results
 from harness.scoring.thresholds import FEWEST_RANKED
 from harness.submission import Submission
 
-__all__ = ["N_SWAPPED", "RunSet", "Task", "seal_of", "until_failed"]
+__all__ = ["N_SWAPPED", "FailureCounts", "RunSet", "Task", "seal_of", "until_failed"]
 
 N_SWAPPED = 2  # runs made again with other examples to forget, for an alarm
+FailureCounts = Callable[[Run], bool]  # whether a stored run that is not OK would not be either if it were made now
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,22 @@ class RunSet:
         gpus: Collection[str] = (),
         swap_forget_set: bool = False,
         with_records: bool = False,
+        failure_counts: FailureCounts = lambda run: True,
     ) -> None:
         """Read the runs that are stored.
 
         required_isolation, gpus: stored runs below that level, or of other GPUs than these if there are any, do not
         count. swap_forget_set: the runs with other examples to forget, which are stored apart. with_records: keep all
-        of a run here, not its outcome and time alone: for a single submission.
+        of a run here, not its outcome and time alone: for a single submission. failure_counts: a stored failure for
+        which it returns False is made again; runs that are OK stay.
         """
         self.submission, self.results, self.count = submission, results, count
         self.swap_forget_set, self.with_records = swap_forget_set, with_records
         self.made: set[int] = set()  # indices of the runs that were not stored before
-        self._gpus = gpus
+        self._gpus, self._failure_counts = gpus, failure_counts
         self._end: int | None = None
         stored = results.runs(range(count), required_isolation, gpus=gpus, swap_forget_set=swap_forget_set)
-        self._runs = {index: self._kept(run) for index, run in stored.items()}
+        self._runs = {index: self._kept(run) for index, run in stored.items() if self._is_counted(run)}
 
     @cached_property
     def swapped(self) -> "RunSet":
@@ -64,6 +67,7 @@ class RunSet:
             gpus=self._gpus,
             swap_forget_set=True,
             with_records=self.with_records,
+            failure_counts=self._failure_counts,
         )
 
     # ---- what is there ---------------------------------------------------------------------------------------------
@@ -84,6 +88,12 @@ class RunSet:
     def failed(self) -> Run | None:
         """The first run that is not OK."""
         return next((run for run in self.runs if run.outcome != Outcome.OK), None)
+
+    @property
+    def has_stored_failure(self) -> bool:
+        """Whether the first run that is not OK was stored before."""
+        failed = self.failed
+        return failed is not None and failed.index not in self.made
 
     @property
     def n_ok(self) -> int:
@@ -135,6 +145,9 @@ class RunSet:
     def is_ended(self) -> bool:
         """Whether runs were wanted that are not any more."""
         return self._end is not None
+
+    def _is_counted(self, run: Run) -> bool:
+        return run.outcome == Outcome.OK or self._failure_counts(run)
 
     def _kept(self, run: Run) -> Run:
         if self.with_records:

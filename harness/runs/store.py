@@ -8,7 +8,7 @@
 
 A run is found again by code_hash, hash of `public/`, index, device kind, runner version and time limit, so that nothing
 is run twice and more runs add only the new ones. One made on another GPU or with another driver is made again, and so
-is one that is not whole.
+is one that is not whole, and one that failed when packages, limits or the machine have changed since.
 """
 
 import itertools

@@ -5,10 +5,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.quoting import quoted
 from harness.tracks.archive import import_track
 from harness.tracks.declaration import Declaration, read_declaration
 from harness.tracks.track import Track, load_track
-from harness.typed import typed
 
 __all__ = ["DEFAULT_TRACK", "Declared", "find_tracks", "open_declared", "open_track", "track_names"]
 
@@ -75,7 +75,8 @@ def open_declared(declared: Declared, tracks: Path) -> Track:
     folder = tracks / declared.name
     if not folder.exists() and declared.shipped is not None:
         import_track(declared.shipped, tracks)
-    command = f"harness prepare {typed(declared.file if declared.file.parent != FOLDER / 'tracks' else declared.name)}"
+    own = declared.file.parent != FOLDER / "tracks"
+    command = f"harness prepare {quoted(declared.file) if own else declared.name}"
     if not folder.exists():
         raise UsageError(f"the track {declared.name} is not prepared; run: {command}")
     prepared = load_track(folder)

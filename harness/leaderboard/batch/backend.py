@@ -9,6 +9,8 @@ from harness.accelerator import of
 from harness.runner.isolation import Isolation
 from harness.runs.conditions import Announce, conditions_here
 from harness.runs.queue import Executor
+from harness.runs.run import Conditions, Run
+from harness.runs.run_set import FailureCounts
 from harness.tracks.track import Track
 
 __all__ = ["Backend", "RunOptions"]
@@ -23,6 +25,7 @@ class Backend:
     executor: Callable[[], Executor]  # made ready when it is first asked for
     is_shared_gpu: bool = False  # several runs at once use one GPU
     gpus: frozenset[str] = frozenset()  # their names and drivers
+    failure_counts: FailureCounts = lambda run: True
 
     @classmethod
     def here(
@@ -31,17 +34,22 @@ class Backend:
         """Return this machine, which is made ready only once there is something to run."""
 
         @cache
+        def conditions() -> Conditions:
+            return conditions_here(track, home, device=device, isolation=isolation, jobs=jobs, announce=announce)
+
+        @cache
         def executor() -> Executor:
             from harness.runs.local import LocalExecutor  # imports torch
 
-            return LocalExecutor(
-                track,
-                conditions_here(track, home, device=device, isolation=isolation, jobs=jobs, announce=announce),
-            )
+            return LocalExecutor(track, conditions())
+
+        def failure_counts(run: Run) -> bool:
+            return run.info.dependencies == conditions().dependencies
 
         card = of(device)
         gpus = frozenset() if card.identity is None else frozenset((card.identity,))
-        return cls(device, isolation, executor, is_shared_gpu=card.is_gpu and (jobs or 1) > 1, gpus=gpus)
+        is_shared = card.is_gpu and (jobs or 1) > 1
+        return cls(device, isolation, executor, is_shared, gpus, failure_counts)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class Terms:
     boundaries: tuple[int, ...] = ()  # ranks that more runs are spent on; none: everybody gets all
     required_isolation: str | None = None
     is_hidden: bool = False  # nothing that a run says is kept where its author sees it
+    again: bool = False  # stored failures are made again, whatever they depend on
 
 
 class Standing(TypedDict):
@@ -152,6 +153,7 @@ class SubmissionBatch:
             stage,
             required_isolation=self.terms.required_isolation,
             gpus=self.backend.gpus,
+            failure_counts=lambda run: not self.terms.again and self.backend.failure_counts(run),
         )
         if self._is_over_time(run_set):
             run_set.end_at(-1)

@@ -101,6 +101,10 @@ class Cluster:
         """The weakest level of any worker."""
         return Isolation(weakest(each.isolation for each in self.reports.values()), {})
 
+    def failure_counts(self, run: Run) -> bool:
+        """Whether a stored failure is one under which some worker would make it again just so."""
+        return run.info.dependencies in {each.dependencies for each in self.reports.values()}
+
     def make(self, wanted: Iterable[tuple[RunSet, Task]]) -> Iterator[tuple[RunSet, Run]]:
         """Yield the runs as workers finish them. A worker's death costs the runs it had: others make them again."""
         from distributed import KilledWorker

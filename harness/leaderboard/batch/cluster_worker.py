@@ -8,7 +8,7 @@ the worker's own process and folder, as it does on one machine: a run's sandbox 
 import platform
 import tempfile
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distributed import get_client, get_worker
@@ -57,6 +57,7 @@ class WorkerReport:
     gpu: str | None = None
     isolation: str = ""
     limit_seconds: float = 0.0
+    dependencies: str = ""  # of its conditions
     lacks_track: bool = False
     refusal: str = ""  # why it cannot take part
 
@@ -67,12 +68,17 @@ def report(request: WorkerRequest) -> WorkerReport:
     try:
         runner = _runner(request)
     except _TrackMissingError:
-        return WorkerReport(myself.machine, myself.versions, lacks_track=True)
+        return replace(myself, lacks_track=True)
     except Exception as error:  # noqa: BLE001 - whatever keeps it from taking part is told where the batch was begun
-        return WorkerReport(myself.machine, myself.versions, refusal=f"{type(error).__name__}: {error}")
+        return replace(myself, refusal=f"{type(error).__name__}: {error}")
     under = runner.conditions
-    return WorkerReport(
-        myself.machine, myself.versions, under.device, under.gpu, runner.launcher.isolation, runner.limit.seconds
+    return replace(
+        myself,
+        device=under.device,
+        gpu=under.gpu,
+        isolation=runner.launcher.isolation,
+        limit_seconds=runner.limit.seconds,
+        dependencies=under.dependencies,
     )
 
 
