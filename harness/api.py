@@ -17,6 +17,7 @@ import numpy as np
 
 from harness.accelerator import resolve
 from harness.environment import home as default_home
+from harness.environment import require_writable
 from harness.errors import UsageError
 from harness.evaluation import compare as comparing
 from harness.evaluation import evaluate as evaluating
@@ -82,6 +83,8 @@ def evaluate(
     opened = track if isinstance(track, Track) else open_track(track, home=place)
     submission = _submission(file, opened, constants or {})
     kind = resolve(device, announce)
+    results = Results.of(place, opened, submission, kind, time_limit=time_limit)
+    require_writable(place, place / "calibration", results.folder)
     conditions = conditions_here(
         opened,
         place,

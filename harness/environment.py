@@ -4,19 +4,46 @@ import hashlib
 import os
 import platform
 import site
+import tempfile
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 import harness
+from harness.errors import MachineError
 from harness.processors import described_processors
 
-__all__ = ["environment", "home", "packages_hash"]
+__all__ = ["ELSEWHERE", "environment", "home", "packages_hash", "require_writable"]
+
+ELSEWHERE = "Set HARNESS_HOME to a folder of your own"
 
 
 def home() -> Path:
     """Return the folder that holds tracks, calibrations and results: HARNESS_HOME, or `.harness` here."""
-    return Path(os.environ.get("HARNESS_HOME", ".harness")).absolute()
+    folder = Path(os.environ.get("HARNESS_HOME") or ".harness")
+    try:
+        return folder.absolute()
+    except FileNotFoundError:
+        raise MachineError("the current folder is gone: go to another one") from None
+
+
+def require_writable(*folders: Path) -> None:
+    """Raise MachineError unless files can be written to folders, or to where those that are not there would be made.
+
+    Nothing is left behind. To be called before anything that takes a while.
+    """
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        raise MachineError("no folder takes temporary files: set TMPDIR to one that can be written") from None
+    for folder in folders:
+        place = folder
+        try:
+            place = next(each for each in (folder, *folder.parents) if each.exists())
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            raise MachineError(f"cannot write to {place}: {error.strerror}. {ELSEWHERE}") from None
 
 
 def environment() -> dict[str, str]:

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from harness.environment import ELSEWHERE
+from harness.errors import MachineError
 from harness.storage import hash_arrays, read_arrays, read_json, write_arrays, write_json
 
 __all__ = ["read_sealed", "read_sealed_arrays", "sealed", "unsealed", "whole", "write_sealed", "write_sealed_arrays"]
@@ -24,11 +26,16 @@ log = logging.getLogger(__name__)  # damage is found deep inside and in workers'
 
 
 def whole(path: Path, read: Callable[[Path], Found]) -> Found | None:
-    """Return what `read` makes of a file; None if there is none, and if it is damaged, which is said in a line."""
+    """Return what `read` makes of a file; None if there is none, and if it is damaged, which is said in a line.
+
+    Raises MachineError if it may not be read.
+    """
     try:
         return read(path)
     except FileNotFoundError:
         return None
+    except PermissionError as error:  # it may well be whole: nothing takes its place
+        raise MachineError(f"cannot read {path}: {error.strerror}. {ELSEWHERE}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = next(iter(str(error).removeprefix(f"{path} ").splitlines()), type(error).__name__)
         log.warning("%s is damaged, or of an earlier version (%s): it does not count", path, reason)

@@ -48,11 +48,15 @@ def read_submission(path: Path, *, source_kb: int, constants: Mapping[str, str] 
     A file with a fault is returned with its problems. Raises UsageError if there is no file to read or if a constant
     cannot be set.
     """
-    if not path.exists():
-        raise UsageError(f"no file {path}; start one: harness new {quoted(path)}")
-    if not path.is_file():
-        raise UsageError(f"{path} is not a file; name one submission, such as submissions/template.py")
-    return submission_of(path, path.read_bytes(), source_kb=source_kb, constants=constants)
+    try:
+        if not path.exists():
+            raise UsageError(f"no file {path}; start one: harness new {quoted(path)}")
+        if not path.is_file():
+            raise UsageError(f"{path} is not a file; name one submission, such as submissions/template.py")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    return submission_of(path, content, source_kb=source_kb, constants=constants)
 
 
 def submission_of(

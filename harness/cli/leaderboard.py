@@ -23,7 +23,7 @@ from harness.cli.options import (
     track_option,
 )
 from harness.cli.publishing import html_command, selfcheck_command, show_command, verify_command
-from harness.environment import home
+from harness.environment import home, require_writable
 from harness.errors import UsageError
 from harness.evaluation.make import check_runs
 from harness.leaderboard.batch.backend import Backend, RunOptions
@@ -32,10 +32,12 @@ from harness.leaderboard.batch.cluster import Cluster
 from harness.leaderboard.batch.progress import Progress
 from harness.leaderboard.batch.session import Session
 from harness.leaderboard.batch.teams import chosen, find_submissions, part_of
+from harness.leaderboard.board.entries import board_folder
 from harness.report.escaping import escaped
 from harness.runner import isolation as isolations
 from harness.runner.outcome import Outcome
 from harness.runs.conditions import conditions_here
+from harness.runs.store import Results
 from harness.storage import write_json
 from harness.tracks.track import Track
 
@@ -145,6 +147,7 @@ def run_command(
     track = api.open_track(track_name)
     n_runs = runs or track.declaration.evaluation.runs
     check_runs(track, n_runs)
+    require_writable(home() / "calibration", board_folder(home(), track), Results.cache(home(), track))
     required = isolations.stronger(isolation, require_isolation)
     terms = Terms(n_runs, stages_of(n_runs, stages), boundaries, required, hidden, again)
     zone = _zone(timezone)

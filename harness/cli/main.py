@@ -21,7 +21,7 @@ from harness.cli.options import (
 )
 from harness.cli.prepare import prepare_command
 from harness.cli.submissions import check_command, compare_command, evaluate_command, report_command
-from harness.environment import home
+from harness.environment import ELSEWHERE, home
 from harness.errors import MachineError, UsageError
 from harness.report.doctor import findings
 
@@ -59,7 +59,7 @@ def _failure_of(error: OSError) -> "_Failure | None":
         return _Failure(f"{message}or set HARNESS_HOME, then run the command again")
     place = Path(str(error.filename))
     if error.errno in NOT_ALLOWED and (place.is_relative_to(home()) or home().is_relative_to(place)):
-        return _Failure(f"cannot use {place}: {error.strerror}. Set HARNESS_HOME to a folder of your own")
+        return _Failure(f"cannot use {place}: {error.strerror}. {ELSEWHERE}")
     return None
 
 

@@ -12,7 +12,7 @@ from harness.cli.options import (
     chosen_device,
     console,
 )
-from harness.environment import home
+from harness.environment import home, require_writable
 from harness.errors import MachineError, UsageError
 from harness.report.terminal import ProgressBar
 from harness.tracks import catalogue
@@ -52,6 +52,7 @@ def prepare_command(
     A declaration of several forget sets makes as many tracks, which share data and originals.
     """
     tracks = home() / "tracks"
+    require_writable(tracks)
     if import_file is not None:
         track = import_track(import_file, tracks)
         console().print(f"unpacked {track.name} to {track.folder}")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from harness.environment import require_writable
 from harness.errors import UsageError
 from harness.quoting import quoted
 from harness.tracks.archive import import_track
@@ -74,6 +75,7 @@ def open_declared(declared: Declared, tracks: Path) -> Track:
     """Return a prepared track, as `open_track` does."""
     folder = tracks / declared.name
     if not folder.exists() and declared.shipped is not None:
+        require_writable(tracks)
         import_track(declared.shipped, tracks)
     own = declared.file.parent != FOLDER / "tracks"
     command = f"harness prepare {quoted(declared.file) if own else declared.name}"

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.environment import ELSEWHERE
 from harness.errors import MachineError
 from harness.record import Records
 from harness.storage import hash_folder, read_arrays, write_json
@@ -139,6 +140,8 @@ def load_track(folder: Path) -> Track:
             raise ValueError(f"sibling {manifest.sibling} is none of its declaration's")
         track = Track(folder, declaration.siblings[manifest.sibling], manifest)
         damaged = ", ".join(_damaged(track))
+    except PermissionError as error:
+        raise MachineError(f"cannot read {error.filename}: {error.strerror}. {ELSEWHERE}") from None
     except (OSError, ValueError) as error:
         raise MachineError(f"the track {folder.name} is damaged ({error}); {remedy}") from None
     if damaged:
