@@ -40,6 +40,8 @@ WARM_UP_STEPS = 2  # the first one allocates the momentum, the second one does n
 # Not every shortage of memory is a torch.OutOfMemoryError: libraries report theirs by name.
 OUT_OF_MEMORY = (
     "can't allocate memory",
+    "unable to allocate shared memory",
+    "out of shared memory",
     "CUDA out of memory",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",

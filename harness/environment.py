@@ -1,5 +1,6 @@
 """Where the harness keeps its files, and the versions and the machine that results depend on."""
 
+import errno
 import hashlib
 import os
 import platform
@@ -19,12 +20,20 @@ ELSEWHERE = "Set HARNESS_HOME to a folder of your own"
 
 
 def home() -> Path:
-    """Return the folder that holds tracks, calibrations and results: HARNESS_HOME, or `.harness` here."""
-    folder = Path(os.environ.get("HARNESS_HOME") or ".harness")
+    """Return the folder that holds tracks, calibrations and results: HARNESS_HOME, or `.harness` here.
+
+    Raises MachineError if it can be none, and if there is no current folder, without which torch does not start either.
+    """
     try:
-        return folder.absolute()
+        folder = Path.cwd() / (os.environ.get("HARNESS_HOME") or ".harness")
     except FileNotFoundError:
         raise MachineError("the current folder is gone: go to another one") from None
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    except OSError as error:
+        raise MachineError(f"cannot use {folder}: {error.strerror}. {ELSEWHERE}") from None
+    return folder
 
 
 def require_writable(*folders: Path) -> None:
@@ -43,7 +52,7 @@ def require_writable(*folders: Path) -> None:
             with tempfile.TemporaryFile(dir=place):
                 pass
         except OSError as error:
-            raise MachineError(f"cannot write to {place}: {error.strerror}. {ELSEWHERE}") from None
+            raise MachineError(f"cannot use {place}: {error.strerror}. {ELSEWHERE}") from None
 
 
 def environment() -> dict[str, str]:

@@ -108,4 +108,5 @@ def _how_it_died(status: int) -> str:
     if status >= 0:
         return f"the process ended with exit status {status} before unlearn returned"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
-    return f"the process was ended by {name} before unlearn returned"
+    hint = "; shared memory may be full: load data without workers (num_workers=0)" if name == "SIGBUS" else ""
+    return f"the process was ended by {name} before unlearn returned{hint}"

@@ -36,7 +36,7 @@ _REMEDIES = {
     Outcome.IMPORT_ERROR: "import only packages the contract lists (harness/contract.py), and no files of your own",
     Outcome.EXCEPTION: "run it in the foreground, with prints and breakpoint(): harness check --debug FILE",
     Outcome.TIME_LIMIT: "do less: fewer epochs, larger batches; a run is killed at twice the limit",
-    Outcome.MEMORY_LIMIT: "use less memory: smaller batches, fewer copies of the net and of the data",
+    Outcome.MEMORY_LIMIT: "use less memory: smaller batches, fewer copies of the net and of the data, fewer workers",
     Outcome.BAD_OUTPUT: "return the net you were given, with its own layers and shapes, or None if changed in place",
     Outcome.NON_FINITE: "keep the weights finite: lower the learning rate, or clip the gradients",
     Outcome.CRASHED: "the process ended without returning: look for os._exit, native code, or a signal to itself",

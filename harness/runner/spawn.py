@@ -16,6 +16,7 @@ from typing import IO
 
 from harness.runner.message import REPORT_BYTES, Job
 from harness.runner.process import ROOT, Ended, LaunchError, Log, command, run_environment
+from harness.runner.sandbox.scratch import scratch_place
 
 __all__ = ["SpawnLauncher"]
 
@@ -64,7 +65,7 @@ class SpawnLauncher:
 class _SpawnedProcess:
     def __init__(self, launcher: SpawnLauncher, process: "subprocess.Popen[bytes]", job: Job, n_bytes: int) -> None:
         self._launcher, self._process, self._n_bytes = launcher, process, n_bytes
-        self._folder = Path(tempfile.mkdtemp(prefix="harness-run-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="harness-run-", dir=scratch_place()))
         self._log = Log(launcher.log_bytes)
         self._ready, self._ended = threading.Event(), threading.Event()
         paths = {"result": self._folder / "result", "report": self._folder / "report"}

@@ -21,6 +21,7 @@ from harness.runner.message import Job
 from harness.runner.outcome import Outcome
 from harness.runner.process import Launcher
 from harness.runner.sandbox.sandboxes import Quota
+from harness.runner.sandbox.scratch import scratch_place
 from harness.runs.measure import NoMemoryError, NonFiniteLogitsError, Recorder
 from harness.runs.run import Conditions, Run, RunInfo
 from harness.runs.run_set import RunSet, Task
@@ -200,7 +201,7 @@ def _interrupted_by(end_runs: Callable[[], None]) -> Iterator[None]:
 
 def debug_run(submission: Submission, track: Track, conditions: Conditions) -> bool:
     """Run a submission once in the foreground, with the seeds of run 0; whether it returned a fit net."""
-    with tempfile.TemporaryDirectory(prefix="harness-scratch-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="harness-scratch-", dir=scratch_place()) as scratch:
         job = _job(submission, track, conditions, 0)
         job = replace(job, filename=str(submission.path.resolve()), scratch=scratch)
         return launch.run_in_foreground(track.public, job)

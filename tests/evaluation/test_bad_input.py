@@ -47,6 +47,7 @@ FAULTS = {
     ),
     "os._exit": (f"import os\n{SIGNATURE} os._exit(0)", "CRASHED", "exit status 0"),
     "sys.exit": (f"import sys\n{SIGNATURE} sys.exit(0)", "EXCEPTION", "SystemExit"),
+    "full shared memory": (f"import os\n{SIGNATURE} os.kill(os.getpid(), 7)", "CRASHED", "load data without workers"),
     "null pointer": (f"import ctypes\n{SIGNATURE} ctypes.string_at(0)", "CRASHED", "SIGSEGV"),
     "memory": (f"{SIGNATURE} bytearray(1 << 60)", "MEMORY_LIMIT", "MemoryError"),
     "tensor memory": (f"import torch\n{SIGNATURE} torch.empty(1 << 55)", "MEMORY_LIMIT", "can't allocate memory"),

@@ -188,6 +188,8 @@ def test_code_for_a_card(architectures: Iterable[str], capability: tuple[int, in
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
         (RuntimeError("CUDA error: out of memory"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (RuntimeError("unable to allocate shared memory(shm) for file </torch_3>: No space left on device (28)"), True),
+        (RuntimeError("worker (pid 3) is killed by signal: Bus error. ... workers are out of shared memory."), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (ValueError("shapes differ"), False),
     ],

@@ -14,6 +14,7 @@ from harness.runner.sandbox.cgroup import Cgroup, Cgroups
 from harness.runner.sandbox.memory import MemoryWatch
 from harness.runner.sandbox.plan import CACHE, SCRATCH, Plan, packages
 from harness.runner.sandbox.privileges import is_root
+from harness.runner.sandbox.scratch import scratch_place
 from harness.runner.sandbox.users import UserIds
 
 __all__ = ["Quota", "Sandbox", "Sandboxes"]
@@ -143,7 +144,7 @@ def _as_seen(hidden: Iterable[Path], shown: dict[str, str]) -> Iterable[str]:
 
 def _scratch(user: int | None) -> str:
     """Make an empty folder for a run without a root of its own."""
-    folder = tempfile.mkdtemp(prefix="harness-scratch-")
+    folder = tempfile.mkdtemp(prefix="harness-scratch-", dir=scratch_place())
     if user is not None:
         os.chown(folder, user, user)
     return folder
