@@ -1,11 +1,19 @@
 """`python -m harness`, the same as the command `harness`."""
 
+import sys
+
 from harness.cli.main import cli
+from harness.cli.streams import StandardStreams
 
 
 def main() -> None:
     """Run the command line."""
-    cli(prog_name="harness")
+    streams, code = StandardStreams(), None
+    try:
+        cli(prog_name="harness")
+    except SystemExit as ended:
+        code = ended.code
+    sys.exit(streams.exit_code(code))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from harness.cli.options import (
     track_option,
 )
 from harness.cli.publishing import html_command, selfcheck_command, show_command, verify_command
+from harness.cli.results import require_place, write_result_json
 from harness.environment import home, require_writable
 from harness.errors import UsageError
 from harness.evaluation.make import check_runs
@@ -38,7 +39,6 @@ from harness.runner import isolation as isolations
 from harness.runner.outcome import Outcome
 from harness.runs.conditions import conditions_here
 from harness.runs.store import Results
-from harness.storage import write_json
 from harness.tracks.track import Track
 
 if TYPE_CHECKING:
@@ -200,6 +200,7 @@ def plan_command(
     from harness.leaderboard.assurance.costs import Request, costs, stored_runs
     from harness.leaderboard.assurance.final import steps_to_a_final
 
+    require_place(json_file)
     track = api.open_track(track_name)
     kind = chosen_device(device)
     conditions = conditions_here(
@@ -215,7 +216,7 @@ def plan_command(
     for line in steps_to_a_final(track):
         console().print(line, soft_wrap=True)
     if json_file is not None:
-        write_json(json_file, [figure.to_json() for figure in figures])
+        write_result_json(json_file, [figure.to_json() for figure in figures])
 
 
 def _number(value: float) -> str:

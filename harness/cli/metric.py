@@ -8,8 +8,9 @@ import numpy as np
 from harness.cli.options import (
     console,
 )
+from harness.cli.results import write_result_json
 from harness.errors import UsageError
-from harness.storage import read_arrays, write_json
+from harness.storage import read_arrays
 
 __all__ = ["score_command"]
 
@@ -35,7 +36,7 @@ def score_command(unlearned: Path, retrained: Path, json_file: Path | None) -> N
     for name, value in result.items():
         console().print(f"{name:22s} {'' if value is None else format(value, '.6g')}", highlight=False)
     if json_file is not None:
-        write_json(json_file, result)
+        write_result_json(json_file, result)
 
 
 def _warn(sentence: str) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from harness import api
 from harness.accelerator import of
 from harness.cli.options import chosen_device, console, device_option, jobs_option, track_option
+from harness.cli.results import write_result_json
 from harness.environment import home
 from harness.errors import UsageError
 from harness.evaluation.evaluate import Evaluation, evaluate
@@ -36,7 +37,6 @@ from harness.runner import isolation as isolations
 from harness.runs.conditions import conditions_here
 from harness.runs.store import Results
 from harness.shipped import BASELINES
-from harness.storage import write_json
 from harness.submission import read_submission
 from harness.tracks.track import Track
 
@@ -158,7 +158,7 @@ def _publish(file: Path, track: Track) -> None:
     if file.exists():
         raise UsageError(f"{file} is there already; a commitment is made once. Check against it without --publish")
     board = read_board(home(), track) if (board_folder(home(), track) / "board.json").is_file() else None
-    write_json(file, commit(track, board).model_dump(mode="json"))
+    write_result_json(file, commit(track, board).model_dump(mode="json"))
     click.echo(f"wrote {file}; publish it now, and release track, runs and leaderboard at the end")
 
 

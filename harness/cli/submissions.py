@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import RenderableType
 
 from harness import api
 from harness.cli.options import (
@@ -20,6 +21,7 @@ from harness.cli.options import (
     time_limit_option,
     track_option,
 )
+from harness.cli.results import require_place, write_result, write_result_json
 from harness.environment import home
 from harness.errors import UsageError
 from harness.evaluation.compare import RETRAINED
@@ -32,7 +34,6 @@ from harness.runner.isolation import choose
 from harness.runner.outcome import Outcome
 from harness.runs.conditions import conditions_here
 from harness.scoring.thresholds import FEWEST_RANKED
-from harness.storage import write_bytes, write_json
 from harness.submission import read_submission
 from harness.tracks.track import Track
 
@@ -78,8 +79,7 @@ def evaluate_command(
         raise UsageError("give --quick or --runs, not both")
     if rescore and again:
         raise UsageError("--rescore makes no runs, and --again makes some; give one of them")
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise UsageError(f"no folder {json_file.absolute().parent} to write {json_file.name} to")
+    require_place(json_file)
     track = api.open_track(track_name)
     default_runs = track.declaration.evaluation.runs
     n_runs = runs or (min(FEWEST_RANKED, default_runs) if quick else default_runs)
@@ -101,9 +101,9 @@ def evaluate_command(
     sentences = comparisons(home(), evaluation)
     if evaluation.outcome == Outcome.OK:
         add_to_history(home(), evaluation)
-    console().print(show(evaluation, sentences))
+    _print(show(evaluation, sentences))
     if json_file is not None:
-        write_json(json_file, evaluation.score_file.to_json())
+        write_result_json(json_file, evaluation.score_file.to_json())
     _exit_with(evaluation)
 
 
@@ -125,7 +125,7 @@ def check_command(
     evaluation = api.evaluate(
         file, track=track, runs=1, constants=constants, jobs=1, device=kind, again=again, announce=console().print
     )
-    console().print(show_check(evaluation))
+    _print(show_check(evaluation))
     _exit_with(evaluation)
 
 
@@ -165,6 +165,7 @@ def compare_command(
 
     Runs that are missing are made first. Runs under another --time-limit are kept apart from ranked ones.
     """
+    require_place(json_file)
     track = api.open_track(track_name)
     n_runs = runs or track.declaration.evaluation.runs
     sides: list[Evaluation | str] = []
@@ -176,13 +177,13 @@ def compare_command(
             Path(name), track, n_runs, jobs=jobs, device=chosen_device(device), time_limit=time_limit
         )
         if evaluation.scored is None:
-            console().print(show(evaluation, []))
+            _print(show(evaluation, []))
             _exit_with(evaluation)
         sides.append(evaluation)
     comparison = api.compare(sides[0], sides[1], track=track, runs=n_runs)
     console().print(comparison.sentence)
     if json_file is not None:
-        write_json(json_file, comparison_summary(comparison, time_limit))
+        write_result_json(json_file, comparison_summary(comparison, time_limit))
 
 
 @click.command("report")
@@ -203,12 +204,12 @@ def report_command(
     n_runs = runs or track.declaration.evaluation.runs
     evaluation = load_evaluation(submission, track, chosen_device(device), runs=n_runs, home=home())
     if evaluation.outcome != Outcome.OK:
-        console().print(show(evaluation, []))
+        _print(show(evaluation, []))
         _exit_with(evaluation)
     from harness.report.page import render_page  # imports matplotlib
 
     page = out or Path(f"report-{submission.path.stem}.html")
-    write_bytes(page, render_page(evaluation, load_sibling_evaluations(evaluation, home())).encode(errors="replace"))
+    write_result(page, render_page(evaluation, load_sibling_evaluations(evaluation, home())).encode(errors="replace"))
     console().print(f"wrote {page}")
 
 
@@ -241,10 +242,15 @@ def _evaluated(file: Path, track: Track, runs: int, **options: Any) -> Evaluatio
         )
 
 
+def _print(shown: RenderableType) -> None:
+    """Print what is made for a terminal; a line with a command is as long as it is."""
+    console().print(shown, crop=False)
+
+
 def _exit_with(evaluation: Evaluation) -> None:
     """End with the exit code of an outcome; of a failure that was not made now, say how to make it again."""
     if evaluation.has_stored_failure:
-        console().print(stored_failure(evaluation))
+        _print(stored_failure(evaluation))
     if evaluation.outcome.is_fault_of_submission:
         sys.exit(3)
     if evaluation.outcome != Outcome.OK:

@@ -51,7 +51,7 @@ def show_check(evaluation: Evaluation) -> RenderableType:
     if evaluation.outcome != Outcome.OK:
         return Group(title, *excerpt, *_failure(evaluation))
     limits = evaluation.track.declaration.limits
-    table = Table(show_header=False, box=None, padding=(0, 1))
+    table = _grid()
     table.add_row("one run", "OK")
     table.add_row("time", f"{_mean_seconds(evaluation):.2f} s, {_time_used(evaluation)}")
     table.add_row("threads", str(limits.threads))
@@ -103,7 +103,7 @@ def _table(evaluation: Evaluation) -> Table:
         "forgetting_quality": f"median epsilon {_number(scored.score.median_epsilon, 2)}, "
         f"{len(evaluation.reference.forget_labels)} examples",
     }
-    table = Table(show_header=False, box=None, padding=(0, 1))
+    table = _grid()
     for column in SCORE_COLUMNS:
         if not column.is_share:
             text = Text(column.text(figures, unknown=WITHHELD), style="bold" if column.interval else "")
@@ -116,6 +116,14 @@ def _table(evaluation: Evaluation) -> Table:
     made = f"{evaluation.n_made} made now, {len(evaluation.runs) - evaluation.n_made} stored before"
     table.add_row("runs", str(len(evaluation.runs)), made)
     table.add_row("isolation", evaluation.isolation, _isolation(evaluation))
+    return table
+
+
+def _grid() -> Table:
+    """Return an empty table in which nothing is cut off, however narrow the terminal is."""
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    for _ in range(3):
+        table.add_column(overflow="fold")
     return table
 
 

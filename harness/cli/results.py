@@ -1,0 +1,50 @@
+"""Files that a user names for what a command finds: looked at before the work, written after it."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from harness.errors import MachineError, UsageError
+from harness.storage import write_bytes
+
+__all__ = ["require_place", "write_result", "write_result_json"]
+
+DEVICES = Path("/dev")
+
+
+def require_place(path: Path | None) -> None:
+    """Raise UsageError unless a file can be written there, if one is asked for at all."""
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"no folder {folder} to write {path.name} to")
+    if not _is_stream(path):
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}; name another place") from None
+
+
+def write_result(path: Path, content: bytes) -> None:
+    """Write a file atomically, or to a pipe or a device, which stays what it is. Raises MachineError."""
+    try:
+        if _is_stream(path):
+            path.write_bytes(content)
+        else:
+            write_bytes(path, content)
+    except BrokenPipeError:
+        pass  # whoever reads has seen enough
+    except OSError as error:
+        raise MachineError(f"cannot write {path}: {error.strerror}; what was made is stored") from None
+
+
+def write_result_json(path: Path, content: Any) -> None:
+    """Write JSON as `write_result` does; NaN and infinity are refused."""
+    write_result(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a path is no file that could be replaced, such as /dev/null, /dev/stdout or a named pipe."""
+    return path.absolute().is_relative_to(DEVICES) or (path.exists() and not path.is_file())
