@@ -53,14 +53,15 @@ class _Commands(click.Group):
 
 
 def _failure_of(error: OSError) -> "_Failure | None":
-    """Return what is said of a home that is full, or that may not be used; None if the error is another one."""
+    """Return what is said of a home that is full, or of a place that may not be used; None of another error."""
     if error.errno in FULL_DISK:
         message = f"cannot write below {home()}: {error.strerror}; what was stored before is intact. Make room, "
         return _Failure(f"{message}or set HARNESS_HOME, then run the command again")
+    if error.errno not in NOT_ALLOWED or error.filename is None:
+        return None
     place = Path(str(error.filename))
-    if error.errno in NOT_ALLOWED and (place.is_relative_to(home()) or home().is_relative_to(place)):
-        return _Failure(f"cannot use {place}: {error.strerror}. {ELSEWHERE}")
-    return None
+    is_below = place.is_relative_to(home()) or home().is_relative_to(place)
+    return _Failure(f"cannot use {place}: {error.strerror}{f'. {ELSEWHERE}' if is_below else ''}")
 
 
 class _OnStandardError(logging.Handler):

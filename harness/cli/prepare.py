@@ -12,6 +12,7 @@ from harness.cli.options import (
     chosen_device,
     console,
 )
+from harness.cli.results import require_place
 from harness.environment import home, require_writable
 from harness.errors import MachineError, UsageError
 from harness.report.terminal import ProgressBar
@@ -53,6 +54,8 @@ def prepare_command(
     """
     tracks = home() / "tracks"
     require_writable(tracks)
+    for file in (public_file, whole_file):
+        require_place(file)
     if import_file is not None:
         track = import_track(import_file, tracks)
         console().print(f"unpacked {track.name} to {track.folder}")
