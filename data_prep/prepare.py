@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from data_prep import reference
 from data_prep.draft import is_draft_of, lay_out, mark_as_draft
 from data_prep.drift import Drift, drift
 from data_prep.reference import OnProgress
 from harness.environment import environment
 from harness.errors import MachineError, UsageError
+from harness.locks import LockedError, locked
 from harness.record import Records
 from harness.storage import hash_folder, replace_folder
 from harness.tracks.declaration import Declaration
@@ -110,14 +109,11 @@ def _partial(place: Path) -> Path:
 
 @contextlib.contextmanager
 def _locked(place: Path) -> Iterator[None]:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(place.with_name(f".{place.name}.lock"))
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        with locked(place.with_name(f".{place.name}.lock"), waits=False):
+            yield
+    except LockedError:
         raise UsageError("another process is preparing this track; wait for it, then run the command again") from None
-    with lock:
-        yield
 
 
 @dataclass(frozen=True)

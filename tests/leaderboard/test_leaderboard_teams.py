@@ -14,9 +14,11 @@ import pytest
 from click.testing import Result
 
 from harness.errors import UsageError
-from harness.leaderboard.batch.teams import DailyQuota, SubmissionsFound, chosen, find_submissions
-from harness.leaderboard.board.entries import Entry, entries
+from harness.leaderboard.batch.register import register
+from harness.leaderboard.batch.teams import Candidate, DailyQuota, SubmissionsFound, chosen, find_submissions
+from harness.leaderboard.board.entries import Entry, current, entries
 from harness.runner.outcome import Outcome
+from harness.submission import submission_of
 
 Harness = Callable[..., Result]
 
@@ -208,6 +210,18 @@ def test_files_that_are_not_run_take_no_try_and_a_thousand_of_them_do_not_fill_t
 
 
 # ---- watching -----------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_is_set_back_does_not_make_an_older_version_the_current_one(tmp_path: Path) -> None:
+    file, later = tmp_path / "foo.py", datetime(2026, 1, 2, 12, tzinfo=UTC)
+    made = []
+    for version, now in enumerate((later, later - timedelta(hours=1), later - timedelta(hours=2))):
+        content = f"VERSION = {version}\ndef unlearn(net, *loaders): pass".encode()
+        candidate = Candidate("foo.py", None, submission_of(file, content, source_kb=256))
+        found = register([candidate], tmp_path, device="cpu", results=lambda _: "x", now=now, quota=None)
+        made.append(found["foo.py"])
+    assert [entry.key for entry in current(entries(tmp_path))] == [made[-1].key]
+    assert [entry.key for entry in entries(tmp_path)] == [entry.key for entry in made]
 
 
 def wait_for_log(file: Path, text: str) -> str:

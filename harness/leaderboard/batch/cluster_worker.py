@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distributed import get_client, get_worker
-from filelock import FileLock
 
 import harness
 from harness.accelerator import of, resolve
 from harness.environment import home
 from harness.errors import MachineError
+from harness.locks import locked
 from harness.runner import isolation as isolations
 from harness.runs.conditions import conditions_here
 from harness.runs.local import Runner
@@ -114,7 +114,7 @@ def _prepared(request: WorkerRequest) -> Runner:
     if is_gpu and own_threads > 1:
         raise MachineError("a worker on a GPU makes one run at a time: start one with --nthreads 1 for each GPU")
     load = own_threads if is_gpu else dict(request.loads).get(host_of(get_worker().address), own_threads)
-    with FileLock(_folder() / "calibration.lock"):  # one training after another, each under the load it is to have
+    with locked(_folder() / "calibration.lock"):  # one training after another, each under the load it is to have
         conditions = conditions_here(track, home(), device=kind, isolation=found, jobs=load)
     return Runner(track, conditions)
 
@@ -127,7 +127,7 @@ def host_of(address: str) -> str:
 def _track(request: WorkerRequest) -> Track:
     """Return the track from HARNESS_HOME, or from the cluster."""
     fetched = _folder() / request.archive
-    with FileLock(_folder() / f"{request.archive}.lock"):
+    with locked(_folder() / f"{request.archive}.lock"):
         for folder in (home() / "tracks" / request.track, fetched / request.track):
             if folder.is_dir() and (track := _matching(folder, request)) is not None:
                 return track

@@ -5,11 +5,12 @@ Such files are counted apart, as many a day: a thousand of them do not fill the 
 """
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from harness.leaderboard.batch.teams import Candidate, DailyQuota
 from harness.leaderboard.board.entries import Entry, current, entries, write_entry
+from harness.leaderboard.board.names import name_key
 from harness.submission import Submission
 
 __all__ = ["register"]
@@ -30,16 +31,18 @@ def register(
     A file that goes back to an earlier version of its code is entered anew.
     """
     known = {entry.key: entry for entry in entries(board)}
-    newest = {entry.key for entry in current(list(known.values()))}
+    latest = {name_key(entry.submission): entry for entry in current(list(known.values()))}
+    newest = {entry.key for entry in latest.values()}
     found = {}
     for each in candidates:
-        fresh = _entry(each, device=device, results=results(each.submission), now=now)
+        entered = _after(latest.get(name_key(each.name)), now)
+        fresh = _entry(each, device=device, results=results(each.submission), now=entered)
         entry = known.get(fresh.key)
         if entry is None or entry.key not in newest:
             alike = (other for other in known.values() if other.is_valid == fresh.is_valid)
             if quota is not None and quota.is_used_up(each.team, alike, now):
                 continue
-            entry = fresh if entry is None else entry.model_copy(update={"entered": now})
+            entry = fresh if entry is None else entry.model_copy(update={"entered": entered})
         now_known = ("team", "sha256", "is_valid", "device", "results")
         entry = entry.model_copy(update={field: getattr(fresh, field) for field in now_known})
         found[each.name] = entry
@@ -47,6 +50,11 @@ def register(
             write_entry(board, entry)
             known[entry.key] = entry
     return found
+
+
+def _after(before: Entry | None, now: datetime) -> datetime:
+    """Return the moment at which a version is entered: later than the one before, though a clock may be set back."""
+    return now if before is None or before.entered < now else before.entered + timedelta(microseconds=1)
 
 
 def _entry(candidate: Candidate, *, device: str, results: str, now: datetime) -> Entry:

@@ -126,5 +126,7 @@ def current(all_entries: Iterable[AnyEntry]) -> list[AnyEntry]:
 def _read(path: Path) -> Entry:
     try:
         return Entry.model_validate(read_json(path))
+    except PermissionError:
+        raise  # another user's, which is not damaged
     except (OSError, ValueError) as error:
         raise MachineError(f"{path} is damaged ({error}); remove it, and run harness leaderboard run again") from None
