@@ -1,43 +1,55 @@
 """The folder a track begins as: data, split and secret, without models."""
 
+import itertools
 import secrets
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from data_prep.architecture import check_architecture, modules_beside, takes_single_examples
 from data_prep.datasets import load_dataset
-from data_prep.splits import split_indices
+from data_prep.sources.dataset import Dataset
+from data_prep.splits import label_of, split_indices
 from harness.errors import UsageError
-from harness.loaders import to_inputs
 from harness.models import own_file
-from harness.runs.measure import build_model
 from harness.storage import write_arrays, write_bytes, write_json
 from harness.tracks.declaration import Declaration, read_declaration
 from harness.tracks.hashes import family, fingerprint
-from harness.tracks.track import Examples, Manifest, Track
+from harness.tracks.track import Manifest, Track
 
-__all__ = ["is_draft_of", "lay_out", "mark_as_draft"]
+__all__ = ["OnNote", "is_draft_of", "lay_out", "mark_as_draft"]
+
+OnNote = Callable[[str], None]  # a sentence for whoever prepares the track, before anything is trained
+MOST_NAMED = 5  # classes in a sentence
 
 
 def lay_out(
-    declaration: Declaration, declaration_file: Path, folder: Path, *, cache: Path, data: Path | None = None
+    declaration: Declaration,
+    declaration_file: Path,
+    folder: Path,
+    *,
+    cache: Path,
+    data: Path | None = None,
+    on_note: OnNote = lambda note: None,
 ) -> Track:
     """Write data, split and secret into a folder, unless an interrupted preparation of the same has; return the draft.
 
     cache: where downloads are kept. data: a folder that has the source's data already.
-    Raises UsageError if the declaration does not fit its data.
+    Raises UsageError if the declaration does not fit its data, and leaves no folder then.
     """
     dataset = load_dataset(declaration.data.source, folder=declaration_file.parent, cache=cache, copy=data)
     examples = dataset.examples
+    _check_channels(declaration, examples.images.shape[-1])
     sets = split_indices(dataset, declaration.split, declaration.forget, folder=declaration_file.parent)
-    arrays = examples.arrays() | _own_architecture(declaration, declaration_file)
+    own = _own_architecture(declaration, declaration_file)
+    arrays = examples.arrays() | own
     manifest = Manifest(
         fingerprint=fingerprint(declaration, arrays | sets),
         public_hash="",
         reference_hash=None,
-        n_classes=int(examples.labels.max()) + 1,
+        n_classes=dataset.n_classes,
         class_names=None if dataset.class_names is None else list(dataset.class_names),
         channels=examples.images.shape[-1],
         retrained=declaration.reference.retrained,
@@ -46,16 +58,16 @@ def lay_out(
         family=_family(declaration, arrays, sets),
     )
     draft = Track(folder, declaration, manifest)
+    for note in (*dataset.notes, *_remarks(dataset, declaration, sets)):
+        on_note(note)
     if is_draft_of(draft):
         return draft
     shutil.rmtree(folder, ignore_errors=True)
-    for name, indices in sets.items():
-        write_arrays(draft.examples_file(name), examples[indices].arrays())
-    write_arrays(draft.private / "split.npz", sets)
-    for name, content in _own_architecture(declaration, declaration_file).items():
-        write_bytes(draft.public / name, content.tobytes())
-    _check_model(draft, examples[:2])
-    write_json(draft.public / "task.json", _task(draft))
+    try:
+        _write(draft, dataset, sets, own, on_note)
+    except UsageError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     write_bytes(folder / "track.toml", declaration_file.read_bytes())
     secret = declaration.reference.published_secret or secrets.token_hex(32)
     write_bytes(draft.private / "secret", secret.encode())
@@ -63,12 +75,67 @@ def lay_out(
     return draft
 
 
+def _write(
+    draft: Track, dataset: Dataset, sets: dict[str, np.ndarray], own: dict[str, np.ndarray], on_note: OnNote
+) -> None:
+    """Write data, split and architecture. Raises UsageError if these do not fit each other."""
+    for name, indices in sets.items():
+        write_arrays(draft.examples_file(name), dataset.examples[indices].arrays())
+    write_arrays(draft.private / "split.npz", sets)
+    for name, content in own.items():
+        write_bytes(draft.public / name, content.tobytes())
+    check_architecture(draft, draft.examples("retain"))
+    batch_size, declared = _batch_size_of_runs(draft), draft.declaration.training.batch_size
+    if batch_size != declared:
+        on_note(
+            f"runs get batches of {batch_size}, not of {declared}, which would leave a last batch of one example: "
+            "the net cannot train on that"
+        )
+    write_json(draft.public / "task.json", _task(draft, batch_size))
+
+
+def _check_channels(declaration: Declaration, channels: int) -> None:
+    for key, values in (("mean", declaration.data.mean), ("std", declaration.data.std)):
+        if len(values) not in (1, channels):
+            has = f"{len(values)} values and the images have {channels} channel{'' if channels == 1 else 's'}"
+            raise UsageError(f"data.{key} has {has}; give one for all, or one for each")
+
+
 def _own_architecture(declaration: Declaration, declaration_file: Path) -> dict[str, np.ndarray]:
-    """Return the bytes of the file of an own architecture by its name, if the declaration has one that is there."""
+    """Return the bytes of the file of an own architecture by its name, if the declaration has one that is there.
+
+    Raises UsageError if it does not lie beside the declaration, or needs what does.
+    """
     own = own_file(declaration.model.name)
-    if own is None or not (declaration_file.parent / own).is_file():
+    if own is None:
         return {}
-    return {own: np.frombuffer((declaration_file.parent / own).read_bytes(), np.uint8)}
+    if Path(own).is_absolute() or ".." in Path(own).parts:
+        raise UsageError(f"model: {own} has to lie beside {declaration_file.name}, from where it is copied")
+    file = declaration_file.parent / own
+    if not file.is_file():
+        return {}
+    if beside := modules_beside(file):
+        raise UsageError(f"model: {own} imports {', '.join(beside)}; an architecture is one file: copy it in there")
+    return {own: np.frombuffer(file.read_bytes(), np.uint8)}
+
+
+def _remarks(dataset: Dataset, declaration: Declaration, sets: dict[str, np.ndarray]) -> Iterator[str]:
+    """Yield what may not be as its author thinks: which class is forgotten, and which are missing where."""
+    labels, forget = dataset.examples.labels, declaration.forget
+    forgotten = label_of(forget, dataset) if forget.kind == "class" else None
+    if forgotten is not None:
+        n, among = len(sets["forget"]), len(sets["forget"]) + len(sets["retain"])
+        yield f"to be forgotten: {_class_name(dataset, forgotten)}, {n} of {among} training examples"
+    for name in ("retain", "val", "test"):
+        missing = np.setdiff1d(np.setdiff1d(labels, labels[sets[name]]), [] if forgotten is None else [forgotten])
+        if len(missing):
+            named = ", ".join(_class_name(dataset, int(label)) for label in missing[:MOST_NAMED])
+            more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+            yield f"the {name} set has no example of {named}{more}"
+
+
+def _class_name(dataset: Dataset, label: int) -> str:
+    return f"class {label}" if dataset.class_names is None else f"class {label}, {dataset.class_names[label]!r}"
 
 
 def _family(declaration: Declaration, data: dict[str, np.ndarray], sets: dict[str, np.ndarray]) -> str | None:
@@ -79,20 +146,23 @@ def _family(declaration: Declaration, data: dict[str, np.ndarray], sets: dict[st
     return family(declaration, data | {"train": train, "val": sets["val"], "test": sets["test"]})
 
 
-def _check_model(track: Track, examples: Examples) -> None:
-    """Raise UsageError unless the declared architecture takes these images and gives one logit per class."""
-    data = track.declaration.data
-    try:
-        inputs = to_inputs(examples.images, scale=data.scale, mean=data.mean, std=data.std)
-        with torch.no_grad():
-            shape = tuple(build_model(track).eval()(inputs).shape)
-    except Exception as error:  # noqa: BLE001 - whatever a declared or an own architecture raises is the declaration's
-        raise UsageError(f"model: {error}") from None
-    if shape != (len(examples), track.manifest.n_classes):
-        raise UsageError(f"model: outputs are {shape} for {len(examples)} images of {track.manifest.n_classes} classes")
+def _batch_size_of_runs(track: Track) -> int:
+    """Return the size of the batches that submissions get: as declared, but that no set leaves a last batch of one.
+
+    Unless a net can be trained on that too. It is the nearest larger size then.
+    """
+    declared = track.declaration.training.batch_size
+    sizes = [len(track.examples(name)) for name in ("retain", "forget", "val")]
+
+    def leaves_one(batch_size: int) -> bool:
+        return any(size % batch_size == 1 for size in sizes if size > 1)
+
+    if not leaves_one(declared) or takes_single_examples(track):
+        return declared
+    return next(batch_size for batch_size in itertools.count(declared) if not leaves_one(batch_size))
 
 
-def _task(track: Track) -> dict[str, object]:
+def _task(track: Track, batch_size: int) -> dict[str, object]:
     """Return what the process that runs a submission needs to know."""
     declaration = track.declaration
     return {
@@ -103,7 +173,7 @@ def _task(track: Track) -> dict[str, object]:
         "scale": declaration.data.scale,
         "mean": declaration.data.mean,
         "std": declaration.data.std,
-        "batch_size": declaration.training.batch_size,
+        "batch_size": batch_size,
         "originals": declaration.reference.originals,
     }
 

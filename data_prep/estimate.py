@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from data_prep import reference
-from data_prep.draft import lay_out
+from data_prep.draft import OnNote, lay_out
 from data_prep.pruning import n_trainings
 from data_prep.reference import Stack, prepare_process
 from data_prep.training import Build, train, train_stack, training_set
@@ -78,6 +78,7 @@ def estimate(
     jobs: int,
     device: str,
     data: Path | None = None,
+    on_note: OnNote = lambda note: None,
 ) -> Estimate:
     """Time a few steps of every kind of training and of a run, and return what all of them would take.
 
@@ -86,7 +87,8 @@ def estimate(
     """
     tracks.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=tracks, prefix=".estimate-") as folder:
-        track = lay_out(declaration, declaration_file, Path(folder) / "draft", cache=tracks.parent / "data", data=data)
+        draft, cache = Path(folder) / "draft", tracks.parent / "data"
+        track = lay_out(declaration, declaration_file, draft, cache=cache, data=data, on_note=on_note)
         stacks = reference.plan_stacks(track, jobs, present={})
         by_size = {len(stack.seeds): stack for stack in stacks}
         seconds_per_step = {size: _step_of_stack(track, stack, jobs, device) for size, stack in by_size.items()}
@@ -154,6 +156,8 @@ def _step_of_fine_tuning(track: Track, device: str) -> float:
         batches = loader(Images(some.images.cpu(), some.labels.cpu()), batch_size=some.recipe.batch_size, device=place)
         for _ in range(1 + EPOCHS):
             for images, labels in batches:
+                if len(labels) == 1:  # which BatchNorm may refuse
+                    continue
                 optimizer.zero_grad()
                 nn.functional.cross_entropy(net(images), labels).backward()
                 optimizer.step()

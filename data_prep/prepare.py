@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep import reference
-from data_prep.draft import is_draft_of, lay_out, mark_as_draft
+from data_prep.draft import OnNote, is_draft_of, lay_out, mark_as_draft
 from data_prep.drift import Drift, drift
 from data_prep.reference import OnProgress
 from harness.environment import environment
@@ -44,18 +44,21 @@ def prepare(
     device: str = "cpu",
     data: Path | None = None,
     on_progress: OnProgress = lambda done, total: None,
+    on_note: OnNote = lambda note: None,
 ) -> Prepared:
     """Prepare a declared track as a folder of its name below `tracks`, replacing one that is there.
 
     The original models are those of a sibling, if one is prepared there. device: what models are trained on, cpu or
     cuda. data: a folder that has the source's data already; else they are downloaded where that is possible.
+    on_note: is told what may not be meant, before anything is trained.
     Raises UsageError if the declaration does not fit its data, or if another process is preparing the same track.
     """
     started = time.monotonic()
     place = tracks / declaration.name
     with _locked(place):
         before = _retrained_before(place)
-        draft = lay_out(declaration, declaration_file, _partial(place), cache=tracks.parent / "data", data=data)
+        cache = tracks.parent / "data"
+        draft = lay_out(declaration, declaration_file, _partial(place), cache=cache, data=data, on_note=on_note)
         stacks = reference.plan_stacks(draft, jobs, present={})
         sibling = next(iter(siblings(draft)), None)
         if sibling is not None:

@@ -17,13 +17,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from data_prep.architecture import can_be_stacked, fault_of_own_file
 from data_prep.pruning import mask_of, n_trainings, train_pruned
 from data_prep.training import Trainer, Weights, training_set
 from harness.accelerator import is_out_of_memory, of
-from harness.errors import MachineError
+from harness.errors import MachineError, UsageError
 from harness.parallel import repeated
 from harness.record import Records
-from harness.runs.measure import Recorder, build_model
+from harness.runs.measure import NonFiniteLogitsError, Recorder, build_model
 from harness.storage import read_arrays, write_arrays
 from harness.tracks.track import ORIGINALS, POOLS, Track
 
@@ -62,7 +63,7 @@ class Stack:
 
 
 def plan_stacks(track: Track, jobs: int, *, present: Mapping[str, int]) -> list[Stack]:
-    """Return the stacks a track's models are trained in, evenly over the jobs.
+    """Return the stacks a track's models are trained in, evenly over the jobs; of one each if they cannot be stacked.
 
     present: how many models of a kind there are already; they make one stack.
     """
@@ -70,6 +71,8 @@ def plan_stacks(track: Track, jobs: int, *, present: Mapping[str, int]) -> list[
     n_parameters = sum(value.numel() for value in build_model(track).parameters())
     n_inputs = track.declaration.training.batch_size * track.examples("forget").images[0].size
     most = max(1, min(STACK_SIZE, STACK_PARAMETERS // n_parameters, STACK_INPUTS // n_inputs))
+    if most > 1 and not can_be_stacked(track):
+        most = 1
     for kind, size in _sizes(track).items():
         there = present.get(kind, 0)
         new = np.arange(there, size)
@@ -137,12 +140,19 @@ def _train(track: Track, stack: Stack, device: str, place: int, tally: Path) -> 
 
     try:
         _keep(track, stack, train_models(track, stack, device, on_epoch), device)
-    except RuntimeError as error:
+    except NonFiniteLogitsError:
+        raise UsageError(
+            "training: a trained model's outputs are infinite or no numbers; lower training.learning_rate, "
+            "or look at data.mean and data.std"
+        ) from None
+    except Exception as error:
         if is_out_of_memory(error):
             raise MachineError(
                 "memory ran out while models were trained; what is done is kept: run the command again "
                 "with fewer at once (--jobs), or end what else uses the memory"
             ) from None
+        if fault := fault_of_own_file(track, error):
+            raise UsageError(f"model: {fault}") from None
         raise
 
 

@@ -1,5 +1,6 @@
 """Who is forgotten and who is tested: one split per track, made once and stored; nothing derives it a second time."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from data_prep.sources.dataset import Dataset
 from harness.errors import UsageError
 from harness.tracks.declaration import Forget, Split
 
-__all__ = ["split_indices"]
+__all__ = ["label_of", "split_indices"]
 
 
 def split_indices(dataset: Dataset, split: Split, forget: Forget, *, folder: Path = Path()) -> dict[str, np.ndarray]:
@@ -75,7 +76,8 @@ def _forgotten(
     labels, subjects = dataset.examples.labels, dataset.examples.subjects
     nobody = np.array([], int)
     if forget.kind == "class":
-        return labels[train] == forget.label, np.flatnonzero(labels == forget.label)
+        label = label_of(forget, dataset)
+        return labels[train] == label, np.flatnonzero(labels == label)
     if forget.kind == "indices":
         assert forget.file is not None
         return np.isin(train, _listed(folder / forget.file, train)), nobody
@@ -93,6 +95,27 @@ def _forgotten(
         raise UsageError(f"forget: {wanted} subjects are wanted and the training set has {len(people)}")
     of_any = people[: forget.forget_sets * forget.count]
     return np.isin(subjects[train], people[first:last]), np.flatnonzero(np.isin(subjects, of_any))
+
+
+def label_of(forget: Forget, dataset: Dataset) -> int:
+    """Return the number of the class to forget, given by number or by name. Raises UsageError if there is none such."""
+    names, wanted = dataset.class_names, forget.label
+    if isinstance(wanted, int):
+        if 0 <= wanted < dataset.n_classes:
+            return wanted
+        raise UsageError(f"forget: there is no class {wanted}; classes are 0 to {dataset.n_classes - 1}")
+    assert wanted is not None
+    if names is None:
+        raise UsageError(f"forget: the data have no names of classes; give the number of {wanted!r} as label")
+    same = [label for label, name in enumerate(names) if _plain(name) == _plain(wanted)]
+    if len(same) != 1:
+        raise UsageError(f"forget: no class is called {wanted!r}; there are {', '.join(names)}")
+    return same[0]
+
+
+def _plain(name: str) -> str:
+    """Return a name as it is compared: systems store the same letters in several ways."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _listed(file: Path, train: np.ndarray) -> np.ndarray:

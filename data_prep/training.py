@@ -226,8 +226,8 @@ class _Alone:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """The parameters that are trained."""
-        return list(self.net.parameters())
+        """The parameters that are trained; an own net may have frozen ones."""
+        return [parameter for parameter in self.net.parameters() if parameter.requires_grad]
 
     def load(self, models: Sequence[Mapping[str, Tensor]]) -> None:
         """Take the weights of a model."""
@@ -245,7 +245,7 @@ class _Alone:
         with _mixed_precision(images.device) if self.mixed else contextlib.nullcontext():
             logits = self.net(images)
         self.net.zero_grad()
-        nn.functional.cross_entropy(logits.float(), targets[0], self.class_weights).backward()
+        _loss(logits, targets[0], self.class_weights).backward()
 
     def weights(self) -> list[Weights]:
         """Return a copy of the weights as they are, laid out as usual."""
@@ -262,13 +262,14 @@ class _Stacked:
 
     def __init__(self, build: Build, device: torch.device, class_weights: Tensor | None, n_models: int) -> None:
         nets = [initial_net(build, 0).to(device) for _ in range(n_models)]
-        self.trained, self.buffers = stack_module_state(nets)
-        self.tensors: Weights = self.trained | self.buffers
-        skeleton = initial_net(build, 0).to("meta").train()
+        parameters, buffers = stack_module_state(nets)  # once each, also where two layers share one
+        self.trained = {name: value for name, value in parameters.items() if value.requires_grad}
+        self.fixed = buffers | {name: value for name, value in parameters.items() if not value.requires_grad}
+        self.tensors = _by_all_names(parameters | buffers, nets[0])
+        skeleton = initial_net(build, 0).train()  # its own values are never used
 
-        def loss(weights: Weights, running: Weights, inputs: Tensor, targets: Tensor) -> Tensor:
-            logits = functional_call(skeleton, (weights, running), (inputs,))
-            return nn.functional.cross_entropy(logits, targets, class_weights)
+        def loss(weights: Weights, fixed: Weights, inputs: Tensor, targets: Tensor) -> Tensor:
+            return _loss(functional_call(skeleton, (weights, fixed), (inputs,)), targets, class_weights)
 
         self._gradients = vmap(grad(loss), randomness="different")  # of dropout
 
@@ -293,13 +294,19 @@ class _Stacked:
         inputs: (n_models, batch_size, channels, height, width). targets: (n_models, batch_size).
         """
         parameters = {name: value.detach() for name, value in self.trained.items()}
-        for name, gradient in self._gradients(parameters, self.buffers, inputs, targets).items():
+        for name, gradient in self._gradients(parameters, self.fixed, inputs, targets).items():
             self.trained[name].grad = gradient
 
     def weights(self) -> list[Weights]:
         """Return copies of every model's weights."""
         n_models = len(self.parameters[0])
         return [{name: value.detach()[row].clone() for name, value in self.tensors.items()} for row in range(n_models)]
+
+
+def _by_all_names(tensors: Weights, net: nn.Module) -> Weights:
+    """Return stacked tensors by every name that a net's weights have; a shared one has several, and is one tensor."""
+    first = {id(value): name for name, value in (*net.named_parameters(), *net.named_buffers())}
+    return {name: tensors[first[id(value)]] for name, value in net.state_dict(keep_vars=True).items()}
 
 
 def initial_net(build: Build, seed: int) -> nn.Module:
@@ -313,8 +320,14 @@ def _mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
+def _loss(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
+    if class_weights is not None:  # those of classes without an example, at the end, do not matter
+        class_weights = nn.functional.pad(class_weights, (0, logits.shape[-1] - len(class_weights)), value=1.0)
+    return nn.functional.cross_entropy(logits.float(), targets, class_weights)
+
+
 def _class_weights(labels: Tensor, recipe: Training) -> Tensor | None:
-    """Return weights (n_classes,) inverse to how often a class is there, if the recipe asks for them."""
+    """Return weights, up to the last class that is there, inverse to how often each is, if the recipe asks for them."""
     if not recipe.class_weights:
         return None
     counts = torch.bincount(labels)

@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 __all__ = [
+    "files_in",
     "hash_arrays",
     "hash_folder",
     "read_arrays",
@@ -83,12 +84,24 @@ def hash_arrays(arrays: dict[str, np.ndarray], *, after: bytes = b"") -> str:
 
 
 def hash_folder(folder: Path) -> str:
-    """Return the sha256 of a folder's files: of their relative names and contents, in the order of the names."""
+    """Return the sha256 of a folder's files: of their relative names and contents, in the order of the names.
+
+    What programs leave behind does not count: hidden files, such as those of a file manager, and Python's byte code.
+    """
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in files_in(folder):
         digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files below a folder in the order of their names, without hidden ones and byte code."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not _is_left_behind(path, folder))
+
+
+def _is_left_behind(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts)
 
 
 def replace_folder(new: Path, folder: Path) -> None:

@@ -107,6 +107,7 @@ class _Trainer:
                 device=self.device,
                 data=self.data,
                 on_progress=bar,
+                on_note=bar.console.print,
             )
         if (track := prepared.originals_of) is not None:
             console().print(f"{declared.name} has the original models of {track}")
@@ -126,7 +127,13 @@ class _Trainer:
         at_once = f"{self.jobs} trainings at once" if self.jobs > 1 else "one training at a time"
         console().print(f"timing a few steps of {first.name} on {self.device}, {at_once}; nothing is prepared ...")
         result = estimate(
-            first.declaration, first.file, self.tracks, jobs=self.jobs, device=self.device, data=self.data
+            first.declaration,
+            first.file,
+            self.tracks,
+            jobs=self.jobs,
+            device=self.device,
+            data=self.data,
+            on_note=console().print,
         )
         if len(found) > 1:
             console().print(f"each of {len(found)} tracks, which share their original models:")

@@ -7,20 +7,22 @@ import zlib
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.storage import replace_folder
+from harness.storage import files_in, replace_folder
 from harness.tracks.declaration import parse_declaration
 from harness.tracks.track import Track, load_track
 
 __all__ = ["export_track", "import_track"]
+
+CONTENTS = {"track.toml", "manifest.json", "public", "private"}
 
 
 def export_track(track: Track, file: Path, *, private: bool) -> None:
     """Write a track as one file: its public part, or with `private` all of it, the reference and the secret too."""
     partial = file.with_name(f".{file.name}.partial")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(path for path in track.folder.rglob("*") if path.is_file()):
+        for path in files_in(track.folder):
             name = path.relative_to(track.folder)
-            if name.parts[0] == "private" and not private:
+            if name.parts[0] not in CONTENTS or (name.parts[0] == "private" and not private):
                 continue
             content = path.read_bytes()
             if name.name == "manifest.json" and not private:
@@ -53,8 +55,7 @@ def import_track(file: Path, tracks: Path) -> Track:
 
 
 def _check_names(archive: zipfile.ZipFile) -> None:
-    expected = {"track.toml", "manifest.json", "public", "private"}
     for name in archive.namelist():
         parts = Path(name).parts
-        if ".." in parts or not expected.intersection(parts[:1]):
+        if ".." in parts or not CONTENTS.intersection(parts[:1]):
             raise ValueError(f"it holds an unexpected file {name!r}")

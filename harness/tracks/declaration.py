@@ -86,7 +86,7 @@ class Forget(TomlSection):
 
     kind: Literal["random", "class", "subject", "indices"]
     count: Positive | None = None  # random: how many examples; subject: how many people
-    label: int | None = None  # class: which
+    label: int | str | None = None  # class: which, by its number or its name
     file: str | None = _added(
         None
     )  # indices: a text file with one index into the data per line, beside the declaration
