@@ -125,7 +125,10 @@ def _remarks(dataset: Dataset, declaration: Declaration, sets: dict[str, np.ndar
     forgotten = label_of(forget, dataset) if forget.kind == "class" else None
     if forgotten is not None:
         n, among = len(sets["forget"]), len(sets["forget"]) + len(sets["retain"])
-        yield f"to be forgotten: {_class_name(dataset, forgotten)}, {n} of {among} training examples"
+        number, names = str(forgotten), dataset.class_names or ()
+        is_other = number in names and names[forgotten] != number
+        other = f'; the class called {number} is label = "{number}"' if is_other else ""
+        yield f"to be forgotten: {_class_name(dataset, forgotten)}, {n} of {among} training examples{other}"
     for name in ("retain", "val", "test"):
         missing = np.setdiff1d(np.setdiff1d(labels, labels[sets[name]]), [] if forgotten is None else [forgotten])
         if len(missing):

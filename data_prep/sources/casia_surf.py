@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.sources.dataset import Dataset
+from data_prep.sources.picture import read_picture
 from harness.errors import UsageError
 from harness.tracks.track import Examples
 
@@ -60,8 +61,5 @@ def _ages(file: Path) -> dict[str, int]:
 
 
 def _pixels(file: Path) -> np.ndarray:
-    try:
-        with Image.open(file) as image:
-            return np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
-    except OSError:
-        raise UsageError(f"{file} cannot be read as an image") from None
+    seen = read_picture(file).image.convert("RGB")
+    return np.asarray(seen.resize((SIDE, SIDE), Image.Resampling.BILINEAR))

@@ -1,12 +1,14 @@
 """A whole data set, whatever it was read from."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness.tracks.track import Examples
 
-__all__ = ["Dataset"]
+__all__ = ["Dataset", "natural_order"]
 
 
 @dataclass(frozen=True)
@@ -34,3 +36,13 @@ class Dataset:
         """Return the data set of a training and a test set."""
         arrays = {name: np.concatenate([array, test.arrays()[name]]) for name, array in train.arrays().items()}
         return cls(Examples(**arrays), len(test), class_names, notes)
+
+
+def natural_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names in the order in which people count: 1, 2, 10 and not 1, 10, 2."""
+
+    def key(name: str) -> tuple[list[tuple[str, int]], str]:
+        parts = re.split(r"(\d+)", name)  # text and digits by turns
+        return [(text, int(digits)) for text, digits in zip(parts[::2], [*parts[1::2], "-1"], strict=True)], name
+
+    return tuple(sorted(names, key=key))

@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -107,7 +108,7 @@ class _Trainer:
                 device=self.device,
                 data=self.data,
                 on_progress=bar,
-                on_note=bar.console.print,
+                on_note=partial(bar.console.print, markup=False),
             )
         if (track := prepared.originals_of) is not None:
             console().print(f"{declared.name} has the original models of {track}")
@@ -133,7 +134,7 @@ class _Trainer:
             jobs=self.jobs,
             device=self.device,
             data=self.data,
-            on_note=console().print,
+            on_note=partial(console().print, markup=False),
         )
         if len(found) > 1:
             console().print(f"each of {len(found)} tracks, which share their original models:")
