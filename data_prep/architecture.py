@@ -133,6 +133,8 @@ def _check(track: Track, inputs: Tensor, labels: Tensor) -> None:
     build, n_classes = partial(build_model, track), track.manifest.n_classes
     net = initial_net(build, 0)
     _check_state(net)
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise UsageError("model: it has no parameters to train")
     if track.declaration.pruning is not None and not convolutions(net):
         raise UsageError("pruning: the model has no convolutions (torch.nn.Conv2d) to prune")
     with torch.no_grad():

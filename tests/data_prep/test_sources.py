@@ -1,5 +1,6 @@
 """Data of one's own: files, folders and copies of torchvision's sets; forget sets of every kind."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -217,6 +218,34 @@ def test_a_listed_forget_set_is_taken_as_it_is_listed(tmp_path: Path) -> None:
     sets = split_indices(of(100), split, Forget(kind="indices", file="forget.txt"), folder=tmp_path)
     assert sets["forget"].tolist() == train[[3, 5, 8]].tolist()
     assert sizes(sets) == [57, 3, 20, 20]
+
+
+NAMED = Dataset(Examples(np.zeros((60, 1, 1, 1), np.uint8), np.arange(60) % 3), 0, ("1", "2", "cafe\u0301 cat"))
+
+
+@pytest.mark.parametrize(("label", "number"), [(2, 2), ("2", 1), ("caf\xe9 cat", 2), ("cafe\u0301 cat", 2)])
+def test_a_class_to_forget_is_given_by_its_number_or_its_name(label: int | str, number: int) -> None:
+    forget = Forget(kind="class", label=label)
+    sets = split_indices(NAMED, Split(val=10), forget)
+    assert set(NAMED.examples.labels[sets["forget"]]) == {number}
+    assert number not in NAMED.examples.labels[np.concatenate([sets["retain"], sets["val"], sets["test"]])]
+    assert f'"label":{json.dumps(label, ensure_ascii=False)},' in forget.model_dump_json()  # so goes the fingerprint
+
+
+@pytest.mark.parametrize(
+    ("dataset", "label", "problem"),
+    [
+        (NAMED, "dog", "no class is called 'dog'; there are 1, 2, cafe"),
+        (NAMED, 3, "there is no class 3; classes are 0 to 2"),
+        (NAMED, -1, "there is no class -1; classes are 0 to 2"),
+        (of(60), "cat", "the data have no names of classes; give the number of 'cat' as label"),
+    ],
+)
+def test_a_class_that_is_not_there_is_a_usage_error_that_lists_those_there_are(
+    dataset: Dataset, label: int | str, problem: str
+) -> None:
+    with pytest.raises(UsageError, match=problem):
+        split_indices(dataset, Split(val=10), Forget(kind="class", label=label))
 
 
 @pytest.mark.parametrize(
