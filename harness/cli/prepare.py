@@ -17,6 +17,7 @@ from harness.cli.results import require_place
 from harness.environment import home, require_writable
 from harness.errors import MachineError, UsageError
 from harness.report.terminal import ProgressBar
+from harness.runs.store import Results
 from harness.tracks import catalogue
 from harness.tracks.archive import export_track, import_track
 from harness.tracks.track import Track
@@ -71,7 +72,8 @@ def prepare_command(
     if len(found) > 1 and any(file is not None for file, _ in exported):
         raise UsageError(f"{track_name} declares {len(found)} tracks; name one of them to export it: {found[0].name}")
     for declared in found:
-        if force or not (tracks / declared.name).exists():
+        is_new = force or not (tracks / declared.name).exists()
+        if is_new:
             trainer.prepare(declared)
         track = catalogue.open_declared(declared, tracks)
         if retrained is not None:
@@ -83,6 +85,17 @@ def prepare_command(
         console().print(
             f"{track.name} is ready: {track.manifest.retrained} retrained models in each pool, in {track.folder}"
         )
+        if is_new or retrained is not None:
+            console().print(f"what it is like: {_page_of(track)}")
+
+
+def _page_of(track: Track) -> Path:
+    """Write the page of a track, and return its file."""
+    from harness.evaluation.reference import load_reference
+    from harness.report.track_page import write_track_page  # imports matplotlib
+
+    runs = track.declaration.evaluation.runs
+    return write_track_page(track, load_reference(track, runs, Results.cache(home(), track)))
 
 
 @dataclass(frozen=True)

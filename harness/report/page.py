@@ -34,7 +34,7 @@ def render_page(evaluation: Evaluation, siblings: Sequence[Evaluation] = ()) -> 
         .get_template("page.html")
         .render(
             name=evaluation.submission.name,
-            track=evaluation.track.name,
+            on=f" on {evaluation.track.name}",
             tiles=_tiles(found),
             facts=_facts(evaluation),
             notes=_notes(evaluation),

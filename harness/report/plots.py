@@ -3,7 +3,7 @@
 No text of a participant's gets into a figure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,7 @@ APART = "told apart\nwithout error"
 RAISED = str.maketrans("-0123456789", "\N{SUPERSCRIPT MINUS}⁰¹²³⁴⁵⁶⁷⁸⁹")
 N_BINS = 16
 MOST_GROUPS = 24
+LONGEST_TITLE = 14  # letters of a class above a picture
 
 
 # ---- the scores ----------------------------------------------------------------------------------------------------
@@ -128,6 +129,26 @@ def _above(axes: Axes, x: float, text: str) -> None:
         fontsize=9,
         color=GREY,
     )
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+@rc_context(STYLE)
+def pictures(rows: Mapping[str, Sequence[tuple[str, np.ndarray]]]) -> Figure:
+    """Draw rows of images by their names; each (height, width) or (height, width, 3) in [0, 1], with a title."""
+    n_columns = max(map(len, rows.values()))
+    figure = Figure((WIDTH, 1.4 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), n_columns, squeeze=False)
+    for (name, shown), axes_of_row in zip(rows.items(), grid, strict=True):
+        axes_of_row[0].set_ylabel(name)
+        for axes in axes_of_row:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        for axes, (title, image) in zip(axes_of_row, shown, strict=False):
+            _image(axes, image)
+            axes.set_title(title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…", fontsize=9)
+    return figure
 
 
 # ---- single examples -----------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from harness.scoring.official import example_epsilons
 from harness.scoring.spread import spread
 from harness.scoring.tradeoff import trade_off
 
-__all__ = ["Section", "sections"]
+__all__ = ["Section", "embedded", "picture", "sections"]
 
 MIN_ATTACKED_RUNS = 4  # fewer cannot be split into folds
 RATES = np.linspace(0, 1, 101)
@@ -104,7 +104,7 @@ def _scale(found: ScoreFile) -> Section:
         "Score between floor and ceiling",
         "Retrained models, scored as if they were a submission, get the ceiling, and 95 % of them lie on its line; "
         "original models left as they are get the floor. The line of this submission is its 95 % interval over models.",
-        _embedded(plots.score_scale(rows)),
+        embedded(plots.score_scale(rows)),
         f"Official score {number(official, 3)} between floor {number(floor, 3)} and ceiling {number(best, 3)}",
     )
 
@@ -115,7 +115,7 @@ def _epsilons(compared: Compared) -> Section:
         "Epsilon says how well thresholds on one example's confidence tell unlearned from retrained models: the "
         "further left, the better forgotten. The orange outline is what retraining itself gets, so bars should "
         "follow it; the forgetting quality is the mean of the credits printed above the bars.",
-        _embedded(
+        embedded(
             plots.epsilon_histogram(compared.epsilons, compared.ceiling_epsilons, n_models=len(compared.unlearned))
         ),
         f"Histogram of epsilon: median {_median(compared.epsilons)}, of the ceiling "
@@ -134,7 +134,7 @@ def _examples(evaluation: Evaluation, compared: Compared) -> Section:
             compared.confidences[:, place],
             compared.scoring[:, place],
             original[:, place],
-            _picture(forget.images[place], scale),
+            picture(forget.images[place], scale),
         )
         for rank, places in _ends(compared.epsilons).items()
         for place in places
@@ -143,7 +143,7 @@ def _examples(evaluation: Evaluation, compared: Compared) -> Section:
         "Confidences of single forget examples",
         "Each panel is one forget example: how many models have which confidence in its true class. Diamonds are "
         "the original models, which were trained on it. Forgotten means that blue follows orange, in place and width.",
-        _embedded(plots.confidence_histograms(shown)) if shown else None,
+        embedded(plots.confidence_histograms(shown)) if shown else None,
         "Histograms of confidences for examples of the lowest, median and highest epsilon",
     )
 
@@ -160,7 +160,7 @@ def _ends(epsilons: np.ndarray) -> dict[str, np.ndarray]:
     return {rank: places for rank, places in ranks.items() if len(places)}
 
 
-def _picture(image: np.ndarray, scale: float) -> np.ndarray | None:
+def picture(image: np.ndarray, scale: float) -> np.ndarray | None:
     """Return an image (height, width, channels) as it can be shown, or None if it has not 1 or 3 channels."""
     shown = np.clip(image / scale, 0, 1)
     return shown[..., 0] if shown.shape[-1] == 1 else shown if shown.shape[-1] == 3 else None
@@ -176,7 +176,7 @@ def _trade_off(compared: Compared) -> list[Section]:
             "Share of unlearned models that an attacker misses, for each share of retrained ones taken for them; "
             "mean over examples, on models the attack was not learnt on. On the diagonal the two cannot be told apart: "
             "the closer to it, the better.",
-            _embedded(plots.trade_off_curve(RATES, unlearned, ceiling)),
+            embedded(plots.trade_off_curve(RATES, unlearned, ceiling)),
             f"Trade-off curve: at 10 % false positives {unlearned[10]:.0%} false negatives, for the ceiling "
             f"{ceiling[10]:.0%}",
         )
@@ -213,7 +213,7 @@ def _by_group(kind: str, member: np.ndarray, compared: Compared) -> Section:
         f"Median epsilon of the forget examples of each {kind}, with their number; the line holds the middle half of "
         f"them.{most} The further right of the ceiling's mark, the worse forgotten; below ten examples a median is "
         "uncertain.",
-        _embedded(plots.epsilons_by_group(groups, n_models=len(compared.unlearned))),
+        embedded(plots.epsilons_by_group(groups, n_models=len(compared.unlearned))),
         "Median epsilon: " + ", ".join(f"{group.name} {_median(group.unlearned)}" for group in groups),
     )
 
@@ -229,7 +229,7 @@ def _accuracies(compared: Compared) -> Section:
         "Accuracy",
         "Mean over models; the line holds the middle 90 % of them. On the forget set the goal is not 0 but what "
         "retrained models have; on retain and test set it is to lose nothing.",
-        _embedded(plots.accuracies(SETS, [(models, records.accuracy) for models, records in kinds])),
+        embedded(plots.accuracies(SETS, [(models, records.accuracy) for models, records in kinds])),
         f"Accuracies on retain, forget, val and test set; on test: {means}",
     )
 
@@ -241,7 +241,7 @@ def _seconds(evaluation: Evaluation) -> Section:
         "Time of the runs",
         "Seconds of every run, from the word go to the end of its process. The mean must not exceed the limit; a "
         "single run is killed at twice the limit.",
-        _embedded(plots.run_seconds(seconds, limits)),
+        embedded(plots.run_seconds(seconds, limits)),
         f"{seconds.mean():.3g} s per run on average, at most {seconds.max():.3g} s; limit {limits.mean():.3g} s",
     )
 
@@ -315,7 +315,8 @@ def _audit_of_ceiling(evaluation: Evaluation, compared: Compared) -> Audit:
     return audit(compared.ceiling, compared.scoring, logits=logits, seed=0)
 
 
-def _embedded(figure: Figure) -> str:
+def embedded(figure: Figure) -> str:
+    """Return a figure as a data URI."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg(figure)).decode()
 
 

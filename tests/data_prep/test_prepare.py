@@ -60,6 +60,9 @@ def test_force_prepares_anew_and_reports_no_drift_on_the_same_machine(own_home: 
     result = call("prepare", tiny_file, "--force")
     assert result.exit_code == 0, result.output
     assert "32 of 32 retrained models have the same weights as before" in result.output
+    page = own_home / "tracks" / "tiny" / "track.html"
+    assert f"what it is like: {page}" in result.output.replace("\n", "")
+    assert page.stat().st_mode & 0o077 == 0  # it shows the forget set
 
 
 def test_more_models_are_added_and_the_old_stay(own_home: Path, tiny_file: Path) -> None:
