@@ -28,8 +28,9 @@ def load_dataset(source: str, *, folder: Path, cache: Path, copy: Path | None = 
         return read_torchvision(name, cache=cache, copy=copy)
     if source == "casia-surf":
         return read_casia_surf(copy)
-    if source.endswith(".npz"):
-        return read_npz(folder / source)
-    if source and (folder / source).is_dir():
-        return read_image_folder(folder / source)
+    place = folder / Path(source).expanduser()
+    if place.suffix.lower() == ".npz":
+        return read_npz(place)
+    if source and place.is_dir():
+        return read_image_folder(place)
     raise UsageError(f"no data source {source!r}; use {KINDS}")

@@ -6,11 +6,14 @@ It prepares, prints "warm", waits for a line, and prints the seconds of a whole 
 long training is timed over a part of its steps, and scaled.
 """
 
+import contextlib
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import torch
 
@@ -26,7 +29,7 @@ CPU_SECONDS, GPU_SECONDS = 60.0, 7.0  # a sample takes no longer
 FIRST_STEPS = 20  # timed to know how long a step takes
 
 
-def _time_here(track: Track, device: str, threads: int, samples: int) -> Iterator[float]:
+def _time_here(track: Track, device: str, threads: int, samples: int, answers: TextIO) -> Iterator[float]:
     """Train a model on the retain and forget set after "go"; yield the seconds of a whole training, again and again."""
     torch.set_num_threads(threads)
     card, recipe = of(device), track.declaration.training
@@ -40,7 +43,7 @@ def _time_here(track: Track, device: str, threads: int, samples: int) -> Iterato
 
     some = min(len(labels), FIRST_STEPS * recipe.batch_size)
     timed(some, 1)
-    print("warm", flush=True)
+    print("warm", file=answers, flush=True)
     sys.stdin.readline()
     longest = GPU_SECONDS if card.is_gpu else CPU_SECONDS
     examples, epochs = part_of_training(len(labels), recipe, longest, seconds_per_example=timed(some, 1) / some)
@@ -63,5 +66,7 @@ def _steps(n: int, recipe: Training) -> int:
 
 if __name__ == "__main__":
     _, folder, device, threads, samples = sys.argv
-    for seconds in _time_here(load_track(Path(folder)), device, int(threads), int(samples)):
-        print(seconds, flush=True)
+    answers = sys.stdout
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):  # a net of one's own may print
+        for seconds in _time_here(load_track(Path(folder)), device, int(threads), int(samples), answers):
+            print(seconds, file=answers, flush=True)

@@ -82,6 +82,9 @@ def open_declared(declared: Declared, tracks: Path) -> Track:
     if not folder.exists():
         raise UsageError(f"the track {declared.name} is not prepared; run: {command}")
     prepared = load_track(folder)
-    if prepared.declaration != declared.declaration:
-        raise UsageError(f"{declared.file} has changed since {prepared.name} was prepared; run: {command} --force")
+    changed = [declared.file] if prepared.declaration != declared.declaration else []
+    own = {copy: declared.file.parent / copy.relative_to(prepared.public) for copy in prepared.public.rglob("*.py")}
+    changed += [file for copy, file in own.items() if file.is_file() and file.read_bytes() != copy.read_bytes()]
+    if changed:
+        raise UsageError(f"{changed[0]} has changed since {prepared.name} was prepared; run: {command} --force")
     return prepared

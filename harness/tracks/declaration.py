@@ -222,7 +222,7 @@ def read_declaration(path: Path) -> Declaration:
 
 def parse_declaration(text: str) -> Declaration:
     """Return the declaration in a TOML text. Raises ValueError."""
-    return Declaration.model_validate(tomllib.loads(text))
+    return Declaration.model_validate(tomllib.loads(text.removeprefix("\N{BYTE ORDER MARK}")))  # of Windows' editors
 
 
 def _problems(error: Exception) -> str:

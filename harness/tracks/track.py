@@ -132,7 +132,8 @@ class Track:
 
 def load_track(folder: Path) -> Track:
     """Return a prepared track after checking its hashes. Raises MachineError if a file is missing or damaged."""
-    remedy = f"remove {folder}, or prepare it anew: harness prepare {folder.name} --force"
+    anew = f"harness prepare {folder.name} --force, with the .toml file in place of the name for a track of your own"
+    remedy = f"remove {folder}, or prepare it anew: {anew}"
     try:
         declaration = parse_declaration((folder / "track.toml").read_text(encoding="utf-8"))
         manifest = Manifest.model_validate_json((folder / "manifest.json").read_text(encoding="utf-8"))

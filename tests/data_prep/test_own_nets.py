@@ -20,6 +20,7 @@ from data_prep.reference import plan_stacks
 from data_prep.training import initial_net, train, train_stack
 from harness import models
 from harness.errors import UsageError
+from harness.runs.calibration import calibrate
 from harness.runs.measure import build_model
 from harness.tracks.archive import export_track
 from harness.tracks.declaration import Training, read_declaration
@@ -403,6 +404,27 @@ def test_a_refused_net_does_not_stand_in_the_way_of_the_next_try(own: Harness, t
     (tmp_path / "net.py").write_text(net())
     result = own("prepare", file, "--jobs", 1)
     assert result.exit_code == 0, result.output
+
+
+def test_a_net_that_was_changed_after_the_preparation_is_noticed(own: Harness, tmp_path: Path) -> None:
+    file = write(tmp_path, net())
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())  # as Windows' editors begin a file
+    assert own("prepare", file, "--jobs", 1).exit_code == 0
+    (tmp_path / "net.py").write_text(net() + "# changed\n")
+    for command in (["prepare", file], ["evaluate", "baselines/finetune.py", "--track", file]):
+        result = own(*command)
+        assert result.exit_code == 2
+        assert "net.py has changed since own was prepared; run: harness prepare" in " ".join(result.output.split())
+    (tmp_path / "net.py").unlink()  # the track has a copy
+    assert own("prepare", file).exit_code == 0
+
+
+def test_a_net_may_print_without_harm_to_the_clock(own: Harness, tmp_path: Path) -> None:
+    chatty = net(init="print('built')", forward="print('forward')\nreturn self.logits(images)")
+    file = write(tmp_path, chatty, ("[limits]\nseconds = 5\n", "[limits]\ntime_limit_fraction = 1.0\n"))
+    assert own("prepare", file, "--jobs", 1).exit_code == 0
+    track = load_track(tmp_path / "own-home" / "tracks" / "own")
+    assert calibrate(track, tmp_path, device="cpu", threads=1, jobs=1).training_seconds > 0
 
 
 def test_a_net_that_fails_or_diverges_in_the_middle_of_training_is_told_in_one_sentence(
