@@ -105,7 +105,7 @@ def fault_of_own_file(track: Track, error: BaseException) -> str | None:
     own = own_file(track.declaration.model.name)
     if own is None:
         return None
-    file, lines = str(track.public / own), []
+    file, lines = str((track.public / own).absolute()), []
     if isinstance(error, SyntaxError) and error.filename == file:
         lines.append(error.lineno)
     lines += [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]

@@ -69,7 +69,8 @@ def _module(file: Path, source: bytes) -> ModuleType:
 
     It is known to pickle and dataclasses. No byte code is written beside it: its folder is part of a track.
     """
-    name = f"{file.stem}_{hashlib.sha256(bytes(file.absolute()) + source).hexdigest()[:12]}"
+    file = file.absolute()
+    name = f"{file.stem}_{hashlib.sha256(bytes(file) + source).hexdigest()[:12]}"
     with _executing:
         if name not in sys.modules:
             module = sys.modules[name] = ModuleType(name)

@@ -132,7 +132,10 @@ def _folders(folder: Path) -> list[Path]:
 
 def _visible(folder: Path) -> list[Path]:
     """Return what lies in a folder, in the order of the names, without what systems left there."""
-    return sorted(path for path in folder.iterdir() if not _is_left_behind(path.name))
+    try:
+        return sorted(path for path in folder.iterdir() if not _is_left_behind(path.name))
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be read ({error.strerror})") from None
 
 
 def _files(folder: Path) -> list[Path]:

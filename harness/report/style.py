@@ -5,6 +5,7 @@ which the colour-blind can tell apart).
 """
 
 import io
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,7 @@ def mark(axes: Axes, x: ArrayLike, y: ArrayLike, models: Models, *, size: float,
 def svg(figure: Figure) -> bytes:
     """Return a figure as SVG, its letters drawn as paths, so that it needs no fonts, and without metadata."""
     file = io.BytesIO()
-    with rc_context(STYLE):
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a class may be named in any script
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return file.getvalue()
