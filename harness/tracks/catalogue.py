@@ -77,14 +77,19 @@ def open_declared(declared: Declared, tracks: Path) -> Track:
     if not folder.exists() and declared.shipped is not None:
         require_writable(tracks)
         import_track(declared.shipped, tracks)
-    own = declared.file.parent != FOLDER / "tracks"
-    command = f"harness prepare {quoted(declared.file) if own else declared.name}"
+    is_own = declared.file.parent != FOLDER / "tracks"
+    command = f"harness prepare {quoted(declared.file) if is_own else declared.name}"
     if not folder.exists():
         raise UsageError(f"the track {declared.name} is not prepared; run: {command}")
     prepared = load_track(folder)
     changed = [declared.file] if prepared.declaration != declared.declaration else []
-    own = {copy: declared.file.parent / copy.relative_to(prepared.public) for copy in prepared.public.rglob("*.py")}
-    changed += [file for copy, file in own.items() if file.is_file() and file.read_bytes() != copy.read_bytes()]
+    sources = [(declared.file.parent / copy.relative_to(prepared.public), copy) for copy in _sources(prepared)]
+    changed += [file for file, copy in sources if file.is_file() and file.read_bytes() != copy.read_bytes()]
     if changed:
         raise UsageError(f"{changed[0]} has changed since {prepared.name} was prepared; run: {command} --force")
     return prepared
+
+
+def _sources(prepared: Track) -> list[Path]:
+    """Return the copies of a track's own Python files."""
+    return sorted(prepared.public.rglob("*.py"))
