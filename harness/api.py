@@ -73,21 +73,18 @@ def evaluate(
     """Run a submission many times, as far as its runs are not stored, and score it; as `harness evaluate` does.
 
     runs: by default the track's number. constants: values of constants in capitals of the file. jobs: runs at once.
-    time_limit: another share of a training. rescore: make no runs, and score the stored ones anew. again: make runs
-    again that are stored as failed, though nothing has changed that they depend on. on_start is called once the time
-    limit is known, and on_run with every run that is made. All else is as on the command line.
+    time_limit: another share of a training. rescore: make no runs, and score the stored ones anew. again: make stored
+    failures again. on_start is called once the time limit is known, and on_run with every run that is made.
     A submission that fails is no error: `outcome` says so, and `score_file.failure` why. Raises UsageError for what
     cannot be done as asked, MachineError if the machine fails.
     """
-    place = home or default_home()
+    place, kind = home or default_home(), resolve(device, announce)
     opened = track if isinstance(track, Track) else open_track(track, home=place)
     submission = _submission(file, opened, constants or {})
-    kind = resolve(device, announce)
     results = Results.of(place, opened, submission, kind, time_limit=time_limit)
     require_writable(place, place / "calibration", results.folder)
     conditions = conditions_here(
-        opened,
-        place,
+        *(opened, place),
         device=kind,
         isolation=choose(isolation, require_isolation, device=kind),
         jobs=jobs,
@@ -97,9 +94,7 @@ def evaluate(
     )
     on_start()
     return evaluating.evaluate(
-        submission,
-        opened,
-        conditions,
+        *(submission, opened, conditions),
         runs=runs or opened.declaration.evaluation.runs,
         home=place,
         required_isolation=stronger(isolation, require_isolation),

@@ -148,9 +148,8 @@ def run_command(
     n_runs = runs or track.declaration.evaluation.runs
     check_runs(track, n_runs)
     require_writable(home() / "calibration", board_folder(home(), track), Results.cache(home(), track))
-    required = isolations.stronger(isolation, require_isolation)
+    required, zone = isolations.stronger(isolation, require_isolation), _zone(timezone)
     terms = Terms(n_runs, stages_of(n_runs, stages), boundaries, required, hidden, again)
-    zone = _zone(timezone)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress(console()))
         options = RunOptions(device, isolation, require_isolation)
@@ -158,12 +157,7 @@ def run_command(
             backend = _this_machine(track, options, jobs or (1 if final else None), progress)
         else:
             cluster = stack.enter_context(Cluster(scheduler, track, options, is_insecure=insecure, say=progress.say))
-            _show_workers(cluster.reports, progress)
-            backend = Backend(
-                *(cluster.device, cluster.isolation, lambda: cluster),
-                gpus=cluster.gpus,
-                failure_counts=cluster.failure_counts,
-            )
+            backend = _of_cluster(cluster, progress)
         session = Session(track, home(), backend, terms, zone, max_per_day)
         if watch:
             session.watch(places, progress)
@@ -172,6 +166,15 @@ def run_command(
         found = found if shard is None else part_of(found, *shard)
         batch_entries = session.run(found, progress, is_whole=shard is None)
     _sum_up(batch_entries)
+
+
+def _of_cluster(cluster: Cluster, progress: Progress) -> Backend:
+    _show_workers(cluster.reports, progress)
+    return Backend(
+        *(cluster.device, cluster.isolation, lambda: cluster),
+        gpus=cluster.gpus,
+        failure_counts=cluster.failure_counts,
+    )
 
 
 def _this_machine(track: Track, options: RunOptions, jobs: int | None, progress: Progress) -> Backend:
