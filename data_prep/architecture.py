@@ -21,15 +21,27 @@ from torch.nn.parameter import is_lazy
 
 from data_prep.pruning import convolutions
 from data_prep.training import Build, initial_net, train, train_stack
-from harness.errors import UsageError
+from harness.accelerator import is_out_of_memory
+from harness.errors import MachineError, UsageError
 from harness.loaders import to_inputs
 from harness.models import own_file
 from harness.runs.measure import build_model
 from harness.tracks.track import Examples, Track
 
-__all__ = ["can_be_stacked", "check_architecture", "fault_of_own_file", "modules_beside", "takes_single_examples"]
+__all__ = [
+    "NO_MEMORY",
+    "can_be_stacked",
+    "check_architecture",
+    "fault_of_own_file",
+    "modules_beside",
+    "takes_single_examples",
+]
 
 TRIED = 8  # examples of a trial
+NO_MEMORY = (
+    "memory ran out while models were trained; what is done is kept: run the command again "
+    "with fewer at once (--jobs), or end what else uses the memory"
+)
 STORED = {torch.float32, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool}
 
 
@@ -42,6 +54,8 @@ def check_architecture(track: Track, examples: Examples) -> None:
     except UsageError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an architecture raises is the declaration's
+        if is_out_of_memory(error):
+            raise MachineError(NO_MEMORY) from None
         raise UsageError(f"model: {fault_of_own_file(track, error) or _said(error)}") from None
 
 

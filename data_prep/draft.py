@@ -12,7 +12,7 @@ from data_prep.architecture import check_architecture, modules_beside, takes_sin
 from data_prep.datasets import load_dataset
 from data_prep.sources.dataset import Dataset
 from data_prep.splits import label_of, split_indices
-from harness.errors import UsageError
+from harness.errors import MachineError, UsageError
 from harness.models import own_file
 from harness.storage import write_arrays, write_bytes, write_json
 from harness.tracks.declaration import Declaration, read_declaration
@@ -65,7 +65,7 @@ def lay_out(
     shutil.rmtree(folder, ignore_errors=True)
     try:
         _write(draft, dataset, sets, own, on_note)
-    except UsageError:
+    except (UsageError, MachineError):
         shutil.rmtree(folder, ignore_errors=True)
         raise
     write_bytes(folder / "track.toml", declaration_file.read_bytes())

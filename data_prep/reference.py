@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from data_prep.architecture import can_be_stacked, fault_of_own_file
+from data_prep.architecture import NO_MEMORY, can_be_stacked, fault_of_own_file
 from data_prep.pruning import mask_of, n_trainings, train_pruned
 from data_prep.training import Trainer, Weights, training_set
 from harness.accelerator import is_out_of_memory, of
@@ -147,10 +147,7 @@ def _train(track: Track, stack: Stack, device: str, place: int, tally: Path) -> 
         ) from None
     except Exception as error:
         if is_out_of_memory(error):
-            raise MachineError(
-                "memory ran out while models were trained; what is done is kept: run the command again "
-                "with fewer at once (--jobs), or end what else uses the memory"
-            ) from None
+            raise MachineError(NO_MEMORY) from None
         if fault := fault_of_own_file(track, error):
             raise UsageError(f"model: {fault}") from None
         raise
