@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from data_prep.pruning import convolutions
-from data_prep.training import Build, initial_net, train, train_stack
+from data_prep.training import NO_MEMORY, Build, initial_net, train, train_stack
 from harness.accelerator import is_out_of_memory
 from harness.errors import MachineError, UsageError
 from harness.loaders import to_inputs
@@ -28,20 +28,9 @@ from harness.models import own_file
 from harness.runs.measure import build_model
 from harness.tracks.track import Examples, Track
 
-__all__ = [
-    "NO_MEMORY",
-    "can_be_stacked",
-    "check_architecture",
-    "fault_of_own_file",
-    "modules_beside",
-    "takes_single_examples",
-]
+__all__ = ["can_be_stacked", "check_architecture", "fault_of_own_file", "modules_beside", "takes_single_examples"]
 
 TRIED = 8  # examples of a trial
-NO_MEMORY = (
-    "memory ran out while models were trained; what is done is kept: run the command again "
-    "with fewer at once (--jobs), or end what else uses the memory"
-)
 STORED = {torch.float32, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool}
 
 

@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from data_prep.architecture import NO_MEMORY, can_be_stacked, fault_of_own_file
+from data_prep.architecture import can_be_stacked, fault_of_own_file
 from data_prep.pruning import mask_of, n_trainings, train_pruned
-from data_prep.training import Trainer, Weights, training_set
+from data_prep.training import NO_MEMORY, Trainer, Weights, training_set
 from harness.accelerator import is_out_of_memory, of
 from harness.errors import MachineError, UsageError
 from harness.parallel import repeated

@@ -23,10 +23,14 @@ from harness.loaders import to_inputs
 from harness.tracks.declaration import Training
 from harness.tracks.track import Track
 
-__all__ = ["Build", "Trainer", "Weights", "initial_net", "train", "train_stack", "training_set"]
+__all__ = ["NO_MEMORY", "Build", "Trainer", "Weights", "initial_net", "train", "train_stack", "training_set"]
 
 Build = Callable[[], nn.Module]
 Weights = dict[str, Tensor]
+NO_MEMORY = (
+    "memory ran out while models were trained; what is done is kept: run the command again "
+    "with fewer at once (--jobs), or end what else uses the memory"
+)
 
 
 def training_set(track: Track, names: Sequence[str]) -> tuple[Tensor, Tensor]:

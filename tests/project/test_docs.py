@@ -162,7 +162,7 @@ GPU_SENTENCES = {
     "harness/runner/sandbox/probe.py": ("runs have users of their own", "runs do not see "),
     "harness/runs/local.py": ("GB free, and a run is to have",),
     "harness/runs/measure.py": ("the GPU has no memory to measure a model, though no run is on it",),
-    "data_prep/reference.py": ("memory ran out while models were trained",),
+    "data_prep/training.py": ("memory ran out while models were trained",),
     "harness/runner/outcome.py": ("smaller batches, fewer copies of the net and of the data",),
 }
 
