@@ -13,6 +13,7 @@ from pathlib import Path
 import harness
 from harness.errors import MachineError
 from harness.processors import described_processors
+from harness.quoting import readable
 
 __all__ = ["ELSEWHERE", "environment", "home", "packages_hash", "require_writable"]
 
@@ -29,8 +30,11 @@ def home() -> Path:
     except FileNotFoundError:
         raise MachineError("the current folder is gone: go to another one") from None
     try:
+        os.fsencode(folder).decode("utf-8")  # what reads weights takes no others
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    except UnicodeDecodeError:
+        raise MachineError(f"cannot use {readable(str(folder))}: its name is not UTF-8. {ELSEWHERE}") from None
     except OSError as error:
         raise MachineError(f"cannot use {folder}: {error.strerror}. {ELSEWHERE}") from None
     return folder

@@ -1,10 +1,10 @@
-"""File names in commands that are printed to be copied."""
+"""File names as they are shown, and in commands that are printed to be copied."""
 
 import os
 import shlex
 from pathlib import Path
 
-__all__ = ["quoted"]
+__all__ = ["quoted", "readable"]
 
 
 def quoted(path: str | Path) -> str:
@@ -14,3 +14,8 @@ def quoted(path: str | Path) -> str:
         return shlex.quote(text)
     plain = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os.fsencode(text))
     return f"$'{''.join(plain)}'"  # of bash and zsh, and on one line
+
+
+def readable(name: str) -> str:
+    """Return a file's name as text that any file can hold, whatever the locale says of its bytes."""
+    return os.fsencode(name).decode("utf-8", errors="replace")

@@ -9,7 +9,7 @@ from harness.errors import UsageError
 from harness.excerpt import Excerpt
 from harness.guarded import guarded
 from harness.information import NOTHING, Information
-from harness.quoting import quoted
+from harness.quoting import quoted, readable
 
 __all__ = ["SUFFIXES", "Submission", "read_submission", "submission_of"]
 
@@ -38,8 +38,8 @@ class Submission:
     @property
     def name(self) -> str:
         """The file as it is shown: its path below a folder `submissions`, else its name."""
-        parts = self.path.parts
-        return "/".join(parts[parts.index("submissions") + 1 :]) if "submissions" in parts else self.path.name
+        parts = [readable(part) for part in self.path.parts]
+        return "/".join(parts[parts.index("submissions") + 1 :]) if "submissions" in parts else parts[-1]
 
 
 def read_submission(path: Path, *, source_kb: int, constants: Mapping[str, str] | None = None) -> Submission:

@@ -1,6 +1,7 @@
 """Earlier scores of a file, so that a participant sees what the last change did."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -115,5 +116,5 @@ def _history(home: Path, evaluation: Evaluation) -> list[StoredScore]:
 
 def _history_path(home: Path, evaluation: Evaluation) -> Path:
     results, _ = _stored_as(home, evaluation)
-    file = hashlib.sha256(str(evaluation.submission.path.resolve()).encode()).hexdigest()[:16]
+    file = hashlib.sha256(os.fsencode(evaluation.submission.path.resolve())).hexdigest()[:16]
     return results.folder.parent / "files" / f"{file}.json"

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.score_file import failure_of
+from harness.quoting import readable
 from harness.runner.outcome import Outcome
 from harness.runs.run import Run, RunInfo
 
@@ -25,7 +26,7 @@ BUILT_IN = {
 def redacted(evaluation: Evaluation) -> Evaluation:
     """Return the evaluation without anything its runs could have said; scores stay."""
     lines = evaluation.submission.source.splitlines()
-    name = evaluation.submission.path.name
+    name = readable(evaluation.submission.path.name)
     runs = tuple(replace(run, info=_without_words(run, name, lines)) for run in evaluation.runs)
     failure = failure_of(evaluation.submission, runs)
     return replace(evaluation, runs=runs, score_file=evaluation.score_file.model_copy(update={"failure": failure}))

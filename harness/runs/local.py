@@ -14,6 +14,7 @@ import torch
 from harness.accelerator import Accelerator
 from harness.environment import environment
 from harness.parallel import run_each
+from harness.quoting import readable
 from harness.runner import launch
 from harness.runner.execution import Finished, execute, seeds_of
 from harness.runner.launch import launcher
@@ -212,7 +213,7 @@ def _job(submission: Submission, track: Track, conditions: Conditions, index: in
     assert conditions.limit is not None, "runs need a time limit"
     return Job(
         source=submission.source,
-        filename=submission.path.name,
+        filename=readable(submission.path.name),
         original=0,
         seeds=seeds_of(track.secret, submission.code_hash, index),
         device=conditions.device,

@@ -1,5 +1,6 @@
 """Folders that cannot be used: each is named in one sentence, with the way out, before anything is measured or run."""
 
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,26 @@ def test_a_home_that_is_none_is_named_by_every_command(
         message = said(harness(*command), 4)
         assert f"cannot use {home / name}: " in message
         assert "Set HARNESS_HOME" in message
+
+
+def test_a_home_whose_name_is_no_text_is_told(
+    harness: Harness, home: Path, submission: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_HOME", f"{home}/h\udcff")
+    message = said(harness("check", submission(NOTHING)), 4)
+    assert f"cannot use {home}/h\N{REPLACEMENT CHARACTER}: its name is not UTF-8. Set HARNESS_HOME" in message
+
+
+@pytest.mark.parametrize("name", ["a\udcff.py", "мой метод.py", "new\nline.py", "esc\x1b[31m.py"])
+def test_a_submission_of_any_name_is_evaluated(
+    name: str, harness: Harness, home: Path, submission: Write, tiny_file: Path
+) -> None:
+    file = submission(NOTHING).rename(home / name)
+    result = harness("evaluate", file, "--track", tiny_file, "--runs", 2, "--json", home / "out.json")
+    assert result.exit_code == 0, result
+    assert json.loads((home / "out.json").read_text())["submission"] == name.replace(
+        "\udcff", "\N{REPLACEMENT CHARACTER}"
+    )
 
 
 def test_an_empty_home_is_none_and_the_current_folder_stays_clean(
