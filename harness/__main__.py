@@ -8,6 +8,8 @@ from harness.cli.streams import StandardStreams
 
 def main() -> None:
     """Run the command line."""
+    if sys.platform == "win32":  # its consoles take text in a way of their own
+        cli(prog_name="harness")
     streams, code = StandardStreams(), None
     try:
         cli(prog_name="harness")

@@ -55,10 +55,10 @@ def prepare_command(
     A declaration of several forget sets makes as many tracks, which share data and originals.
     """
     tracks = home() / "tracks"
-    require_writable(tracks)
     for file in (public_file, whole_file):
         require_place(file)
     if import_file is not None:
+        require_writable(tracks)
         track = import_track(import_file, tracks)
         console().print(f"unpacked {track.name} to {track.folder}")
         return
@@ -110,6 +110,7 @@ class _Trainer:
     def prepare(self, declared: catalogue.Declared) -> None:
         from data_prep.prepare import prepare  # imports torch
 
+        require_writable(self.tracks)
         with contextlib.suppress(UsageError, MachineError):  # what it is compared with, if there is anything
             catalogue.open_declared(declared, self.tracks)
         with ProgressBar(console(), f"preparing {declared.name}") as bar:
@@ -131,12 +132,14 @@ class _Trainer:
     def grow(self, track: Track, retrained: int) -> Track:
         from data_prep.prepare import grow  # imports torch
 
+        require_writable(self.tracks)
         with ProgressBar(console(), f"adding models to {track.name}") as bar:
             return grow(track, retrained, jobs=self.jobs, device=self.device, on_progress=bar)
 
     def estimate(self, found: list[catalogue.Declared]) -> None:
         from data_prep.estimate import estimate  # imports torch
 
+        require_writable(self.tracks)
         first = found[0]
         at_once = f"{self.jobs} trainings at once" if self.jobs > 1 else "one training at a time"
         console().print(f"timing a few steps of {first.name} on {self.device}, {at_once}; nothing is prepared ...")

@@ -25,6 +25,7 @@ from harness.evaluation.stored_score import unranked_because
 from harness.leaderboard.board.rows import SOURCE_KB, Leaderboard
 from harness.leaderboard.board.stored import Board, ScoredEntry
 from harness.leaderboard.pages.text import as_json
+from harness.quoting import quoted
 from harness.record import Records
 from harness.runner.outcome import Outcome
 from harness.runs.run import RUNNER_VERSION, Run
@@ -84,7 +85,7 @@ def read_commitment(file: Path) -> Commitment:
     try:
         return Commitment.model_validate(read_json(file))
     except FileNotFoundError:
-        remedy = f"the organizer writes it with: harness leaderboard verify --publish {file}"
+        remedy = f"the organizer writes it with: harness leaderboard verify --publish {quoted(file)}"
         raise UsageError(f"no file {file}; {remedy}") from None
     except (OSError, ValueError, ValidationError) as error:
         raise UsageError(f"{file} is no commitment to a leaderboard ({error})") from None
