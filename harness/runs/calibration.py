@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from harness.accelerator import of
+from harness.environment import require_writable
 from harness.errors import MachineError
 from harness.processors import usable_processors
 from harness.runner.process import ROOT, run_environment
@@ -64,6 +65,7 @@ def calibrate(
     path = home / "calibration" / f"{track.name}-{key}.json"
     if (stored := whole(path, partial(_stored, key))) is not None:
         return stored
+    require_writable(path.parent)
     on_start()
     samples: list[float] = []
     while len(samples) < N_SAMPLES:

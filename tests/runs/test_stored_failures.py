@@ -1,6 +1,7 @@
 """A failure that is stored counts as long as nothing has changed that it may be due to, and whoever sees it is told."""
 
 import shutil
+import site
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from harness.environment import packages_hash
 from harness.runner.isolation import Isolation, offered, stronger
 from harness.runs import conditions
 from harness.runs.conditions import conditions_here
@@ -63,6 +65,16 @@ def test_a_failure_is_made_again_once_a_package_was_installed(
     assert STORED not in call("evaluate", evaluated / BROKEN, "--runs", 16, exit_code=3)
     assert STORED in call("evaluate", evaluated / BROKEN, "--runs", 16, exit_code=3)
     assert STORED in call("evaluate", evaluated / BROKEN, "--runs", 16, "--rescore", exit_code=3)
+
+
+def test_packages_have_another_hash_once_one_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "getsitepackages", lambda: [str(tmp_path), str(tmp_path / "absent")])
+    found = []
+    for name in ("numpy", "__pycache__", "numpy-2.0.dist-info", "numpy-2.1.dist-info"):
+        (tmp_path / name).mkdir()
+        found.append(packages_hash())
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
 
 
 def test_runs_that_are_ok_are_never_thrown_again(call: Any, evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
