@@ -166,8 +166,10 @@ class _File:
         """Return where the function is called last after it is defined; the end of the file if it is not."""
         assert self.entry is not None
         defined = self._binders[self.entry][-1]
-        calls = [index for index in range(defined + 1, len(self.units)) if self.entry in self.units[index].names.now]
-        return calls[-1] if calls else len(self.units)
+        uses = [
+            index for index, unit in enumerate(self.units) if self.entry in unit.names.now and not _shows(unit.node)
+        ]
+        return max((index for index in uses if index > defined), default=len(self.units))
 
 
 class _Search:
@@ -267,6 +269,11 @@ def _only_defines(node: ast.stmt) -> bool:
     heads = [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]
     inline = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
     return not any(isinstance(inner, inline) for head in heads for inner in ast.walk(head))
+
+
+def _shows(node: ast.stmt) -> bool:
+    """Whether a statement is a name alone, which a notebook shows."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Name)
 
 
 def _package(node: ast.Import | ast.ImportFrom) -> str:

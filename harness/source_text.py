@@ -19,6 +19,7 @@ __all__ = ["SourceText", "parsed", "source_text"]
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # Cell magics that say something about the Python below them; below all others stands something else.
 ABOUT_PYTHON = {"capture", "time", "timeit", "prun", "memit", "python", "python3"}
+TIMED = re.compile(r"(\s*)%(?:time|prun|memit)\s+(?:-\w+\s+)*(?=\w)")  # a line magic before a statement
 COMMAND = re.compile(r"\s*([%!?]|\w+\s*=\s*[%!]|[\w.]+\?\??\s*$)")
 # Notebooks also take the names of these programs without a sign before them.
 PROGRAMS = "pip3?|conda|cd|ls|mkdir|cp|mv|rm|cat|pwd|wget|curl|git|unzip|tar|nvidia-smi"
@@ -188,7 +189,14 @@ def _without_commands(text: str) -> tuple[str, list[tuple[int, str]]]:
             while lines[end].rstrip().endswith("\\") and end + 1 < len(lines):
                 end += 1
             taken.append((place + 1, lines[place].strip()))
-            indentation = lines[place][: len(lines[place]) - len(lines[place].lstrip())]
-            lines[place : end + 1] = [f"{indentation}pass" if indentation else ""] + [""] * (end - place)
+            lines[place : end + 1] = [_python_of(lines[place])] + [""] * (end - place)
         else:
             return "\n".join(lines), taken
+
+
+def _python_of(command: str) -> str:
+    """Return what is left of a line that only a notebook understands: the statement that it times, or nothing."""
+    if TIMED.match(command):
+        return TIMED.sub(r"\1", command)
+    indentation = command[: len(command) - len(command.lstrip())]
+    return f"{indentation}pass" if indentation else ""

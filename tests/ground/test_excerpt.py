@@ -123,6 +123,13 @@ def test_a_shell_line_or_magic_is_left_out_of_a_module(line: str, tmp_path: Path
     assert submission.source.count("\n") == line.count("\n") + 3  # lines keep their numbers
 
 
+def test_a_statement_that_a_magic_times_stays(tmp_path: Path) -> None:
+    head = "def unlearn(net, retain_loader, forget_loader, val_loader):"
+    submission = read(f"{head}\n    %time x = 7\n    %prun -q x += 1\n    return x", tmp_path)
+    assert value(submission.source) == 8
+    assert excerpt(submission).left == ("line 2: %time x = 7", "line 3: %prun -q x += 1")
+
+
 def test_what_only_looks_like_a_magic_stays(tmp_path: Path) -> None:
     source = f"text = '''\n%matplotlib inline\n!ls\n'''\nx = (7\n     % 4)\n{UNLEARN.format('text, x')}"
     submission = read(source, tmp_path)

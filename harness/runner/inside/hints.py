@@ -44,6 +44,10 @@ HINTS = (
         "the source of the net cannot be read in a run: use torch.compile, or torch.jit.trace",
     ),
     (
+        ("IProgress not found",),
+        "a run is no notebook: from tqdm import tqdm",
+    ),
+    (
         (
             *("urlopen error", "Name or service not known", "name resolution", "ddress family not supported"),
             *("no internet connection", "Cannot resolve 127.0.0.1"),
