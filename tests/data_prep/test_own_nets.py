@@ -419,6 +419,7 @@ def test_a_net_that_was_changed_after_the_preparation_is_noticed(own: Harness, t
     assert own("prepare", file).exit_code == 0
 
 
+@pytest.mark.long
 def test_a_net_may_print_without_harm_to_the_clock(own: Harness, tmp_path: Path) -> None:
     chatty = net(init="print('built')", forward="print('forward')\nreturn self.logits(images)")
     file = write(tmp_path, chatty, ("[limits]\nseconds = 5\n", "[limits]\ntime_limit_fraction = 1.0\n"))

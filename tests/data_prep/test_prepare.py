@@ -80,6 +80,7 @@ def test_more_models_are_added_and_the_old_stay(own_home: Path, tiny_file: Path)
     assert grown.manifest.reference_hash != reference_hash
 
 
+@pytest.mark.long
 def test_an_interrupted_preparation_goes_on_and_ends_the_same(tiny: Track, tiny_file: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     command = [sys.executable, "-m", "harness", "prepare", str(tiny_file), "--jobs", "1"]

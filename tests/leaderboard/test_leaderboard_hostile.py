@@ -73,6 +73,7 @@ def scores(home: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.long
 def test_a_batch_with_every_hostile_file_in_it_scores_the_honest_as_one_without(
     harness: Harness, folder: Path, home: Path, tiny_file: Path
 ) -> None:

@@ -233,6 +233,7 @@ def wait_for_log(file: Path, text: str) -> str:
     return log.read_text()
 
 
+@pytest.mark.long
 def test_a_dropped_file_is_evaluated_once_complete_and_its_team_is_told(
     folder: Path, home: Path, tiny_file: Path
 ) -> None:
