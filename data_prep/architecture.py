@@ -45,7 +45,9 @@ def check_architecture(track: Track, examples: Examples) -> None:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an architecture raises is the declaration's
         if is_out_of_memory(error):
             raise MachineError(NO_MEMORY) from None
-        raise UsageError(f"model: {fault_of_own_file(track, error) or _said(error)}") from None
+        height, width, channels = examples.images.shape[1:]
+        images = f"images are {width} x {height} with {channels} channel{'' if channels == 1 else 's'}"
+        raise UsageError(f"model: {fault_of_own_file(track, error) or f'{_said(error)}; {images}'}") from None
 
 
 def can_be_stacked(track: Track) -> bool:
@@ -142,7 +144,8 @@ def _check(track: Track, inputs: Tensor, labels: Tensor) -> None:
         raise UsageError("pruning: the model has no convolutions (torch.nn.Conv2d) to prune")
     with torch.no_grad():
         for some in (inputs[:2], inputs[:1]):
-            _check_outputs(net.eval()(some), len(some), n_classes)
+            _check_outputs(outputs := net.eval()(some), len(some), n_classes)
+            _check_logits(outputs)
         _check_outputs(net.train()(inputs[:TRIED]), len(inputs), n_classes, when="in training ")
     trained = train(build, inputs, labels, track.declaration.training, seed=0, epochs=1)
     _check_repeats(trained, build, inputs)
@@ -176,6 +179,13 @@ def _check_outputs(outputs: object, n: int, n_classes: int, when: str = "") -> N
         raise UsageError(f"model: outputs are {when}{tuple(outputs.shape)} for {images}, not {(n, n_classes)}")
     if not outputs.is_floating_point():
         raise UsageError(f"model: outputs are {when}{outputs.dtype} for {images}, not logits")
+
+
+def _check_logits(outputs: Tensor) -> None:
+    if (outputs >= 0).all() and torch.allclose(outputs.sum(dim=1), torch.ones(len(outputs))):
+        raise UsageError(
+            "model: its outputs are probabilities; leave out the softmax at the end, since the loss has one"
+        )
 
 
 def _check_repeats(trained: nn.Module, build: Build, inputs: Tensor) -> None:

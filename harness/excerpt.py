@@ -350,7 +350,8 @@ def _taken_names(units: Sequence[Unit]) -> Iterator[str]:
             case ast.ClassDef(name=name):
                 yield f"class {name}"
             case _:
-                yield _short(unit.node)
+                tests = "".join(f"if {_cropped(ast.unparse(owner.test))}: " for owner in unit.owners[-1:])
+                yield f"{'' if unit.is_guarded else tests}{_short(unit.node)}"
 
 
 def _left(source: SourceText, file: _File) -> Iterator[str]:

@@ -1,11 +1,12 @@
 """Where the files lie that ship with the harness and are no code of it: baselines, their scores, the template."""
 
+import difflib
 from pathlib import Path
 
 import harness
 from harness.errors import UsageError
 
-__all__ = ["BASELINES", "MEASURED", "TEMPLATE", "baseline_file", "baseline_names"]
+__all__ = ["BASELINES", "MEASURED", "TEMPLATE", "baseline_file", "baseline_names", "submission_path"]
 
 
 def _shipped(name: str) -> Path:
@@ -25,9 +26,18 @@ def baseline_names() -> list[str]:
     return sorted(path.stem for path in BASELINES.glob("*.py"))
 
 
+def submission_path(name: str) -> Path:
+    """Return a file as it is named; that of a baseline for a baseline's name where there is no such file."""
+    path = Path(name)
+    stem = name.removeprefix("baselines/").removesuffix(".py")
+    return BASELINES / f"{stem}.py" if not path.exists() and stem in baseline_names() else path
+
+
 def baseline_file(name: str) -> Path:
     """Return the file of a baseline by its name, such as finetune. Raises UsageError naming all there are."""
-    file = BASELINES / f"{name.removesuffix('.py')}.py"
-    if file.parent != BASELINES or not file.is_file():
-        raise UsageError(f"no baseline or file is called {name!r}; baselines are {', '.join(baseline_names())}")
-    return file
+    stem = name.removeprefix("baselines/").removesuffix(".py")
+    if stem not in baseline_names():
+        close = difflib.get_close_matches(stem, baseline_names(), n=1)
+        meant = f"is it {close[0]}" if close else f"baselines are {', '.join(baseline_names())}"
+        raise UsageError(f"no baseline or file is called {name!r}; {meant}")
+    return BASELINES / f"{stem}.py"

@@ -50,7 +50,7 @@ def read_submission(path: Path, *, source_kb: int, constants: Mapping[str, str] 
     """
     try:
         if not path.exists():
-            raise UsageError(f"no file {path}; start one: harness new {quoted(path)}")
+            raise UsageError(f"no file {path}; start one: harness new {quoted(path.with_suffix('.py'))}")
         if not path.is_file():
             raise UsageError(f"{path} is not a file; name one submission, such as submissions/template.py")
         content = path.read_bytes()

@@ -1,6 +1,7 @@
 """Images in folders, one per class: FOLDER/cat/1.png, or FOLDER/train/cat/1.png beside FOLDER/test/cat/2.png."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ LEFT_BEHIND = {
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__"),
     *("@eadir", "lost+found", "$recycle.bin", "system volume information"),
 }
+ABOUT = {"readme", "license", "licence", "citation"}  # nobody takes these for labels
 TRAIN, TEST, VAL = ("train", "training"), ("test", "testing"), ("val", "valid", "validation", "dev")
 
 
@@ -37,6 +39,7 @@ def read_image_folder(folder: Path) -> Dataset:
     classes = _classes(halves)
     found = _Found()
     counts = [found.read(half, classes) for half in halves]
+    found.check_sizes()
     mode = "L" if all(picture.image.mode == "L" for picture in found.pictures) else "RGB"
     pixels = np.stack([np.asarray(picture.image.convert(mode)) for picture in found.pictures])
     examples = Examples(pixels if pixels.ndim == 4 else pixels[..., None], np.array(found.labels, np.int64))
@@ -49,12 +52,13 @@ class _Found:
 
     pictures: list[Picture] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
     passed_over: list[Path] = field(default_factory=list)
 
     def read(self, folder: Path, classes: tuple[str, ...]) -> int:
         """Read the pictures of all classes below a folder; return how many there are."""
         before = len(self.pictures)
-        self.passed_over += [path for path in _visible(folder) if path.is_file() and path.suffix.lower() in SUFFIXES]
+        self.passed_over += [path for path in _visible(folder) if path.is_file() and path.stem.lower() not in ABOUT]
         for label, name in enumerate(classes):
             files = [path for path in _files(folder / name) if self._is_example(path)]
             if not files:
@@ -70,19 +74,30 @@ class _Found:
         return False
 
     def _take(self, file: Path, label: int) -> None:
-        picture = read_picture(file)
-        self.pictures.append(picture)
+        self.pictures.append(read_picture(file))
         self.labels.append(label)
-        ours, others = picture.image, self.pictures[0].image
-        if ours.size != others.size:
-            sizes = f"{ours.width} x {ours.height}, others are {others.width} x {others.height}"
-            raise UsageError(f"{file} is {sizes}; bring all images to one size")
+        self.files.append(file)
+
+    def check_sizes(self) -> None:
+        """Raise UsageError naming a picture that differs in size from most."""
+        sizes = Counter(picture.image.size for picture in self.pictures)
+        usual, n = sizes.most_common(1)[0]
+        odd = next((place for place, picture in enumerate(self.pictures) if picture.image.size != usual), None)
+        if odd is not None:
+            width, height = self.pictures[odd].image.size
+            raise UsageError(
+                f"{self.files[odd]} is {width} x {height} as a viewer shows it, {n} of {len(self.pictures)} images are "
+                f"{usual[0]} x {usual[1]}; bring all images to one size"
+            )
 
     def notes(self, folder: Path) -> Iterator[str]:
         """Yield what was passed over, and how transparent pictures are seen."""
         if self.passed_over:
             n, example = len(self.passed_over), self.passed_over[0].relative_to(folder)
             yield f"passed over in {folder}, as no image of a class: {n} file{'s' if n > 1 else ''}, such as {example}"
+        grey = sum(picture.image.mode == "L" for picture in self.pictures)
+        if 0 < grey < len(self.pictures):
+            yield f"grey images among images in colour, which may tell a class: {grey} of {len(self.pictures)}"
         if n := sum(picture.is_transparent for picture in self.pictures):
             yield f"images with transparent parts, which are seen over white: {n} of {len(self.pictures)}"
 

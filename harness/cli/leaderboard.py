@@ -32,7 +32,7 @@ from harness.leaderboard.batch.batch import BatchEntry, Terms, stages_of
 from harness.leaderboard.batch.cluster import Cluster
 from harness.leaderboard.batch.progress import Progress
 from harness.leaderboard.batch.session import Session
-from harness.leaderboard.batch.teams import chosen, find_submissions, part_of
+from harness.leaderboard.batch.teams import chosen, find_submissions, part_of, with_faults_of_choices
 from harness.leaderboard.board.entries import board_folder
 from harness.report.escaping import escaped
 from harness.runner import isolation as isolations
@@ -162,7 +162,7 @@ def run_command(
         if watch:
             session.watch(places, progress)
         found = find_submissions(places, source_kb=track.declaration.limits.source_kb)
-        found = chosen(found) if final else found
+        found = chosen(found) if final else with_faults_of_choices(found)
         found = found if shard is None else part_of(found, *shard)
         batch_entries = session.run(found, progress, is_whole=shard is None)
     _sum_up(batch_entries)

@@ -48,7 +48,7 @@ class _Commands(click.Group):
                 raise
             raise failure from None
         except KeyboardInterrupt:
-            click.echo("interrupted: finished runs are stored, the same command goes on from there", err=True)
+            click.echo("interrupted: what is done is stored, the same command goes on from there", err=True)
             ctx.exit(INTERRUPTED)
 
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,10 +13,12 @@ from rich.console import Console
 from harness.accelerator import FAKE_VARIABLE, resolve
 from harness.environment import home
 from harness.runner import isolation as isolations
+from harness.shipped import submission_path
 from harness.tracks.catalogue import DEFAULT_TRACK, track_names
 
 __all__ = [
     "Device",
+    "SubmissionFile",
     "again_option",
     "begins_with",
     "chosen_device",
@@ -41,6 +44,17 @@ class Device(click.Choice[str]):
         if value == "fake" and FAKE_VARIABLE in os.environ:
             return value
         return super().convert(value, param, ctx)
+
+
+class SubmissionFile(click.Path):
+    """A file; of a baseline its name does as well."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        return super().convert(submission_path(value), param, ctx)
 
 
 def begins_with(begun: str, names: Iterable[str]) -> list[CompletionItem]:

@@ -61,6 +61,7 @@ def prepare_command(
         require_writable(tracks)
         track = import_track(import_file, tracks)
         console().print(f"unpacked {track.name} to {track.folder}")
+        _show_page(track)
         return
     found = catalogue.find_tracks(track_name, tracks)
     kind = chosen_device(device)
@@ -72,7 +73,7 @@ def prepare_command(
     if len(found) > 1 and any(file is not None for file, _ in exported):
         raise UsageError(f"{track_name} declares {len(found)} tracks; name one of them to export it: {found[0].name}")
     for declared in found:
-        is_new = force or not (tracks / declared.name).exists()
+        is_new = force or not ((tracks / declared.name).exists() or declared.shipped is not None)
         if is_new:
             trainer.prepare(declared)
         track = catalogue.open_declared(declared, tracks)
@@ -85,17 +86,19 @@ def prepare_command(
         console().print(
             f"{track.name} is ready: {track.manifest.retrained} retrained models in each pool, in {track.folder}"
         )
-        if is_new or retrained is not None:
-            console().print(f"what it is like: {_page_of(track)}")
+        _show_page(track, anew=is_new or retrained is not None)
 
 
-def _page_of(track: Track) -> Path:
-    """Write the page of a track, and return its file."""
+def _show_page(track: Track, *, anew: bool = False) -> None:
+    """Say what a track is like, and where its page is; it is written if it is not there."""
     from harness.evaluation.reference import load_reference
-    from harness.report.track_page import write_track_page  # imports matplotlib
+    from harness.report.track_page import PAGE, track_verdict, write_track_page  # imports matplotlib
 
-    runs = track.declaration.evaluation.runs
-    return write_track_page(track, load_reference(track, runs, Results.cache(home(), track)))
+    if track.manifest.reference_hash is None or ((track.folder / PAGE).is_file() and not anew):
+        return
+    reference = load_reference(track, track.declaration.evaluation.runs, Results.cache(home(), track))
+    console().print(track_verdict(track, reference))
+    console().print(f"what it is like: {write_track_page(track, reference)}")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 
 from harness import api
 from harness.cli.options import (
+    SubmissionFile,
     again_option,
     chosen_device,
     console,
@@ -34,13 +35,14 @@ from harness.runner.isolation import choose
 from harness.runner.outcome import Outcome
 from harness.runs.conditions import conditions_here
 from harness.scoring.thresholds import FEWEST_RANKED
+from harness.shipped import submission_path
 from harness.submission import read_submission
 from harness.tracks.track import Track
 
 __all__ = ["check_command", "compare_command", "evaluate_command", "report_command"]
 
 
-file_argument = click.argument("file", type=click.Path(path_type=Path))
+file_argument = click.argument("file", type=SubmissionFile())
 
 
 @click.command("evaluate")
@@ -161,20 +163,23 @@ def compare_command(
     json_file: Path | None,
     time_limit: float | None,
 ) -> None:
-    """Say whether two submissions differ: A and B are files, or the word `retrained`.
+    """Say whether two submissions differ: A and B are files, baselines such as finetune, or the word `retrained`.
 
     Runs that are missing are made first. Runs under another --time-limit are kept apart from ranked ones.
     """
     require_place(json_file)
     track = api.open_track(track_name)
     n_runs = runs or track.declaration.evaluation.runs
+    files = {name: submission_path(name) for name in (first, second) if name != RETRAINED}
+    for file in files.values():  # both are looked at before the first is run
+        read_submission(file, source_kb=track.declaration.limits.source_kb)
     sides: list[Evaluation | str] = []
     for name in (first, second):
         if name == RETRAINED:
             sides.append(name)
             continue
         evaluation = _evaluated(
-            Path(name), track, n_runs, jobs=jobs, device=chosen_device(device), time_limit=time_limit
+            files[name], track, n_runs, jobs=jobs, device=chosen_device(device), time_limit=time_limit
         )
         if evaluation.scored is None:
             _print(show(evaluation, []))

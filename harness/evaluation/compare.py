@@ -8,6 +8,7 @@ from harness.errors import UsageError
 from harness.evaluation.reference import Reference, Scored, outputs
 from harness.record import Records
 from harness.scoring.score import Outputs, calibrated_quality, official_score
+from harness.scoring.thresholds import FEWEST_RANKED
 from harness.scoring.uncertainty import CONFIDENCE, Difference, difference, permutation_p_value
 
 __all__ = ["RETRAINED", "Comparison", "Side", "compare", "exact_p_value", "retrained_side", "submission_side"]
@@ -35,14 +36,19 @@ class Comparison:
 
     @property
     def sentence(self) -> str:
-        """The finding in one sentence, with the smallest difference these runs could have shown."""
+        """The finding in one sentence. The exact test decides, which with few runs sees less than half-samples do."""
         scores = f"{self.first.scored.calibrated:.2f} against {self.second.scored.calibrated:.2f}"
-        visible = f"these runs show differences from {self.difference.visible:.2f}"
-        evidence = f"{scores}, p = {self.p_value:.2g} ({visible})"
+        evidence = f"{scores}, p = {self.p_value:.2g} by permutation of the runs"
         if self.p_value >= 1 - CONFIDENCE:
-            return f"{self.first.name} and {self.second.name} are not different: {evidence}"
+            names = f"{self.first.name} and {self.second.name}"
+            return f"{names} cannot be told apart: {evidence}; more runs may tell{self._few}"
         better, worse = (self.first, self.second) if self.difference.value > 0 else (self.second, self.first)
-        return f"{better.name} is better than {worse.name}: {evidence}"
+        return f"{better.name} is better than {worse.name}: {evidence}{self._few}"
+
+    @property
+    def _few(self) -> str:
+        n_runs = len(self.first.outputs)
+        return "" if n_runs >= FEWEST_RANKED else f"; {n_runs} runs of each are few, and say little"
 
 
 def submission_side(name: str, records: Records, scored: Scored, reference: Reference) -> Side:

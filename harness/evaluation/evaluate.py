@@ -137,8 +137,11 @@ def load_evaluation(
     results = Results.of(home, track, submission, device)
     run_set = RunSet(submission, results, runs, with_records=True)
     if run_set.missing and not submission.problems:
+        first = min(run_set.missing)
+        fewer = f"ask for the {first} that are with --runs {first}, or " if first else ""
+        lacking = f"{len(run_set.missing)} of {runs} runs of {submission.path} on {track.name} are not stored"
         raise UsageError(
-            f"{len(run_set.missing)} of {runs} runs of {submission.path} on {track.name} are not stored; make them "
+            f"{lacking}; {fewer}make them "
             f"with: harness evaluate {quoted(submission.path)}, and the same --track, --runs, --set and --device"
         )
     conditions = _conditions_of(run_set.runs, track, device, isolation)

@@ -70,7 +70,7 @@ def _beside_fine_tuning(home: Path, evaluation: Evaluation, scored: Scored) -> s
     stored = _score(_results(home, evaluation, finetune), evaluation)
     if stored is not None:
         return _sentence(scored, stored, "of fine-tuning")
-    file = BASELINE.relative_to(Path.cwd()) if BASELINE.is_relative_to(Path.cwd()) else BASELINE
+    file = BASELINE.relative_to(Path.cwd()) if BASELINE.is_relative_to(Path.cwd()) else Path(BASELINE.stem)
     options = f" --runs {evaluation.n_requested}"
     if evaluation.track.name != DEFAULT_TRACK:
         options = f" --track {evaluation.track.name}{options}"

@@ -6,7 +6,7 @@ from harness.excerpt import Excerpt
 
 __all__ = ["excerpt_lines"]
 
-SHOWN = 12  # statements that are shown of those left out
+SHOWN = 40  # statements that are shown of those left out
 
 
 def excerpt_lines(name: str, excerpt: Excerpt | None) -> list[str]:
@@ -19,11 +19,16 @@ def _lines(name: str, excerpt: Excerpt) -> Iterator[str]:
     yield from (f"  {statement}" for statement in excerpt.taken)
     if excerpt.left:
         yield f"left out, {_statements(len(excerpt.left))}:"
-        yield from (f"  {statement}" for statement in excerpt.left[:SHOWN])
-    if len(excerpt.left) > SHOWN:
-        yield f"  and {len(excerpt.left) - SHOWN} more"
+        in_order = sorted(excerpt.left, key=_is_import)  # imports last: of them the most, and the least is lost
+        yield from (f"  {statement}" for statement in in_order[:SHOWN])
+        if len(in_order) > SHOWN:
+            yield f"  and {len(in_order) - SHOWN} more"
     if excerpt.unknown:
         yield f"nothing in it defines {', '.join(excerpt.unknown)}: unlearn will fail where it uses such a name"
+
+
+def _is_import(statement: str) -> bool:
+    return statement.partition(": ")[2].startswith(("import ", "from "))
 
 
 def _statements(count: int) -> str:

@@ -6,6 +6,7 @@ from harness.evaluation.compare import Comparison
 from harness.evaluation.evaluate import Evaluation
 from harness.quoting import quoted
 from harness.runs.floor import LARGE_SHARE
+from harness.scoring.thresholds import FEWEST_RANKED
 
 __all__ = ["comparison_summary", "remarks"]
 
@@ -17,7 +18,8 @@ def remarks(evaluation: Evaluation) -> list[str]:
     full = evaluation.track.declaration.evaluation.runs
     found = []
     if evaluation.score_file.unranked_because is not None:
-        found.append(f"not ranked: {evaluation.score_file.unranked_because}")
+        few = "; a score of so few means little" if evaluation.n_requested < FEWEST_RANKED else ""
+        found.append(f"not ranked: {evaluation.score_file.unranked_because}{few}")
     elif evaluation.n_requested < full:
         found.append(f"quick: {evaluation.n_requested} runs instead of {full}")
     if (excerpt := evaluation.submission.excerpt) is not None:

@@ -23,7 +23,9 @@ from harness.scoring.uncertainty import interval
 from harness.storage import write_bytes
 from harness.tracks.track import POOLS, Examples, Track
 
-__all__ = ["render_track_page", "write_track_page"]
+__all__ = ["PAGE", "render_track_page", "track_verdict", "write_track_page"]
+
+PAGE = "track.html"
 
 N_EXAMPLES = 8  # shown of the retain and of the forget set
 MOST_CLASSES = 30  # counted one by one
@@ -31,9 +33,14 @@ MOST_CLASSES = 30  # counted one by one
 
 def write_track_page(track: Track, reference: Reference) -> Path:
     """Write the page into the folder of a track, and return its file."""
-    file = track.folder / "track.html"
+    file = track.folder / PAGE
     write_bytes(file, render_track_page(track, reference).encode())
     return file
+
+
+def track_verdict(track: Track, reference: Reference) -> str:
+    """Return in words whether a track can tell methods apart."""
+    return _Ends.of(track.originals(), reference).verdict()
 
 
 def render_track_page(track: Track, reference: Reference) -> str:
@@ -98,7 +105,7 @@ class _Ends(NamedTuple):
         """Return what is printed large: name, value, and lines that say how to read it."""
         named = (
             ("doing nothing gets", self.floor, "original models"),
-            ("retraining gets", self.ceiling, "second pool"),
+            ("retraining gets", self.ceiling, "second pool, one draw of what is 1 on average"),
         )
         return [
             (
@@ -132,7 +139,7 @@ class _Ends(NamedTuple):
         """Return the scale of the official score."""
         rows = [
             plots.ScaleRow(
-                "retrained (ceiling)", RETRAINED_STYLE, self.ceiling.scored.score.score, self.ceiling.official
+                "retrained, the second pool", RETRAINED_STYLE, self.ceiling.scored.score.score, self.ceiling.official
             ),
             plots.ScaleRow("original (floor)", ORIGINAL_STYLE, self.floor.scored.score.score, self.floor.official),
         ]

@@ -33,7 +33,8 @@ class Outcome(StrEnum):
 _REMEDIES = {
     Outcome.OK: "",
     Outcome.INVALID_SUBMISSION: "put that right; a file to start from: harness new submissions/foo.py",
-    Outcome.IMPORT_ERROR: "import only packages the contract lists (harness/contract.py), and no files of your own",
+    Outcome.IMPORT_ERROR: "import only packages that the contract lists, and no files of your own: "
+    "python -m pydoc harness.contract",
     Outcome.EXCEPTION: "run it in the foreground, with prints and breakpoint(): harness check --debug FILE",
     Outcome.TIME_LIMIT: "do less: fewer epochs, larger batches; a run is killed at twice the limit",
     Outcome.MEMORY_LIMIT: "use less memory: smaller batches, fewer copies of the net and of the data, fewer workers",

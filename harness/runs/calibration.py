@@ -86,7 +86,7 @@ def _time_trainings(track: Track, device: str, threads: int, jobs: int) -> list[
     On a GPU each process times as many as are wanted: to start it takes as long as they do.
     """
     samples = N_SAMPLES if of(device).is_gpu else 1
-    command = [sys.executable, "-m", TIMED, str(track.folder), device, str(threads), str(samples)]
+    command = [sys.executable, "-P", "-m", TIMED, str(track.folder), device, str(threads), str(samples)]
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))  # packages may lie on the latter
     own_threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     processes = [
@@ -96,6 +96,7 @@ def _time_trainings(track: Track, device: str, threads: int, jobs: int) -> list[
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # a Ctrl-C is not meant for it: it is ended below
         )
         for _ in range(jobs)
     ]

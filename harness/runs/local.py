@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 
@@ -204,7 +205,11 @@ def debug_run(submission: Submission, track: Track, conditions: Conditions) -> b
     """Run a submission once in the foreground, with the seeds of run 0; whether it returned a fit net."""
     with tempfile.TemporaryDirectory(prefix="harness-scratch-", dir=scratch_place()) as scratch:
         job = _job(submission, track, conditions, 0)
-        job = replace(job, filename=str(submission.path.resolve()), scratch=scratch)
+        file = submission.path.resolve()
+        if submission.excerpt is not None:  # a debugger shows the lines that are run
+            file = Path(scratch) / f"{submission.path.stem}.py"
+            file.write_text(submission.source, encoding="utf-8")
+        job = replace(job, filename=str(file), scratch=scratch)
         return launch.run_in_foreground(track.public, job)
 
 
@@ -213,10 +218,16 @@ def _job(submission: Submission, track: Track, conditions: Conditions, index: in
     assert conditions.limit is not None, "runs need a time limit"
     return Job(
         source=submission.source,
-        filename=readable(submission.path.name),
+        filename=_shown_file(submission),
         original=0,
         seeds=seeds_of(track.secret, submission.code_hash, index),
         device=conditions.device,
         threads=conditions.threads,
         time_limit_seconds=conditions.limit.seconds,
     )
+
+
+def _shown_file(submission: Submission) -> str:
+    """Return what a traceback calls the file; the lines of a notebook are counted in what is taken of it."""
+    name = readable(submission.path.name)
+    return f"what is taken of {name}" if submission.path.suffix == ".ipynb" else name

@@ -1,6 +1,7 @@
 """A track as its author declares it: one TOML file, checked with clear errors. Every key is here, with its type."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,13 @@ __all__ = [
     "parse_declaration",
     "read_declaration",
 ]
+
+NAME, HEXADECIMAL = r"^[a-z0-9][a-z0-9-]*$", r"^([0-9a-f]{2})+$"
+# What pydantic says in its own words of some mistakes.
+IN_OUR_WORDS = {
+    NAME: "a name has small letters, digits and hyphens, and begins with no hyphen",
+    HEXADECIMAL: "a secret is an even number of hexadecimal digits",
+}
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -152,7 +160,7 @@ class ReferenceSection(TomlSection):
 
     originals: Positive
     retrained: Positive  # in each of the two pools
-    published_secret: Annotated[str, Field(pattern=r"^([0-9a-f]{2})+$")] | None = None
+    published_secret: Annotated[str, Field(pattern=HEXADECIMAL)] | None = None
 
 
 class Limits(TomlSection):
@@ -178,7 +186,7 @@ class EvaluationSection(TomlSection):
 class Declaration(TomlSection):
     """A track as its author declares it."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    name: Annotated[str, Field(pattern=NAME)]
     title: str
     data: Data
     split: Split
@@ -231,8 +239,13 @@ def _problems(error: Exception) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(map(str, problem["loc"]))
-        message = (
-            "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
-        )
+        message = _in_our_words(problem)
         lines.append(f"  {key}: {message}" if key else f"  {message}")
     return "\n".join(lines)
+
+
+def _in_our_words(problem: Mapping[str, Any]) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "unknown key"
+    pattern = problem.get("ctx", {}).get("pattern", "")
+    return IN_OUR_WORDS.get(pattern) or str(problem["msg"]).removeprefix("Value error, ")

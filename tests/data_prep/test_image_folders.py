@@ -194,9 +194,25 @@ def test_what_systems_leave_in_folders_is_passed_over(tmp_path: Path) -> None:
 def test_other_files_are_passed_over_and_noted(tmp_path: Path) -> None:
     folder_of(tmp_path)
     (tmp_path / "cat" / "labels.csv").write_text("a,b")
+    (tmp_path / "labels.csv").write_text("a,b")
     Image.new("L", (6, 5)).save(tmp_path / "loose.png")
     (note,) = read_image_folder(tmp_path).notes
-    assert note.endswith("as no image of a class: 2 files, such as loose.png")
+    assert note.endswith("as no image of a class: 3 files, such as labels.csv")
+
+
+def test_grey_among_colours_is_noted(tmp_path: Path) -> None:
+    folder_of(tmp_path)
+    Image.new("RGB", (6, 5), "red").save(tmp_path / "dog" / "0.png")
+    (note,) = read_image_folder(tmp_path).notes
+    assert note == "grey images among images in colour, which may tell a class: 3 of 4"
+
+
+def test_the_picture_that_differs_in_size_from_most_is_named(tmp_path: Path) -> None:
+    folder_of(tmp_path)
+    Image.new("L", (5, 6)).save(tmp_path / "cat" / "0.png")
+    assert "0.png is 5 x 6 as a viewer shows it, 3 of 4 images are 6 x 5; bring all images to one size" in refused(
+        tmp_path
+    )
 
 
 def test_a_picture_of_a_kind_that_is_not_read_is_refused_and_not_passed_over(tmp_path: Path) -> None:

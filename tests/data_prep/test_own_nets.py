@@ -340,6 +340,14 @@ REFUSED = {
         net(forward="return self.logits(images).squeeze()"),
         "outputs are (4,) for 1 image of 4 classes, not (1, 4)",
     ),
+    "probabilities": (
+        net(forward="return self.logits(images).softmax(dim=1)"),
+        "outputs are probabilities; leave out the softmax at the end",
+    ),
+    "another size of images": (
+        NORMED.replace("channels * 16", "channels * 15"),
+        "; images are 4 x 4 with 1 channel",
+    ),
     "classes of predictions": (
         net(forward="return self.logits(images).round().long()"),
         "outputs are torch.int64 for 2 images of 4 classes, not logits",

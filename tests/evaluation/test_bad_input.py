@@ -9,6 +9,7 @@ import pytest
 from click.testing import Result
 
 from harness.tracks.track import Track
+from tests.ground.notebooks import notebook
 
 Harness = Callable[..., Result]
 Write = Callable[[str | bytes], Path]
@@ -309,6 +310,17 @@ def test_check_debug_runs_in_the_foreground_with_a_whole_traceback(
     assert "'SmallResNet'" in done.stdout
     assert f'File "{file}", line 5, in helper' in done.stderr
     assert harness("check", submission(IDENTITY), "--track", tiny_file, "--debug").exit_code == 0
+
+
+def test_check_debug_of_a_notebook_shows_the_lines_that_are_run(
+    harness: Harness, tmp_path: Path, tiny_file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "entry.ipynb"
+    file.write_text(notebook([("code", f"!ls\n{SIGNATURE}\n    return 1 / 0  # here")]))
+    assert harness("check", file, "--track", tiny_file, "--debug").exit_code == 3
+    assert "return 1 / 0  # here" in capfd.readouterr().err
+    result = harness("check", file, "--track", tiny_file)
+    assert "what is taken of entry.ipynb, line 2, in unlearn: return 1 / 0  # here" in result.output
 
 
 @pytest.mark.parametrize(

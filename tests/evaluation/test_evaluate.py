@@ -25,6 +25,8 @@ from harness.storage import read_json, write_json
 from harness.submission import read_submission
 from harness.tracks.track import Track
 
+ROOT = Path(__file__).parents[2]
+
 Harness = Callable[..., Result]
 Write = Callable[[str], Path]
 Evaluated = Callable[..., dict[str, Any]]
@@ -436,6 +438,36 @@ def test_a_stopped_evaluation_leaves_nothing_running_and_goes_on_where_it_was(
     assert {name: run_files(home)[name] for name in stored} == stored
 
 
+@pytest.mark.long
+def test_no_process_imports_what_lies_in_the_current_folder(submission: Write, home: Path, tmp_path: Path) -> None:
+    """A submissions folder is a stranger's: a random.py or cuda.py of theirs is nobody's module."""
+    for name in ("random.py", "cuda.py", "json.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    file = submission(FINETUNE)
+    for command in (("check", str(file)), ("prepare", "digits", "--estimate", "--jobs", "2")):
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "harness", *command],
+            env=os.environ | {"HARNESS_HOME": str(home), "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_baseline_is_compared_with_by_its_name(harness: Harness, submission: Write, tiny_file: Path) -> None:
+    file = submission(FINETUNE)
+    missing = harness("compare", file, file.with_name("nothing"), "--track", tiny_file, "--runs", 4)
+    assert missing.exit_code == 2
+    assert "nothing; start one: harness new" in missing.output
+    assert "runs ..." not in missing.output  # both files are looked at before the first is run
+    result = harness("compare", file, "baselines/identity.py", "--track", tiny_file, "--runs", 4)
+    assert result.exit_code == 0, result.output
+    assert "4 runs of each are few" in result.output
+
+
 def test_a_damaged_run_file_is_made_again(evaluated: Evaluated, submission: Write, home: Path) -> None:
     file = submission(FINETUNE)
     first = evaluated(file, "--runs", 4)
@@ -530,7 +562,7 @@ def test_compare_tells_a_destroyed_net_from_retrained_ones_and_retrained_from_it
     assert found["p_value"] == 0.001
     assert found["difference"] < -0.5
     same = harness("compare", "retrained", "retrained", "--track", tiny_file, "--runs", 16)
-    assert "are not different" in same.output
+    assert "cannot be told apart" in same.output
 
 
 def test_compare_does_not_tell_a_submission_from_itself_with_other_comments(
@@ -539,7 +571,7 @@ def test_compare_does_not_tell_a_submission_from_itself_with_other_comments(
     first, second = submission(FINETUNE), submission(FINETUNE.replace("RATE = 0.05", "RATE = 0.050001"))
     result = harness("compare", first, second, "--track", tiny_file, "--runs", 16)
     assert result.exit_code == 0, result.output
-    assert "are not different" in result.output
+    assert "cannot be told apart" in result.output
 
 
 def test_compare_under_another_time_limit_says_so_and_keeps_its_runs_apart(

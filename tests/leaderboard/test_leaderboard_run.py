@@ -365,6 +365,17 @@ def own_tracks(home: Path, prepared_tracks: Path, tmp_path: Path) -> Path:
     return tracks
 
 
+def test_fewer_runs_than_the_board_ranks_are_refused(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path
+) -> None:
+    write(folder, {"identity.py": IDENTITY})
+    assert harness("leaderboard", "run", folder, "--track", tiny_file, "--runs", 3).exit_code == 0
+    fewer = harness("leaderboard", "run", folder, "--track", tiny_file, "--runs", 2)
+    assert fewer.exit_code == 2
+    assert "the board ranks 3 runs of each" in fewer.output
+    assert on_board(home)["identity.py"].stage == 3
+
+
 def test_only_those_in_reach_of_a_boundary_get_more_runs(
     harness: Harness, folder: Path, home: Path, tiny_file: Path, own_tracks: Path
 ) -> None:

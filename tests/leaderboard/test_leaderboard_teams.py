@@ -15,7 +15,14 @@ from click.testing import Result
 
 from harness.errors import UsageError
 from harness.leaderboard.batch.register import register
-from harness.leaderboard.batch.teams import Candidate, DailyQuota, SubmissionsFound, chosen, find_submissions
+from harness.leaderboard.batch.teams import (
+    Candidate,
+    DailyQuota,
+    SubmissionsFound,
+    chosen,
+    find_submissions,
+    with_faults_of_choices,
+)
 from harness.leaderboard.board.entries import Entry, current, entries
 from harness.runner.outcome import Outcome
 from harness.submission import submission_of
@@ -108,6 +115,14 @@ def test_in_the_final_are_the_files_that_teams_chose_two_at_most(folder: Path) -
     assert "beta has nothing in the final: no final.toml" in found.passed_over[0]
 
 
+def test_a_choice_that_would_not_count_is_told_before_the_final(folder: Path) -> None:
+    (folder / "alpha" / "final.toml").write_text('choices = ["a.py", "gone.py"]')
+    found = with_faults_of_choices(find_submissions([folder], source_kb=256))
+    assert names(found) == ["alpha/a.py", "beta/a.py"]
+    (sentence,) = found.passed_over  # beta has not chosen yet
+    assert sentence.startswith("alpha would have nothing in the final: final.toml names 'gone.py'")
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -175,7 +190,7 @@ def test_a_team_over_its_quota_waits_and_others_do_not(
     options = ("--track", tiny_file, "--runs", 1, "--max-per-day", 2, "--timezone", "Asia/Tokyo")
     result = harness("leaderboard", "run", folder, *options)
     assert result.exit_code == 0, result.output
-    assert "alpha/c.py waits: alpha has entered its 2 submissions of" in result.output
+    assert "alpha/c.py waits: alpha has entered 2 of 2 submissions of" in result.output
     assert "(Asia/Tokyo)" in result.output
     board = next(home.glob("leaderboards/*"))
     assert {each.submission for each in entries(board)} == {"alpha/a.py", "alpha/b.py", "beta/a.py", "free.py"}
@@ -206,7 +221,7 @@ def test_files_that_are_not_run_take_no_try_and_a_thousand_of_them_do_not_fill_t
     assert "more are passed over" not in result.output
     (alpha / "other.py").write_text(f"x = 1\n{IDENTITY}")
     again = harness("leaderboard", "run", folder, *options)  # one try was used
-    assert "alpha/other.py waits: alpha has entered its 1 submissions of" in again.output
+    assert "alpha/other.py waits: alpha has entered 1 of 1 submissions of" in again.output
 
 
 # ---- watching -----------------------------------------------------------------------------------------------------
@@ -285,7 +300,7 @@ def test_a_dropped_file_is_evaluated_once_complete_and_its_team_is_told(
         assert secret.upper() not in log
         assert "ValueError" in log
         (alpha / "third.py").write_text(IDENTITY)
-        wait_for_log(alpha / "third.py", "waits: alpha has entered its 2 submissions of")
+        wait_for_log(alpha / "third.py", "waits: alpha has entered 2 of 2 submissions of")
         assert oct((alpha / "third.py.log").stat().st_mode)[-3:] == "644"
         watching.send_signal(signal.SIGINT)
         output, _ = watching.communicate(timeout=30)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.evaluation.reference import Reference, load_reference
-from harness.report.track_page import render_track_page, write_track_page
+from harness.report.track_page import render_track_page, track_verdict, write_track_page
 from harness.tracks.track import Track, load_track
 
 
@@ -67,5 +67,6 @@ def test_the_page_lies_in_the_track_and_does_not_count_as_a_part_of_it(
 ) -> None:
     track = load_track(shutil.copytree(tiny.folder, tmp_path / "tiny"))
     file = write_track_page(track, reference)
+    assert track_verdict(track, reference).startswith("This track can")
     assert file == tmp_path / "tiny" / "track.html"
     assert load_track(track.folder).manifest == track.manifest

@@ -63,4 +63,4 @@ def test_retraining_is_not_told_from_retrained_models(digits: Harness, tmp_path:
     file.write_text(RETRAIN)
     result = digits("compare", file, "retrained", "--time-limit", 2)
     assert result.exit_code == 0, result.output
-    assert "retrain.py and retrained are not different" in result.output
+    assert "retrain.py and retrained cannot be told apart" in result.output

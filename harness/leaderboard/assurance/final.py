@@ -12,7 +12,7 @@ __all__ = ["steps_to_a_final"]
 
 COMMANDS = (
     "harness prepare final-track.toml",
-    "harness leaderboard verify --track final-track.toml --publish opening.json   (publish this file at the opening)",
+    "harness leaderboard verify --track final-track.toml --publish opening.json",
     "harness leaderboard run submissions --track final-track.toml --final --require-isolation full",
 )
 
@@ -29,3 +29,4 @@ def steps_to_a_final(track: Track) -> Iterator[str]:
     if track.declaration.reference.published_secret is not None:
         yield "    reference.published_secret  leave it out: all models and seeds are then drawn from a random one"
     yield from (f"  {command}" for command in COMMANDS)
+    yield "  and publish opening.json at the opening"

@@ -15,7 +15,7 @@ from harness.leaderboard.batch.register import register
 from harness.leaderboard.batch.scorer import one_line
 from harness.leaderboard.batch.teams import Candidate, DailyQuota, SubmissionsFound
 from harness.leaderboard.batch.watch import Watch
-from harness.leaderboard.board.entries import BoardFile, Entry, board_folder, write_board
+from harness.leaderboard.board.entries import BoardFile, Entry, board_folder, board_runs, write_board
 from harness.runs.store import Results
 from harness.submission import SUFFIXES, Submission
 from harness.tracks.track import Track
@@ -69,7 +69,14 @@ class Session:
     def _batch(self, progress: Progress, on_change: Callable[[BatchEntry], None] | None = None) -> SubmissionBatch:
         terms, backend = self.terms, self.backend
         board = BoardFile.of(self.track, runs=terms.runs, boundaries=terms.boundaries, device=backend.device)
-        write_board(board_folder(self.home, self.track), board)
+        folder = board_folder(self.home, self.track)
+        before = board_runs(folder)
+        if before > terms.runs:
+            raise UsageError(
+                f"the board ranks {before} runs of each, and {terms.runs} would take their ranks: leave out --runs, or "
+                f"begin the board anew by removing {folder / 'board.json'}"
+            )
+        write_board(folder, board)
         return SubmissionBatch(self.track, self.home, terms, backend, progress=progress, on_change=on_change)
 
     def _register(self, candidates: list[Candidate]) -> dict[str, Entry]:
@@ -89,6 +96,8 @@ class Session:
         """Return what is told of a candidate over its team's quota."""
         today = f"{datetime.now(self.zone).date()} ({self.zone})"
         if not candidate.submission.problems:
-            return f"waits: {candidate.team} has entered its {self.max_per_day} submissions of {today}"
+            return (
+                f"waits: {candidate.team} has entered {self.max_per_day} of {self.max_per_day} submissions of {today}"
+            )
         told = f"{candidate.team} has been told of {self.max_per_day} files with a fault on {today}"
         return f"is passed over: {one_line('; '.join(candidate.submission.problems))}; {told}"

@@ -30,6 +30,7 @@ __all__ = [
     "find_submissions",
     "part_of",
     "read",
+    "with_faults_of_choices",
 ]
 
 MAX_BYTES = 1 << 24  # of a file that is read at all; how large a submission may be is the track's to say
@@ -116,7 +117,7 @@ def chosen(found: SubmissionsFound) -> SubmissionsFound:
     """Return the files that the teams name in final.toml, and files of no team; a team without a valid one has none."""
     choices: dict[Path, set[str]] = {}  # as `name_key` has them
     passed_over = list(found.passed_over)
-    for folder in sorted({each.path.parent for each in found.candidates if each.team is not None}):
+    for folder in _team_folders(found):
         theirs = [each.path.name for each in found.candidates if each.path.parent == folder]
         try:
             choices[folder] = _choices(folder / FINAL, theirs)
@@ -128,6 +129,23 @@ def chosen(found: SubmissionsFound) -> SubmissionsFound:
         if each.team is None or name_key(each.path.name) in choices.get(each.path.parent, set())
     ]
     return SubmissionsFound(kept, passed_over)
+
+
+def with_faults_of_choices(found: SubmissionsFound) -> SubmissionsFound:
+    """Add a sentence on each final.toml that is there and would leave its team without a file in the final."""
+    sentences = []
+    for folder in _team_folders(found):
+        theirs = [each.path.name for each in found.candidates if each.path.parent == folder]
+        try:
+            _choices(folder / FINAL, theirs)
+        except ValueError as error:
+            if (folder / FINAL).exists():
+                sentences.append(f"{folder.name} would have nothing in the final: {error}")
+    return SubmissionsFound(found.candidates, [*found.passed_over, *sentences])
+
+
+def _team_folders(found: SubmissionsFound) -> list[Path]:
+    return sorted({each.path.parent for each in found.candidates if each.team is not None})
 
 
 def part_of(found: SubmissionsFound, part: int, parts: int) -> SubmissionsFound:

@@ -21,7 +21,17 @@ from harness.runs.store import Results
 from harness.storage import read_json, write_json
 from harness.tracks.track import Track
 
-__all__ = ["BoardFile", "Entry", "StoredModel", "board_folder", "current", "entries", "write_board", "write_entry"]
+__all__ = [
+    "BoardFile",
+    "Entry",
+    "StoredModel",
+    "board_folder",
+    "board_runs",
+    "current",
+    "entries",
+    "write_board",
+    "write_entry",
+]
 
 AnyEntry = TypeVar("AnyEntry", bound="Entry")
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
@@ -102,6 +112,14 @@ def board_folder(home: Path, track: Track) -> Path:
 def write_board(folder: Path, board: BoardFile) -> None:
     """Keep what a board is of."""
     write_json(folder / "board.json", board.model_dump(mode="json"))
+
+
+def board_runs(folder: Path) -> int:
+    """Return how many runs of each a board ranks; 0 for one that is not there, or cannot be read."""
+    try:
+        return BoardFile.model_validate(read_json(folder / "board.json")).runs
+    except (OSError, ValueError):
+        return 0
 
 
 def write_entry(folder: Path, entry: Entry) -> None:

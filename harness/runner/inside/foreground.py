@@ -4,6 +4,7 @@ python -s -P foreground.py ROOT PUBLIC JOB     started by `launch.run_in_foregro
 """
 
 import sys
+import time
 from pathlib import Path
 
 
@@ -21,7 +22,7 @@ def main() -> None:
     job = Job.from_bytes(job_file.read_bytes())
     worker.make_own(job)
     net, loaders = worker.set_up(world, job)
-    schema = schema_of(net)
+    schema, started = schema_of(net), time.perf_counter()
     try:
         returned = worker.load(job)(net, *loaders)
     except SystemExit as error:
@@ -30,13 +31,14 @@ def main() -> None:
         if (to_do := hint(f"{type(error).__name__}: {error}")) is not None:
             error.add_note(to_do)
         raise
+    seconds = time.perf_counter() - started
     try:
         weights = flat_weights(net if returned is None else returned, schema)
     except BadOutputError as error:
         sys.exit(f"BAD_OUTPUT: {error}")
     if not weights.isfinite().all():
         sys.exit("NON_FINITE: some of the weights are NaN or inf")
-    print("OK: it returned a fit net")
+    print(f"OK: it returned a fit net after {seconds:.1f} s; the time limit is {job.time_limit_seconds:.1f} s")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,18 @@ HINTS = (
         "the source of the net cannot be read in a run: use torch.compile, or torch.jit.trace",
     ),
     (
+        ("SystemExit: 2",),
+        "a run has no command line: give every argument a default",
+    ),
+    (
+        ("FileNotFoundError", "No such file or directory"),
+        "a run sees no files of yours: compute what is in there, or write it as a constant",
+    ),
+    (
+        ("Read-only file system", "Permission denied", "Parent directory"),
+        "a run may write to its current folder, which is HOME and TMPDIR as well",
+    ),
+    (
         ("IProgress not found",),
         "a run is no notebook: from tqdm import tqdm",
     ),

@@ -10,6 +10,7 @@ from pathlib import Path
 __all__ = ["CACHE", "NAMESPACE_LEVELS", "SCRATCH", "Plan", "packages"]
 
 NAMESPACE_LEVELS = ("full", "userns")  # these have a root and a process table of their own
+PACKAGES = ("site-packages", "dist-packages")
 SCRATCH = "/tmp"  # the run's folder, where it has a root of its own
 CACHE = "/cache"  # for what compilers make, likewise
 
@@ -47,7 +48,13 @@ class Plan:
 
 
 def packages() -> dict[str, str]:
-    """Return the folders of this interpreter and its packages: path as Python knows it -> path without links."""
+    """Return the folders of this interpreter and its packages: path as Python knows it -> path without links.
+
+    Packages of another environment, which a .pth file names, are among them; folders of sources are not.
+    """
     prefixes = dict.fromkeys((sys.base_prefix, sys.base_exec_prefix, sys.prefix, sys.exec_prefix))
+    elsewhere = [folder for folder in sys.path if Path(folder).name in PACKAGES and Path(folder).is_dir()]
+    seen = [Path("/usr"), *map(Path, prefixes)]
     outside = [prefix for prefix in prefixes if not Path(prefix).is_relative_to("/usr")]
+    outside += [folder for folder in elsewhere if not any(Path(folder).is_relative_to(each) for each in seen)]
     return {prefix: os.path.realpath(prefix) for prefix in sorted(outside)}
