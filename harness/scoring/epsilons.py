@@ -74,7 +74,8 @@ def min_count_epsilons(
     ratios = []
     for ours, n, theirs, m in _intervals(unlearned, retrained) if interval else _half_lines(unlearned, retrained):
         k = min(min_count or default_min_count(m), m)
-        ratios.append(((ours / n - DELTA) / (np.maximum(theirs, k) / m)).max(axis=1))
+        numerators, denominators = np.arange(n + 1) / n - DELTA, np.maximum(np.arange(m + 1), k) / m
+        ratios.append((numerators[ours] / denominators[theirs]).max(axis=1))
     return _epsilons(ratios)
 
 
@@ -122,16 +123,16 @@ def _most_inside(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """Return the largest count of ours in any interval or complement with b of theirs, (n_examples, b = 0 .. m).
 
     A best region ends just short of one of theirs, so the m^2 pairs of those are all there is to enumerate, for all
-    examples at once. Negative where ties of theirs leave no region with b.
+    examples at once. 0 where ties of theirs leave no region with b.
     """
     n, m = len(ours), len(theirs)
     less, up_to = _ranks(ours, theirs)
-    most = np.zeros((ours.shape[1], m + 1), np.int32)
+    most = np.empty((ours.shape[1], m + 1), np.int32)
     for b in range(m + 1):
         counts = less[:, b:] - up_to[:, : m + 1 - b]  # between two of theirs that have b between them
         if b < m:  # before one of theirs and after another, with b beyond them; all of theirs is the whole line
             counts = np.concatenate([counts, n + less[:, : b + 1] - up_to[:, m - b :]], axis=1)
-        most[:, b] = counts.max(axis=1)
+        most[:, b] = counts.max(axis=1, initial=0)
     return most
 
 

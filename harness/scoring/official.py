@@ -4,13 +4,16 @@ Source: "Evaluation for the NeurIPS Machine Unlearning Competition" (technical r
 scoring code, google-deepmind/unlearning_evaluation, `metric.py`, with its array assertion replaced by a size check.
 Where the two differ the code is followed: what participants were scored with is what is reproduced here.
 
-The released code compares every model with every threshold. Here each sample is sorted once and thresholds are counted
-by binary search, on the same grids, rounded in the same places: epsilons are equal bit for bit.
+The released code compares every model with every threshold. Here many examples are sorted and counted at once, and
+thresholds between the same models are one. Grids are the same, rounded in the same places: epsilons are equal bit for
+bit.
 """
 
 import numpy as np
 
-from harness.scoring.double_threshold import THRESHOLDS_PER_UNIT, count_errors
+from harness.scoring.double_threshold import raise_by_intervals
+from harness.scoring.pooled import DELTA, EPSILON_CAP, NONE, Pooled
+from harness.scoring.single_threshold import single_threshold_epsilons
 
 __all__ = [
     "BUCKET",
@@ -25,11 +28,10 @@ __all__ = [
     "published_quality",
 ]
 
-DELTA = 1e-5
-EPSILON_CAP = 50.0  # given to an example that some threshold separates perfectly
 BUCKET = 0.5  # width of an epsilon bucket; each further bucket halves the credit
 PEAKY_RATIO = 0.01  # one sample's range under 1 % of the other's: told apart at sight
 LOG_FLOOR = 1e-45
+CONFIDENCES_AT_ONCE = 50_000  # few enough for the processor's cache
 MAX_UNRESOLVED = 0.01  # above this share F is withheld
 
 
@@ -72,10 +74,10 @@ def example_epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray
     for name, array in (("unlearned", unlearned), ("retrained", retrained)):
         if not np.isfinite(array).all():
             raise ValueError(f"{name} model {int(np.argwhere(~np.isfinite(array))[0, 0])} has a non-finite confidence")
-    swap = np.median(retrained, axis=0) > np.median(unlearned, axis=0)
-    positive, negative = np.where(swap, retrained, unlearned), np.where(swap, unlearned, retrained)
-    pairs = zip(np.sort(positive.T), np.sort(negative.T), strict=True)
-    return np.array([_epsilon(*pair) for pair in pairs])
+    n_models, n_examples = unlearned.shape
+    n_parts = min(n_examples, 1 + 2 * n_models * n_examples // CONFIDENCES_AT_ONCE)
+    parts = np.array_split(np.arange(n_examples), n_parts)
+    return np.concatenate([_epsilons(*(np.sort(side[:, part].T) for side in (unlearned, retrained))) for part in parts])
 
 
 def example_credits(epsilons: np.ndarray, n_models: int) -> np.ndarray:
@@ -115,52 +117,22 @@ def final_score(quality: float, retain_ratio: float, test_ratio: float) -> float
     return quality * retain_ratio * test_ratio
 
 
-def _epsilon(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Return one example's epsilon from two sorted samples of confidences (n_models,), the higher one first."""
-    ranges = sorted((positive[-1] - positive[0], negative[-1] - negative[0]))
-    if ranges[1] > 0 and ranges[0] / ranges[1] < PEAKY_RATIO:
-        return EPSILON_CAP
-    false_negatives, false_positives = (
-        np.concatenate(counts)
-        for counts in zip(_single_threshold(positive, negative), count_errors(positive, negative), strict=True)
-    )
-    return _largest_epsilon(false_negatives, false_positives, len(positive))
+def _epsilons(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
+    """Return the epsilons of examples, (n_examples,), from sorted confidences (n_examples, n_models)."""
+    swap = (_medians(retrained) > _medians(unlearned))[:, None]
+    positive, negative = np.where(swap, retrained, unlearned), np.where(swap, unlearned, retrained)
+    positive_range, negative_range = (side[:, -1] - side[:, 0] for side in (positive, negative))
+    narrower, wider = np.minimum(positive_range, negative_range), np.maximum(positive_range, negative_range)
+    epsilons = np.full(len(positive), EPSILON_CAP)
+    compared = (wider == 0) | (narrower / np.where(wider > 0, wider, 1.0) >= PEAKY_RATIO)
+    pooled = Pooled.of(positive[compared], negative[compared])
+    found = single_threshold_epsilons(pooled)
+    raise_by_intervals(pooled.exchanged((positive_range >= negative_range)[compared]), found)
+    epsilons[compared] = np.where(found == NONE, np.nan, found)
+    return epsilons
 
 
-def _single_threshold(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Count false negatives and false positives of "positive at or above t", t on a float32 grid over both samples."""
-    low, high = min(positive[0], negative[0]), max(positive[-1], negative[-1])
-    thresholds = _float32_grid(low, high, int(np.ceil(THRESHOLDS_PER_UNIT * (high - low))))
-    return np.searchsorted(positive, thresholds), len(negative) - np.searchsorted(negative, thresholds)
-
-
-def _float32_grid(low: float, high: float, count: int) -> np.ndarray:
-    """Return `count` points from low to high, rounded as the released code's framework rounds them.
-
-    The step is rounded to float32 first; each point is computed from the nearer end in float64 and rounded once.
-    """
-    first, last = np.float32(low), np.float32(high)
-    if count < 2:
-        return np.full(count, float(first))
-    step = float((last - first) / np.float32(count - 1))
-    index = np.arange(count)
-    from_first, from_last = float(first) + step * index, float(last) - step * (count - 1 - index)
-    points: np.ndarray = np.where(index < count // 2, from_first, from_last)
-    return np.asarray(points.astype(np.float32), np.float64)
-
-
-def _largest_epsilon(false_negatives: np.ndarray, false_positives: np.ndarray, n_models: int) -> float:
-    """Return the largest epsilon over thresholds, in float32; those with exactly one kind of error are discarded."""
-    if not (false_negatives + false_positives).all():
-        return EPSILON_CAP
-    # Of thresholds with as many false positives, the one with the fewest false negatives has the largest epsilon.
-    fewest = np.full(n_models + 1, n_models + 1)
-    kept = (false_negatives > 0) & (false_positives > 0)
-    np.minimum.at(fewest, false_positives[kept], false_negatives[kept])
-    found = np.flatnonzero(fewest <= n_models)
-    one, delta = np.float32(1), np.float32(DELTA)
-    fnr, fpr = (counts.astype(np.float32) / np.float32(n_models) for counts in (fewest[found], found))
-    with np.errstate(invalid="ignore"):
-        epsilons = np.fmax(np.log(one - delta - fpr) - np.log(fnr), np.log(one - delta - fnr) - np.log(fpr))
-    epsilons = epsilons[~np.isnan(epsilons)]  # where every threshold errs on everything: no evidence either way
-    return float(np.clip(epsilons.max(), 0, EPSILON_CAP)) if len(epsilons) else float("nan")
+def _medians(values: np.ndarray) -> np.ndarray:
+    """Return the medians (n_examples,) of sorted values (n_examples, n)."""
+    n = values.shape[1]
+    return np.asarray((values[:, (n - 1) // 2] + values[:, n // 2]) / 2)

@@ -69,7 +69,7 @@ def pooled_counts(unlearned: np.ndarray, retrained: np.ndarray) -> PooledCounts:
     n_examples, n_unlearned, n_pooled = unlearned.shape[1], len(unlearned), len(unlearned) + len(retrained)
     pooled = np.ascontiguousarray(np.concatenate([unlearned, retrained]).T)
     order = np.argsort(pooled, axis=1)
-    values = np.take_along_axis(pooled, order, axis=1)
+    values = np.sort(pooled, axis=1)  # faster than to take them in their order
     below = np.zeros((n_examples, n_pooled + 1), np.int32)
     np.cumsum(order < n_unlearned, axis=1, dtype=np.int32, out=below[:, 1:])
     tied = values[:, :-1] == values[:, 1:]

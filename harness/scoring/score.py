@@ -6,6 +6,7 @@ divides the ceiling out: a smooth forgetting quality Q over that of retrained mo
 clipped at 1.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 SCORER_VERSION = "5"
+CONFIDENCES_AT_ONCE = 50_000  # of either side, for the processor's cache
 MIN_HALVED = 4  # models a side: below there is no spread to speak of
 
 
@@ -116,8 +118,7 @@ def score(unlearned: Outputs, retrained: Outputs) -> Score:
 def official_score(unlearned: Outputs, retrained: Outputs) -> float | None:
     """Return the official score alone, None where it is withheld."""
     epsilons = example_epsilons(unlearned.confidences, retrained.confidences)
-    quality = published_quality(epsilons, len(unlearned))
-    return None if quality is None else final_score(quality, *_ratios(unlearned, retrained))
+    return _score(epsilons, _ratios(unlearned, retrained), len(unlearned))
 
 
 def min_count_quality(unlearned: Outputs, retrained: Outputs) -> float:
@@ -155,7 +156,8 @@ def reference_halves(n: int, *, seed: int = 0) -> np.ndarray:
 def half_sample_qualities(unlearned: Outputs, retrained: Outputs) -> np.ndarray:
     """Return Q on the half-samples of a stored score, (n_samples,), without the slower official score."""
     ours, theirs = half_samples(unlearned.original, seed=0), reference_halves(len(retrained))
-    return np.array([min_count_quality(unlearned[u], retrained[r]) for u, r in zip(ours, theirs, strict=True)])
+    epsilons = _of_half_samples(min_count_epsilons, unlearned, retrained, ours, theirs)
+    return np.array([smooth_quality(sample) for sample in epsilons])
 
 
 def half_sample_scores(
@@ -168,13 +170,48 @@ def half_sample_scores(
     """
     ours = half_samples(unlearned.original, seed=seed)
     theirs = reference_halves(len(retrained), seed=seed)[:, : ours.shape[1]]
-    values = []
-    for rows, reference_rows, ceiling_quality in zip(ours, theirs, ceiling_qualities, strict=True):
-        u, r = unlearned[rows], retrained[reference_rows]
-        smooth = min_count_quality(u, r)
-        calibrated = _calibrated(smooth, ceiling_quality, *_ratios(u, r))
-        values.append((official_score(u, r) or 0.0, smooth, calibrated))
-    return HalfSamples(*np.array(values).T)
+    official, smooth = (
+        _of_half_samples(epsilons, unlearned, retrained, ours, theirs)
+        for epsilons in (example_epsilons, min_count_epsilons)
+    )
+    ratios = [_ratios(unlearned[u], retrained[r]) for u, r in zip(ours, theirs, strict=True)]
+    n, qualities = ours.shape[1], [smooth_quality(sample) for sample in smooth]
+    return HalfSamples(
+        score=np.array([_score(*half, n) or 0.0 for half in zip(official, ratios, strict=True)]),
+        smooth_quality=np.array(qualities),
+        calibrated_score=np.array(
+            [_calibrated(q, c, *pair) for q, c, pair in zip(qualities, ceiling_qualities, ratios, strict=True)]
+        ),
+    )
+
+
+def _of_half_samples(
+    epsilons: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    unlearned: Outputs,
+    retrained: Outputs,
+    ours: np.ndarray,
+    theirs: np.ndarray,
+) -> np.ndarray:
+    """Return the epsilons of half-samples (n_samples, n_examples), from the rows of each: ours and theirs.
+
+    Of few examples several half-samples are computed together, as one with so many more examples.
+    """
+    n_samples, n_examples = len(ours), unlearned.confidences.shape[1]
+    n_parts = min(n_samples, 1 + ours.size * n_examples // CONFIDENCES_AT_ONCE)
+    n_cuts = min(n_examples, 1 + ours.shape[1] * n_examples // CONFIDENCES_AT_ONCE)
+    found = np.empty((n_samples, n_examples))
+    for examples in np.array_split(np.arange(n_examples), n_cuts):
+        sides = [side.confidences[:, examples] for side in (unlearned, retrained)]
+        for samples in np.array_split(np.arange(n_samples), n_parts):
+            rows = zip(sides, (ours[samples], theirs[samples]), strict=True)
+            both = (np.concatenate(side[halves], axis=1) for side, halves in rows)
+            found[np.ix_(samples, examples)] = epsilons(*both).reshape(len(samples), -1)
+    return found
+
+
+def _score(epsilons: np.ndarray, ratios: tuple[float, float], n_models: int) -> float | None:
+    quality = published_quality(epsilons, n_models)
+    return None if quality is None else final_score(quality, *ratios)
 
 
 def _calibrated(quality: float, ceiling_quality: float, retain_ratio: float, test_ratio: float) -> float:

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.scoring import official
-from harness.scoring.double_threshold import count_errors
+from benchmarks import one_by_one
+from harness.scoring.double_threshold import _exist, _may_exist, _RightEnds, _Runs, raise_by_intervals
 from harness.scoring.official import (
     example_credits,
     example_epsilons,
@@ -19,6 +19,10 @@ from harness.scoring.official import (
     forgetting_quality,
     logit_scaled_confidence,
 )
+from harness.scoring.pooled import NONE, Pooled
+from harness.scoring.score import Outputs, half_sample_scores
+from harness.scoring.single_threshold import Float32Grid, single_threshold_epsilons
+from harness.scoring.uncertainty import half_samples
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "official_metric.npz"
 
@@ -189,7 +193,7 @@ def test_the_float32_grid_is_that_of_torch_bit_for_bit() -> None:
         low, high = np.sort(rng.normal(0, rng.choice([0.1, 1.0, 10.0, 60.0]), 2))
         count = int(np.ceil(100 * (high - low)))
         expected = torch.linspace(float(low), float(high), count, dtype=torch.float32).double().numpy()
-        np.testing.assert_array_equal(official._float32_grid(low, high, count), expected)
+        np.testing.assert_array_equal(Float32Grid.over(np.array([[low, high]])).points(np.arange(count))[0], expected)
 
 
 def test_a_confidence_on_a_point_of_the_grid_is_judged_by_the_last_bit_of_that_point() -> None:
@@ -217,10 +221,56 @@ def test_models_on_the_ends_of_intervals_are_counted_to_the_last_bit(
     wide = np.sort([-20.0, *(on_the_grid if nudge == 0 else np.nextafter(on_the_grid, nudge)), 20.0])
     narrow = np.sort([low, *on_the_grid[(low < on_the_grid) & (on_the_grid < high)], high])
     narrow = np.append(narrow, np.full(len(wide) - len(narrow), high))
-    false_negatives, false_positives = count_errors(narrow, wide)
     expected = slow_within(narrow, wide)
-    found = set(zip((len(narrow) - false_negatives).tolist(), false_positives.tolist(), strict=True))
-    assert found == set(zip(*(counts.tolist() for counts in expected), strict=True))
+    assert intervals_found(narrow, wide) == {
+        pair for pair in zip(*(counts.tolist() for counts in expected), strict=True) if max(pair) > 0
+    }
+    epsilons = np.full(1, NONE, np.float32)
+    raise_by_intervals(Pooled.of(narrow[None], wide[None]), epsilons)
+    assert epsilons[0] == np.float32(min(slow_largest(*expected, len(narrow)), 50))
+
+
+def intervals_found(narrow: np.ndarray, wide: np.ndarray) -> set[tuple[int, int]]:
+    """Return how many models of either side every interval holds, of those that hold any."""
+    pooled = Pooled.of(narrow[None], wide[None])
+    ends = _RightEnds.around(pooled)
+    rows = np.append(ends.first_holding(pooled.values)[0], int(ends.n_rows[0, 0]))
+    last, cut = np.tril_indices(len(rows) - 1)
+    last, cut = last[rows[last] < rows[last + 1]], cut[rows[last] < rows[last + 1]]
+    every = np.zeros(len(last), int)
+    runs = _Runs(every, last + 1, rows[last], rows[last + 1] - 1, every, every)
+    found = _exist(runs, cut, pooled, ends)
+    assert _may_exist(runs, cut, pooled, ends)[found].all()
+    counts = (below[0, last + 1] - below[0, cut] for below in (pooled.first_below, pooled.second_below))
+    return set(zip(*(count[found].tolist() for count in counts), strict=True))
+
+
+@pytest.mark.parametrize("shape", [*ODD_SHAPES, "ordinary", "tiny spread"])
+@pytest.mark.parametrize("n", [9, 33, 64])
+def test_half_samples_have_the_epsilons_of_one_example_after_the_other(n: int, shape: str) -> None:
+    rng = np.random.default_rng([n, len(shape)])
+    normal, retrained = rng.normal(0, 1, (2, n, 3))
+    scale = 3e-4 if shape == "tiny spread" else 1.0
+    original, ones = np.arange(n) % 3, np.ones(n)
+    odd = ODD_SHAPES[shape](normal) if shape in ODD_SHAPES else normal
+    ours, theirs = (Outputs(scale * side, ones, ones, original) for side in (odd, retrained))
+    rows = half_samples(original, seed=0), half_samples(np.zeros(n, int), seed=0)
+    half = rows[0].shape[1]
+    expected = []
+    for first, second in zip(rows[0], rows[1][:, :half], strict=True):
+        epsilons = one_by_one.example_epsilons(ours.confidences[first], theirs.confidences[second])
+        np.testing.assert_array_equal(example_epsilons(ours.confidences[first], theirs.confidences[second]), epsilons)
+        expected.append(0.0 if np.isnan(epsilons).any() else forgetting_quality(epsilons, half))
+    np.testing.assert_array_equal(half_sample_scores(ours, theirs, np.ones(200)).score, expected)
+
+
+@pytest.mark.parametrize(("location", "scale"), [(0, 1), (7.3, 1), (-30, 4), (2.1, 0.3), (5e5, 3), (1e9, 1)])
+@pytest.mark.parametrize("n", [31, 256])
+def test_epsilons_are_those_of_one_example_after_the_other(n: int, location: float, scale: float) -> None:
+    rng = np.random.default_rng(n)
+    unlearned, retrained = location + scale * rng.normal([[[0.25]], [[0.0]]], 1, (2, n, 40))
+    for side in (unlearned, np.round(unlearned, 1), np.clip(unlearned, location - scale, location + scale)):
+        np.testing.assert_array_equal(example_epsilons(side, retrained), one_by_one.example_epsilons(side, retrained))
 
 
 # ---- edge cases of confidences ------------------------------------------------------------------------------------
@@ -341,9 +391,10 @@ def test_samples_twelve_deviations_apart_reach_the_cap() -> None:
 def test_a_pooled_range_below_the_grid_leaves_the_single_threshold_without_a_say() -> None:
     low, high = np.array([0.0, 0.004]), np.array([0.005, 0.009])
     assert math.isnan(slow_single_threshold(high, low))
-    assert [len(counts) for counts in official._single_threshold(high, low)] == [1, 1]
-    assert official._single_threshold(high, low)[0][0] == 0  # everything is called positive
-    assert official._single_threshold(high, low)[1][0] == 2
+    grid = Float32Grid.over(np.sort([[*high, *low]]))
+    assert grid.n_points[0, 0] == 1
+    assert grid.points(np.arange(1))[0, 0] == 0.0  # everything is called positive
+    assert single_threshold_epsilons(Pooled.of(high[None], low[None]))[0] == NONE
 
 
 def test_the_largest_finite_epsilon_has_one_error_on_each_side() -> None:
@@ -367,8 +418,7 @@ def test_the_reversed_rule_is_never_credited() -> None:
     unlearned = np.array([0.0, 0.0, 0.0, 0.0, 5.0, 5.0, 5.0, 5.0, 5.0])
     retrained = np.array([5.0, 5.0, 5.0, 5.0, 5.0, 9.0, 9.0, 9.0, 9.0])
     positive, negative = np.sort(unlearned), np.sort(retrained)
-    counts = official._single_threshold(positive, negative)
-    assert official._largest_epsilon(*counts, len(unlearned)) == 0
+    assert single_threshold_epsilons(Pooled.of(positive[None], negative[None]))[0] == 0
 
 
 def test_one_model_separates_at_sight_and_earns_nothing() -> None:
