@@ -119,11 +119,27 @@ def scoring() -> str:
     found = stored("scoring")
     named = [("official metric", one) for one in found["growth"]]
     named += [("audit", found["default_audit"]), ("200 half-samples", found["half_samples"])]
+    named += [("score, intervals, audit and alarms", found["scored_runs"])]
     rows = [
         [name, f"{one['examples']}", f"{one['n_models']}", f"{one['seconds']:.2f}", f"{one['peak_mb']:.0f} MB"]
         for name, one in named
     ]
     head = ["what", "examples", "N", "seconds", "peak memory"]
+    return table(head, rows, f"{GAUSSIANS} {machine(found)}, other work beside it.")
+
+
+def one_by_one() -> str:
+    """Return how much faster many examples together are than one after the other."""
+    found = stored("scoring")
+    rows = []
+    for what, key in (("official metric", ""), ("200 half-samples", "halves_")):
+        way = "official" if key == "" else "half_samples"
+        for one in found[f"{key}one_by_one"]:
+            slow, fast = one[f"{way}_one_by_one"], one[way]
+            seconds = [f"{each['seconds']:.2f}" for each in (slow, fast)]
+            equal = "yes" if one["equal"] else "NO"
+            rows.append([what, f"{fast['examples']}", f"{one['n_models']}", *seconds, f"{one['ratio']:.1f}", equal])
+    head = ["what", "examples", "N", "one by one, s", "together, s", "times as fast", "equal"]
     return table(head, rows, f"{GAUSSIANS} {machine(found)}, other work beside it.")
 
 
@@ -253,6 +269,7 @@ TABLES = (
     Table(SPEED, mark("a run"), END, per_run),
     Table(SPEED, mark("the metric"), END, metric),
     Table(SPEED, mark("scoring"), END, scoring),
+    Table(SPEED, mark("one by one"), END, one_by_one),
     Table(SCORING, mark("validation"), END, validation),
     Table(SECURITY, mark("lookup files"), END, lookups),
     Table(ORGANIZERS, mark("batches"), END, batches),

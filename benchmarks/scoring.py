@@ -1,9 +1,10 @@
-"""Measure the scorer: the official metric against a dense one, its time and memory, and the audit with half-samples.
+"""Measure the scorer: the official metric against a dense one, its time and memory, and what goes with a score.
 
     python -m benchmarks.scoring
 
 Every measurement is a process of its own with one thread, so that its peak memory, interpreter and libraries included,
 is its own. Confidences are standard Gaussians, the unlearned ones shifted by a quarter of a standard deviation.
+Metric and half-samples are measured beside `one_by_one`, which takes one example after the other.
 Prints a table and writes benchmarks/results/scoring.json.
 """
 
@@ -20,10 +21,13 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks import one_by_one
 from harness.environment import environment
+from harness.scoring.alarms import Behaviour, Standing, alarms, null_of
 from harness.scoring.audit import audit
-from harness.scoring.official import example_epsilons
-from harness.scoring.score import Outputs, half_sample_scores
+from harness.scoring.epsilons import min_count_epsilons, smooth_quality
+from harness.scoring.official import example_epsilons, forgetting_quality
+from harness.scoring.score import Outputs, half_sample_scores, reference_halves, score
 from harness.scoring.uncertainty import N_HALF_SAMPLES
 from harness.storage import write_json
 
@@ -33,6 +37,8 @@ GROWTH = (64, 128, 256, 512, 1024, 2048)
 EXAMPLES = 500
 DENSE_EXAMPLES = 20  # of half a second each at N = 512
 AUDITED = 512
+HALVED = ((64, 64), (512, 20))  # models and examples: those of `digits`, and as many as take half a minute one by one
+SCORED = (64, 64)
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 Compute = Callable[[np.ndarray, np.ndarray], list[float] | None]
 
@@ -43,23 +49,30 @@ def main() -> None:
     os.environ.update(ONE_THREAD)  # read by the processes of the measurements when they import numpy
     growth = [in_child(official, n, EXAMPLES) for n in GROWTH]
     others = {compute.__name__: in_child(compute, AUDITED, EXAMPLES) for compute in (default_audit, half_samples)}
+    others["scored_runs"] = in_child(scored_runs, *SCORED)
     for row in (*growth, *others.values()):
         del row["epsilons"]  # of use for comparison only
-    results = {**environment(), "side_by_side": [beside(n) for n in SIDE_BY_SIDE], "growth": growth, **others}
+    results = {
+        **environment(),
+        "side_by_side": [beside(dense, official, n, DENSE_EXAMPLES, EXAMPLES) for n in SIDE_BY_SIDE],
+        "one_by_one": [beside(official_one_by_one, official, n, EXAMPLES, EXAMPLES) for n in SIDE_BY_SIDE],
+        "halves_one_by_one": [beside(half_samples_one_by_one, half_samples, n, m, m) for n, m in HALVED],
+        "growth": growth,
+        **others,
+    }
     write_json(RESULT, results)
     show(results)
 
 
-def beside(n: int) -> dict[str, Any]:
-    """Measure the dense metric and the harness's on the same examples."""
-    slow, fast = in_child(dense, n, DENSE_EXAMPLES), in_child(official, n, EXAMPLES)
-    slow_epsilons, fast_epsilons = slow.pop("epsilons"), fast.pop("epsilons")
+def beside(slow: Compute, fast: Compute, n: int, slow_examples: int, fast_examples: int) -> dict[str, Any]:
+    """Measure two ways to compute the same, one of them perhaps on fewer of the examples."""
+    found = {way: in_child(way, n, examples) for way, examples in ((slow, slow_examples), (fast, fast_examples))}
+    slow_values, fast_values = (one.pop("epsilons") for one in found.values())
     return {
         "n_models": n,
-        "dense": slow,
-        "official": fast,
-        "ratio": slow["seconds_per_example"] / fast["seconds_per_example"],
-        "equal": slow_epsilons == fast_epsilons[:DENSE_EXAMPLES],
+        **{way.__name__: one for way, one in found.items()},
+        "ratio": found[slow]["seconds_per_example"] / found[fast]["seconds_per_example"],
+        "equal": slow_values == fast_values[: len(slow_values)],
     }
 
 
@@ -102,16 +115,56 @@ def dense(unlearned: np.ndarray, retrained: np.ndarray) -> list[float]:
     return [dense_epsilon(u, r) for u, r in zip(unlearned.T, retrained.T, strict=True)]
 
 
+def official_one_by_one(unlearned: np.ndarray, retrained: np.ndarray) -> list[float]:
+    """Return the same, one example after the other."""
+    return [float(epsilon) for epsilon in one_by_one.example_epsilons(unlearned, retrained)]
+
+
 def default_audit(unlearned: np.ndarray, retrained: np.ndarray) -> None:
     """Compute what every evaluation shows beside its score."""
     audit(unlearned, retrained, seed=0)
 
 
-def half_samples(unlearned: np.ndarray, retrained: np.ndarray) -> None:
-    """Compute the 200 scores of half-samples that every evaluation keeps."""
-    ones = np.ones(len(unlearned))
-    ours, theirs = (Outputs(side, ones, ones, np.zeros(len(ones), int)) for side in (unlearned, retrained))
+def half_samples(unlearned: np.ndarray, retrained: np.ndarray) -> list[float]:
+    """Return the 200 scores of half-samples that every evaluation keeps, and Q on each."""
+    halves = half_sample_scores(outputs(unlearned), outputs(retrained), np.ones(N_HALF_SAMPLES))
+    return [*halves.score.tolist(), *halves.smooth_quality.tolist()]
+
+
+def half_samples_one_by_one(unlearned: np.ndarray, retrained: np.ndarray) -> list[float]:
+    """Return the same, one half-sample after the other; with accuracies of 1 a score is a forgetting quality."""
+    halves = [(unlearned[rows], retrained[rows]) for rows in reference_halves(len(unlearned))]
+    n = len(halves[0][0])
+    scores = [forgetting_quality(one_by_one.example_epsilons(*half), n) for half in halves]
+    return [*scores, *(smooth_quality(min_count_epsilons(*half)) for half in halves)]
+
+
+def scored_runs(unlearned: np.ndarray, retrained: np.ndarray) -> None:
+    """Compute all that an evaluation says of its runs: the score, its intervals, the audit and the alarms.
+
+    The null of the alarms belongs to a track: it is made once, here from a few models and examples.
+    """
+    ours, theirs = outputs(unlearned), outputs(retrained)
+    score(ours, theirs)
     half_sample_scores(ours, theirs, np.ones(N_HALF_SAMPLES))
+    audit(unlearned, retrained, logits=(logits(unlearned), logits(retrained)), seed=0)
+    n, ones = len(unlearned), np.ones(len(unlearned))
+    few = retrained[:4, :1]
+    null = null_of(few, few + 1, val_advantage=np.zeros(1))
+    runs = Behaviour(unlearned, np.arange(n), ones, np.arange(n), ones, ones, change_under_swap=None)
+    alarms(runs, retrained, null, Standing(above_ceiling=0.0, standard_error=0.1, p_values=(1.0,)))
+
+
+def outputs(confidences: np.ndarray) -> Outputs:
+    """Return outputs with accuracies of 1 and a single original."""
+    ones = np.ones(len(confidences))
+    return Outputs(confidences, ones, ones, np.zeros(len(confidences), int))
+
+
+def logits(confidences: np.ndarray) -> np.ndarray:
+    """Return logits of ten classes (n_models, n_examples, 10), the first of which has the confidences."""
+    others = np.random.default_rng(0).normal(0, 1, (*confidences.shape, 9))
+    return np.concatenate([confidences[..., None], others], axis=2)
 
 
 # ---- the definition as it reads: 160,000 intervals and a grid of half-lines, every model asked about each ----------
@@ -163,7 +216,7 @@ def largest(positive_called: np.ndarray, negative_called: np.ndarray) -> float:
 
 
 def show(results: dict[str, Any]) -> None:
-    """Print the tables of docs/scoring.md."""
+    """Print what was measured as tables."""
     click.echo("| N | dense, per example | peak memory | harness, per example | peak memory | ratio | equal |")
     click.echo("|---|---|---|---|---|---|---|")
     for row in results["side_by_side"]:
@@ -175,8 +228,13 @@ def show(results: dict[str, Any]) -> None:
     click.echo(f"\n| {EXAMPLES} examples | N | seconds | peak memory |\n|---|---|---|---|")
     rows = [("official metric", row) for row in results["growth"]]
     rows += [("audit", results["default_audit"]), ("200 half-samples", results["half_samples"])]
+    rows += [("all of a score", results["scored_runs"])]
     for name, row in rows:
         click.echo(f"| {name} | {row['n_models']} | {row['seconds']:.2f} | {row['peak_mb']:.0f} MB |")
+    click.echo("\n| what | N | times as fast as one by one | equal |\n|---|---|---|---|")
+    for name, key in (("official metric", "one_by_one"), ("200 half-samples", "halves_one_by_one")):
+        for row in results[key]:
+            click.echo(f"| {name} | {row['n_models']} | {row['ratio']:.1f} | {row['equal']} |")
 
 
 if __name__ == "__main__":
