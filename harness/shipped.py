@@ -30,7 +30,7 @@ def submission_path(name: str) -> Path:
     """Return a file as it is named; that of a baseline for a baseline's name where there is no such file."""
     path = Path(name)
     stem = name.removeprefix("baselines/").removesuffix(".py")
-    return BASELINES / f"{stem}.py" if not path.exists() and stem in baseline_names() else path
+    return BASELINES / f"{stem}.py" if stem in baseline_names() and not path.exists() else path
 
 
 def baseline_file(name: str) -> Path:
