@@ -69,7 +69,7 @@ def look_around() -> dict[str, object]:
     return {"local": local, "modules": modules, "environment": dict(os.environ), "arguments": sys.argv}
 
 
-INSIDE = {"accelerator", "contract", "cuda_driver", "errors", "loaders", "models", "runner", "statements"}
+INSIDE = {"accelerator", "contract", "cuda_driver", "errors", "loaders", "models", "processors", "runner", "statements"}
 INSIDE_RUNNER = {"inside", "message", "sandbox"}
 ENVIRONMENT = {
     *("PATH", "LANG", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "USER", "PYTHONHASHSEED", "CUDA_VISIBLE_DEVICES"),

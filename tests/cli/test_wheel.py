@@ -84,6 +84,7 @@ def test_a_submission_is_started_and_evaluated_and_told_what_to_compare_it_with(
     assert "to compare with fine-tuning" in said.stdout
 
 
+@pytest.mark.long
 def test_baselines_on_a_board_are_marked_and_not_ranked(installed: Installed) -> None:
     assert installed("new", "submissions/copied.py", "--from", "identity").returncode == 0
     assert installed("new", "submissions/own.py").returncode == 0

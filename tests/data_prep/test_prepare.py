@@ -172,6 +172,7 @@ def siblings(tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 IDENTITY = "def unlearn(net, retain_loader, forget_loader, val_loader): pass"
 
 
+@pytest.mark.long
 def test_one_command_prepares_siblings_that_share_data_and_originals(siblings: Path, tmp_path: Path) -> None:
     result = call("prepare", siblings)
     assert result.exit_code == 0, result.output

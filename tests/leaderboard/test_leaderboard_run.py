@@ -18,6 +18,7 @@ from click.testing import Result
 from harness.leaderboard.batch.batch import stages_of
 from harness.leaderboard.batch.elimination import in_reach
 from harness.leaderboard.board.entries import Entry, current, entries
+from harness.locks import locked
 from harness.runner.fork import ForkLauncher
 from harness.runner.forked import ForkedProcess
 from harness.runner.message import Job
@@ -365,6 +366,19 @@ def own_tracks(home: Path, prepared_tracks: Path, tmp_path: Path) -> Path:
     return tracks
 
 
+def test_a_second_run_of_a_board_at_once_is_refused(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path
+) -> None:
+    write(folder, {"identity.py": IDENTITY})
+    options = ("--track", tiny_file, "--runs", 2)
+    assert harness("leaderboard", "run", folder, *options).exit_code == 0
+    with locked(board(home) / ".lock"):
+        second = harness("leaderboard", "run", folder, *options)
+    assert second.exit_code == 2
+    assert "another harness leaderboard run is at work on this board" in second.output
+    assert harness("leaderboard", "run", folder, *options).exit_code == 0
+
+
 def test_fewer_runs_than_the_board_ranks_are_refused(
     harness: Harness, folder: Path, home: Path, tiny_file: Path
 ) -> None:
@@ -376,6 +390,7 @@ def test_fewer_runs_than_the_board_ranks_are_refused(
     assert on_board(home)["identity.py"].stage == 3
 
 
+@pytest.mark.long
 def test_only_those_in_reach_of_a_boundary_get_more_runs(
     harness: Harness, folder: Path, home: Path, tiny_file: Path, own_tracks: Path
 ) -> None:

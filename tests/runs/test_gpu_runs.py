@@ -244,6 +244,7 @@ def test_what_is_on_the_device_already_is_not_copied() -> None:
 # ---- another card -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_runs_made_on_another_card_are_made_again(
     fake: Callable[..., None], evaluate: Evaluate, submission: Submission
 ) -> None:

@@ -104,7 +104,7 @@ def test_loading_an_evaluation_scores_what_is_stored_and_runs_nothing(evaluated:
     assert len(list(folder.glob("score-*"))) == 1
     assert after.score_file.calibrated_score == before.score_file.calibrated_score
     (folder / "run-0007.npz").write_bytes(b"torn")
-    with pytest.raises(UsageError, match=r"1 of 16 runs of .* are not stored; make them with: harness evaluate"):
+    with pytest.raises(UsageError, match=r"1 of 16 runs of .* are not stored; .*make them with: harness evaluate"):
         load_evaluation(submission, tiny, "cpu", runs=16, home=evaluated)
 
 

@@ -1,6 +1,7 @@
 """One call of `harness leaderboard run`: files are entered on the board, and run here or on a cluster."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from harness.leaderboard.batch.scorer import one_line
 from harness.leaderboard.batch.teams import Candidate, DailyQuota, SubmissionsFound
 from harness.leaderboard.batch.watch import Watch
 from harness.leaderboard.board.entries import BoardFile, Entry, board_folder, board_runs, write_board
+from harness.locks import LockedError, locked
 from harness.runs.store import Results
 from harness.submission import SUFFIXES, Submission
 from harness.tracks.track import Track
@@ -35,7 +37,14 @@ class Session:
     max_per_day: int | None
 
     def run(self, found: SubmissionsFound, progress: Progress, *, is_whole: bool) -> list[BatchEntry]:
-        """Run what was found, which may be nothing unless it is the whole; return all that are on the board now."""
+        """Run what was found, which may be nothing unless it is the whole; return all that are on the board now.
+
+        Only parts of a whole may be run side by side.
+        """
+        with self._alone() if is_whole else contextlib.nullcontext():
+            return self._run(found, progress, is_whole)
+
+    def _run(self, found: SubmissionsFound, progress: Progress, is_whole: bool) -> list[BatchEntry]:
         for sentence in found.passed_over:
             progress.say(sentence)
         if not found.candidates and is_whole:
@@ -64,7 +73,20 @@ class Session:
         watch = Watch(places, source_kb=self.track.declaration.limits.source_kb, enter=enter)
         batch = self._batch(progress, on_change=watch.on_change)
         progress.say(f"watching {', '.join(map(str, places))}; Ctrl-C ends it")
-        watch.run(batch)
+        with self._alone():
+            watch.run(batch)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other calls off the board meanwhile. Raises UsageError if there is one."""
+        try:
+            with locked(board_folder(self.home, self.track) / ".lock", waits=False):
+                yield
+        except LockedError:
+            raise UsageError(
+                "another harness leaderboard run is at work on this board; wait until it ends, or give each call its "
+                "part: --shard"
+            ) from None
 
     def _batch(self, progress: Progress, on_change: Callable[[BatchEntry], None] | None = None) -> SubmissionBatch:
         terms, backend = self.terms, self.backend
