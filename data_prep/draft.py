@@ -17,7 +17,7 @@ from harness.models import own_file
 from harness.storage import write_arrays, write_bytes, write_json
 from harness.tracks.declaration import Declaration, read_declaration
 from harness.tracks.hashes import family, fingerprint
-from harness.tracks.track import Manifest, Track
+from harness.tracks.track import Manifest, Track, class_name
 
 __all__ = ["OnNote", "is_draft_of", "lay_out", "mark_as_draft"]
 
@@ -128,17 +128,14 @@ def _remarks(dataset: Dataset, declaration: Declaration, sets: dict[str, np.ndar
         number, names = str(forgotten), dataset.class_names or ()
         is_other = number in names and names[forgotten] != number
         other = f'; the class called {number} is label = "{number}"' if is_other else ""
-        yield f"to be forgotten: {_class_name(dataset, forgotten)}, {n} of {among} training examples{other}"
+        name = class_name(forgotten, dataset.class_names)
+        yield f"to be forgotten: class {name}, {n} of {among} training examples{other}"
     for name in ("retain", "val", "test"):
         missing = np.setdiff1d(np.setdiff1d(labels, labels[sets[name]]), [] if forgotten is None else [forgotten])
         if len(missing):
-            named = ", ".join(_class_name(dataset, int(label)) for label in missing[:MOST_NAMED])
+            named = ", ".join(f"class {class_name(int(label), dataset.class_names)}" for label in missing[:MOST_NAMED])
             more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
             yield f"the {name} set has no example of {named}{more}"
-
-
-def _class_name(dataset: Dataset, label: int) -> str:
-    return f"class {label}" if dataset.class_names is None else f"class {label}, {dataset.class_names[label]!r}"
 
 
 def _family(declaration: Declaration, data: dict[str, np.ndarray], sets: dict[str, np.ndarray]) -> str | None:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from harness.entry_point import entry_name
-from harness.scopes import Names, names_of, root_of
+from harness.scopes import DEFINITIONS, Names, executed, names_of, root_of
 from harness.source_text import SourceText, parsed
 from harness.text_cuts import Cut, compact, cut
 
 __all__ = ["Excerpt", "excerpt_of"]
 
-DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
 LOOK_UP_BY_TEXT = {"globals", "eval", "exec"}  # nobody can tell what they need
 # Of these packages a file may set what holds for all of it, such as torch.backends.cudnn.benchmark.
@@ -139,11 +138,16 @@ class _File:
         search.need_all_ahead()
         return tuple(self.units[index] for index in sorted(search.found))
 
+    @cached_property
+    def left(self) -> tuple[Unit, ...]:
+        """The statements that are not needed."""
+        needed = {id(unit) for unit in self.taken}
+        return tuple(unit for unit in self.units if id(unit) not in needed)
+
     @property
     def does_work(self) -> bool:
         """Whether the file does anything that its function does not need."""
-        needed = {id(unit) for unit in self.taken}
-        return any(_works(unit.node) for unit in self.units if id(unit) not in needed and not unit.is_guarded)
+        return any(_works(unit.node) for unit in self.left if not unit.is_guarded)
 
     def binders(self, name: str, before: int) -> list[int]:
         """Return the statements one of which has bound a name at some place: up to the last one that surely has.
@@ -298,16 +302,10 @@ def _works(node: ast.stmt) -> bool:
         return False
     if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant | ast.Call):
         return True  # a value to be shown, or what was a shell line: cd /kaggle/working
-    ahead: list[ast.AST] = [node]
-    while ahead:
-        inner = ahead.pop()
-        if isinstance(inner, ast.For | ast.AsyncFor | ast.While | ast.With | ast.AsyncWith | ast.Raise | ast.Await):
-            return True
-        if isinstance(inner, ast.Call) and not _is_idle(inner):
-            return True
-        if not isinstance(inner, (*DEFINITIONS, ast.Lambda)):
-            ahead += ast.iter_child_nodes(inner)
-    return False
+    busy = (ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Raise, ast.Await)
+    return any(
+        isinstance(inner, busy) or (isinstance(inner, ast.Call) and not _is_idle(inner)) for inner in executed(node)
+    )
 
 
 def _is_idle(call: ast.Call) -> bool:
@@ -357,8 +355,7 @@ def _taken_names(units: Sequence[Unit]) -> Iterator[str]:
 def _left(source: SourceText, file: _File) -> Iterator[str]:
     """Yield what was left, each statement with its place."""
     yield from source.unreadable
-    needed = {id(unit) for unit in file.taken}
-    left = [(unit.node.lineno, _short(unit.node)) for unit in file.units if id(unit) not in needed]
+    left = [(unit.node.lineno, _short(unit.node)) for unit in file.left]
     commands = [(line, _cropped(command)) for line, command in source.commands]
     for line, what in sorted([*left, *commands]):
         yield f"{source.place(line)}: {what}"

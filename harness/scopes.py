@@ -8,7 +8,7 @@ import symtable
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-__all__ = ["Names", "names_of", "root_of"]
+__all__ = ["DEFINITIONS", "Names", "executed", "names_of", "root_of"]
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -33,16 +33,16 @@ def names_of(statement: ast.stmt) -> Names:
     except SyntaxError:  # such as `nonlocal x`
         return Names()
     collected.read(scopes, is_later=False)
-    executed = list(_executed(statement))
-    for node in executed:
+    nodes = list(executed(statement))
+    for node in nodes:
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             collected.now.add(node.target.id)  # it is read as well
     return Names(
         frozenset(collected.bound),
         frozenset(collected.now),
         frozenset(collected.later),
-        changed=frozenset(name for each in executed for name in _changed(each)),
-        called=frozenset(name for each in executed for name in _method_call(each)),
+        changed=frozenset(name for node in nodes for name in _changed(node)),
+        called=frozenset(name for node in nodes for name in _method_call(node)),
         declared=frozenset(collected.declared),
     )
 
@@ -74,12 +74,12 @@ class _Collected:
             self.read(child, is_later=is_later or child.get_type() == "function")
 
 
-def _executed(statement: ast.stmt) -> Iterator[ast.AST]:
-    """Yield what is executed with a statement: all of it but definitions."""
+def executed(statement: ast.stmt) -> Iterator[ast.AST]:
+    """Yield what is executed with a statement: all of it but definitions and lambdas."""
     ahead: list[ast.AST] = [statement]
     while ahead:
         node = ahead.pop()
-        if not isinstance(node, DEFINITIONS):
+        if not isinstance(node, (*DEFINITIONS, ast.Lambda)):
             yield node
             ahead += ast.iter_child_nodes(node)
 

@@ -28,16 +28,20 @@ def baseline_names() -> list[str]:
 
 def submission_path(name: str) -> Path:
     """Return a file as it is named; that of a baseline for a baseline's name where there is no such file."""
-    path = Path(name)
-    stem = name.removeprefix("baselines/").removesuffix(".py")
+    path, stem = Path(name), _stem(name)
     return BASELINES / f"{stem}.py" if stem in baseline_names() and not path.exists() else path
 
 
 def baseline_file(name: str) -> Path:
     """Return the file of a baseline by its name, such as finetune. Raises UsageError naming all there are."""
-    stem = name.removeprefix("baselines/").removesuffix(".py")
+    stem = _stem(name)
     if stem not in baseline_names():
         close = difflib.get_close_matches(stem, baseline_names(), n=1)
         meant = f"is it {close[0]}" if close else f"baselines are {', '.join(baseline_names())}"
         raise UsageError(f"no baseline or file is called {name!r}; {meant}")
     return BASELINES / f"{stem}.py"
+
+
+def _stem(name: str) -> str:
+    """Return the bare name of a baseline that may be written as its file."""
+    return name.removeprefix("baselines/").removesuffix(".py")

@@ -16,9 +16,7 @@ from harness.information import Information, information
 from harness.source_text import SourceText, parsed, source_text
 from harness.statements import pieces, without_docstrings
 
-__all__ = ["NO_FUNCTION", "Checked", "check_source"]
-
-NO_FUNCTION = "defines no function unlearn(net, retain_loader, forget_loader, val_loader)"
+__all__ = ["Checked", "check_source"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,7 @@ class Checked:
     problems: tuple[str, ...]  # what keeps it from being a submission
     information: Information  # how much its code says
     excerpt: Excerpt | None  # what was taken of the file; None if all of it is run
+    is_helper: bool  # it has no function to be run, nor one like it
 
 
 def check_source(
@@ -50,7 +49,8 @@ def check_source(
         source, tree = _with_constant(source, tree, name, value)
     tree = without_docstrings(tree)
     problems = tuple(_problems(tree, file))
-    return Checked(source, _hash(tree), problems, information(tree), excerpt)
+    is_helper = problems == (_missing_function(file),)
+    return Checked(source, _hash(tree), problems, information(tree), excerpt, is_helper)
 
 
 def _with_constant(source: str, tree: ast.Module, name: str, value: str) -> tuple[str, ast.Module]:
@@ -94,17 +94,20 @@ def _problems(tree: ast.Module, file: SourceText) -> list[str]:
     bound = dict(_bindings(tree))
     name = entry_name(bound)
     if name is None:
-        what = "notebook" if file.is_notebook else "file"
-        missing = f"the {what} {NO_FUNCTION}"
         others = [node.name for node in bound.values() if isinstance(node, ast.FunctionDef) and is_alike(node)]
         hint = f"; rename the one that does: {', '.join(others)}" if others else ""
-        return [missing + hint, *file.unreadable]
+        return [_missing_function(file) + hint, *file.unreadable]
     node = bound[name]
     if isinstance(node, ast.ClassDef):
         return [f"{name} in line {node.lineno} is a class; it must be a function"]
     if isinstance(node, ast.AsyncFunctionDef):
         return [f"{name} in line {node.lineno} is a coroutine (async def); it must be a plain function"]
     return argument_problems(node)  # what an assignment or an import binds is known only once it runs
+
+
+def _missing_function(file: SourceText) -> str:
+    what = "notebook" if file.is_notebook else "file"
+    return f"the {what} defines no function unlearn(net, retain_loader, forget_loader, val_loader)"
 
 
 def _bindings(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:

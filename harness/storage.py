@@ -18,6 +18,7 @@ __all__ = [
     "files_in",
     "hash_arrays",
     "hash_folder",
+    "json_bytes",
     "read_arrays",
     "read_json",
     "replace_folder",
@@ -37,7 +38,12 @@ def write_bytes(path: Path, content: bytes, *, mode: int = 0o600) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically, indented; NaN and infinity are refused."""
-    write_bytes(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    write_bytes(path, json_bytes(content))
+
+
+def json_bytes(content: Any) -> bytes:
+    """Return content as JSON, indented; NaN and infinity are refused."""
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:

@@ -11,7 +11,7 @@ from harness.guarded import guarded
 from harness.information import NOTHING, Information
 from harness.quoting import quoted, readable
 
-__all__ = ["SUFFIXES", "Submission", "read_submission", "submission_of"]
+__all__ = ["MAX_NOTEBOOK_KB", "SUFFIXES", "Submission", "read_submission", "submission_of"]
 
 SUFFIXES = (".py", ".ipynb")  # of the files that are looked for as submissions
 MAX_NOTEBOOK_KB = 16 * 1024  # with its pictures; of its code the track's limit holds
@@ -34,6 +34,7 @@ class Submission:
     problems: tuple[str, ...]
     information: Information = NOTHING
     excerpt: Excerpt | None = None  # what was taken of a notebook or a whole script; None if all of the file is run
+    is_helper: bool = False  # it has no function to be run, nor one like it: its only problem
 
     @property
     def name(self) -> str:
@@ -91,6 +92,7 @@ def submission_of(
         tuple(found["problems"]),
         Information(**found["information"]),
         excerpt and Excerpt(**{name: tuple(lines) for name, lines in excerpt.items()}),
+        found["is_helper"],
     )
 
 

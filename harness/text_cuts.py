@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from harness.scopes import DEFINITIONS
 from harness.source_text import parsed
 
 __all__ = ["Cut", "CutText", "compact", "cut"]
@@ -73,7 +74,7 @@ def compact(text: CutText) -> str:
         span = Cut.of(node)
         if span.line <= end:  # on the line of the one before
             continue
-        is_definition = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        is_definition = isinstance(node, DEFINITIONS)
         first = span.line - sum(1 for _ in _comments_above(text, span.line, end))
         has_gap = any(not line for line in text.lines[end : first - 1])
         parts.append("\n" * (0 if not parts else 2 if is_definition or was_definition else int(has_gap)))

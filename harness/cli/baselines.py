@@ -42,9 +42,9 @@ def baselines_command() -> None:
         time = UNKNOWN if share is None else f"{share:.1%}"
         title = (ast.get_docstring(ast.parse(baseline_file(name).read_text(encoding="utf-8"))) or "").partition("\n")[0]
         _show(_figure(row.calibrated_score, 2), _figure(row.score, 3), time, name, title.removesuffix("."))
-    _say(f"scores on {measured.track}: {measured.runs} runs, {measured.machine}, {measured.device}")
-    _say("time: mean of a run, as a share of one training")
-    _say("start from one: harness new submissions/foo.py --from finetune")
+    console().print(f"scores on {measured.track}: {measured.runs} runs, {measured.machine}, {measured.device}")
+    console().print("time: mean of a run, as a share of one training")
+    console().print("start from one: harness new submissions/foo.py --from finetune")
 
 
 def _figure(value: float | None, digits: int) -> str:
@@ -56,10 +56,6 @@ def _show(calibrated: str, official: str, time: str, name: str, title: str) -> N
     width = max(map(len, baseline_names()))
     line = f"{calibrated:>10} {official:>9} {time:>6}  {name:{width}}  {title}"
     if console().is_terminal:
-        console().print(line, markup=False, no_wrap=True, overflow="ellipsis")
+        console().print(line, no_wrap=True, overflow="ellipsis")
     else:
         click.echo(line)
-
-
-def _say(sentence: str) -> None:
-    console().print(sentence, markup=False)

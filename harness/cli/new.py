@@ -33,8 +33,8 @@ def new_command(file: Path, origin: str | None) -> None:
     content, remarks = _content(origin)
     write_bytes(file, content, mode=0o644)
     for remark in remarks:
-        console().print(remark, markup=False)
-    console().print(f"wrote {file}; try it: harness check {quoted(file)}", markup=False)
+        console().print(remark)
+    console().print(f"wrote {file}; try it: harness check {quoted(file)}")
 
 
 def _content(origin: str | None) -> tuple[bytes, list[str]]:

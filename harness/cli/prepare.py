@@ -2,7 +2,6 @@
 
 import contextlib
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import click
@@ -92,13 +91,14 @@ def prepare_command(
 def _show_page(track: Track, *, anew: bool = False) -> None:
     """Say what a track is like, and where its page is; it is written if it is not there."""
     from harness.evaluation.reference import load_reference
-    from harness.report.track_page import PAGE, track_verdict, write_track_page  # imports matplotlib
+    from harness.report.track_page import PAGE, track_page, write_track_page  # imports matplotlib
 
     if track.manifest.reference_hash is None or ((track.folder / PAGE).is_file() and not anew):
         return
     reference = load_reference(track, track.declaration.evaluation.runs, Results.cache(home(), track))
-    console().print(track_verdict(track, reference))
-    console().print(f"what it is like: {write_track_page(track, reference)}")
+    page = track_page(track, reference)
+    console().print(page.verdict)
+    console().print(f"what it is like: {write_track_page(track, page)}")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class _Trainer:
                 device=self.device,
                 data=self.data,
                 on_progress=bar,
-                on_note=partial(bar.console.print, markup=False),
+                on_note=bar.console.print,
             )
         if (track := prepared.originals_of) is not None:
             console().print(f"{declared.name} has the original models of {track}")
@@ -153,7 +153,7 @@ class _Trainer:
             jobs=self.jobs,
             device=self.device,
             data=self.data,
-            on_note=partial(console().print, markup=False),
+            on_note=console().print,
         )
         if len(found) > 1:
             console().print(f"each of {len(found)} tracks, which share their original models:")

@@ -1,12 +1,11 @@
 """Files that a user names for what a command finds: looked at before the work, written after it."""
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from harness.errors import MachineError, UsageError
-from harness.storage import write_bytes
+from harness.storage import json_bytes, write_bytes
 
 __all__ = ["require_place", "write_result", "write_result_json"]
 
@@ -42,7 +41,7 @@ def write_result(path: Path, content: bytes) -> None:
 
 def write_result_json(path: Path, content: Any) -> None:
     """Write JSON as `write_result` does; NaN and infinity are refused."""
-    write_result(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    write_result(path, json_bytes(content))
 
 
 def _is_stream(path: Path) -> bool:

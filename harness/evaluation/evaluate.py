@@ -141,8 +141,8 @@ def load_evaluation(
         fewer = f"ask for the {first} that are with --runs {first}, or " if first else ""
         lacking = f"{len(run_set.missing)} of {runs} runs of {submission.path} on {track.name} are not stored"
         raise UsageError(
-            f"{lacking}; {fewer}make them "
-            f"with: harness evaluate {quoted(submission.path)}, and the same --track, --runs, --set and --device"
+            f"{lacking}; {fewer}make them with: harness evaluate {quoted(submission.path)}, "
+            "and the same --track, --runs, --set and --device"
         )
     conditions = _conditions_of(run_set.runs, track, device, isolation)
     return _evaluation(

@@ -175,8 +175,7 @@ def _failure(evaluation: Evaluation) -> list[RenderableType]:
         parts.append(Text.assemble((evaluation.outcome, "bold red"), place))
         parts += [Text(f"  | {escaped(line)}") for line in (*run.info.lines, run.info.message)]
         parts += _output(run)
-    remedy = evaluation.outcome.remedy.replace("FILE", quoted(evaluation.submission.path))
-    parts.append(_line(f"remedy: {remedy}"))
+    parts.append(_line(f"remedy: {evaluation.outcome.remedy(evaluation.submission.path)}"))
     return parts
 
 

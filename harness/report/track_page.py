@@ -21,9 +21,9 @@ from harness.report.tables import Table
 from harness.scoring.thresholds import FEWEST_RANKED
 from harness.scoring.uncertainty import interval
 from harness.storage import write_bytes
-from harness.tracks.track import POOLS, Examples, Track
+from harness.tracks.track import POOLS, Examples, Track, class_name
 
-__all__ = ["PAGE", "render_track_page", "track_verdict", "write_track_page"]
+__all__ = ["PAGE", "TrackPage", "track_page", "write_track_page"]
 
 PAGE = "track.html"
 
@@ -31,25 +31,28 @@ N_EXAMPLES = 8  # shown of the retain and of the forget set
 MOST_CLASSES = 30  # counted one by one
 
 
-def write_track_page(track: Track, reference: Reference) -> Path:
+class TrackPage(NamedTuple):
+    """What is to be said of a track."""
+
+    html: str
+    verdict: str  # whether it can tell methods apart, in words
+
+
+def write_track_page(track: Track, page: TrackPage) -> Path:
     """Write the page into the folder of a track, and return its file."""
     file = track.folder / PAGE
-    write_bytes(file, render_track_page(track, reference).encode())
+    write_bytes(file, page.html.encode())
     return file
 
 
-def track_verdict(track: Track, reference: Reference) -> str:
-    """Return in words whether a track can tell methods apart."""
-    return _Ends.of(track.originals(), reference).verdict()
-
-
-def render_track_page(track: Track, reference: Reference) -> str:
-    """Return the page of a track as HTML; reference: that of as many runs as submissions have by default."""
+def track_page(track: Track, reference: Reference) -> TrackPage:
+    """Return the page of a track; reference: that of as many runs as submissions have by default."""
     sets = {name: track.examples(name) for name in SETS}
     originals = track.originals()
     retrained = Records.concatenate(track.retrained(pool) for pool in POOLS)
     ends = _Ends.of(originals, reference)
-    return (
+    verdict = ends.verdict()
+    html = (
         pages("harness.report")
         .get_template("page.html")
         .render(
@@ -57,7 +60,7 @@ def render_track_page(track: Track, reference: Reference) -> str:
             on="",
             tiles=ends.tiles(),
             facts=_facts(track, sets),
-            notes=[ends.verdict()],
+            notes=[verdict],
             sections=[
                 *_pictures(track, sets),
                 _counts(track, sets),
@@ -66,6 +69,7 @@ def render_track_page(track: Track, reference: Reference) -> str:
             ],
         )
     )
+    return TrackPage(html, verdict)
 
 
 # ---- can it tell methods apart? -----------------------------------------------------------------------------------
@@ -185,15 +189,10 @@ def _facts(track: Track, sets: dict[str, Examples]) -> list[tuple[str, str]]:
 def _forgotten(track: Track, forget: Examples) -> str:
     kind = track.declaration.forget.kind
     if kind == "class":
-        return f"class {_class_name(track, int(forget.labels[0]))}"
+        return f"class {class_name(int(forget.labels[0]), track.manifest.class_names)}"
     if kind == "subject":
         return f"{track.declaration.forget.count} subjects"
     return "examples drawn at random" if kind == "random" else "listed examples"
-
-
-def _class_name(track: Track, label: int) -> str:
-    names = track.manifest.class_names
-    return str(label) if names is None else f"{label}, {names[label]!r}"
 
 
 def _pictures(track: Track, sets: dict[str, Examples]) -> list[Section]:

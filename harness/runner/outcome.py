@@ -1,6 +1,9 @@
 """How a run can end: a closed list, each with whose fault it is and one line of remedy."""
 
 from enum import StrEnum
+from pathlib import Path
+
+from harness.quoting import quoted
 
 __all__ = ["Outcome"]
 
@@ -24,10 +27,9 @@ class Outcome(StrEnum):
         """Whether the file has to change; such a run is never repeated."""
         return self not in (Outcome.OK, Outcome.HARNESS_ERROR)
 
-    @property
-    def remedy(self) -> str:
-        """What to do about it."""
-        return _REMEDIES[self]
+    def remedy(self, file: str | Path) -> str:
+        """Return what to do about it, for the author of a file."""
+        return _REMEDIES[self].replace("FILE", quoted(file))
 
 
 _REMEDIES = {

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.scoring.official import logit_scaled_confidence
+from harness.scoring.thresholds import FEWEST_RANKED
 
 __all__ = ["ACCURACIES", "Side", "confidences", "read_side"]
 
 ACCURACIES = ("retain_accuracy", "test_accuracy")
 ARRAYS = ("confidence", "logits", "labels", *ACCURACIES)
-WANTED = "`confidence`, or `logits` and `labels`"
 ROUNDING = 0.02  # by which probabilities of float16, or of two decimals, may miss their sum
 FEWEST_MODELS = 3  # with fewer there is no bucket of epsilon that gives credit: F is 0 whatever they are
-ENOUGH_MODELS = 16  # with fewer a submission is not ranked
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def read_side(arrays: Mapping[str, np.ndarray], name: str) -> Side:
         found = confidences(arrays)
         if len(found) < FEWEST_MODELS:
             raise ValueError(
-                f"it is of {len(found)} models; the metric needs {FEWEST_MODELS}, and is noise below {ENOUGH_MODELS}"
+                f"it is of {len(found)} models; the metric needs {FEWEST_MODELS}, and is noise below {FEWEST_RANKED}"
             )
         labels, logits = arrays.get("labels"), arrays.get("logits")
         if labels is not None:
@@ -171,8 +170,8 @@ def _doubts(arrays: Mapping[str, np.ndarray], found: np.ndarray) -> list[str]:
     if unused := [f"`{each}`" for each in arrays if each not in ARRAYS]:
         doubts.append(f"{', '.join(unused)} is not used; the names that are: {', '.join(ARRAYS)}")
     n_models = len(found)
-    if n_models < ENOUGH_MODELS:
-        doubts.append(f"{n_models} models; with fewer than {ENOUGH_MODELS} the score is mostly noise")
+    if n_models < FEWEST_RANKED:
+        doubts.append(f"{n_models} models; with fewer than {FEWEST_RANKED} the score is mostly noise")
     different = len(np.unique(found, axis=0))
     if different < n_models:
         doubts.append(f"its {n_models} models are copies: only {different} of them differ")

@@ -9,7 +9,7 @@
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ __all__ = [
     "Examples",
     "Manifest",
     "Track",
+    "class_name",
     "load_track",
     "siblings",
     "write_manifest",
@@ -36,6 +37,11 @@ __all__ = [
 
 ORIGINALS = "originals"
 POOLS = ("scoring", "ceiling")  # of retrained models: one to score against, one to score as if it were a submission
+
+
+def class_name(label: int, names: Sequence[str] | None) -> str:
+    """Return how a class is shown: its number, and its name if the data have names."""
+    return str(label) if names is None else f"{label}, {names[label]!r}"
 
 
 class Manifest(TomlSection):

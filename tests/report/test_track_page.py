@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.evaluation.reference import Reference, load_reference
-from harness.report.track_page import render_track_page, track_verdict, write_track_page
+from harness.report.track_page import track_page, write_track_page
 from harness.tracks.track import Track, load_track
 
 
@@ -21,7 +21,7 @@ def changed(track: Track, **manifest: Any) -> Track:
 
 
 def test_the_page_shows_the_sets_the_models_and_the_verdict(tiny: Track, reference: Reference) -> None:
-    page = render_track_page(tiny, reference)
+    page = track_page(tiny, reference).html
     assert "retain 100, forget 20, val 80, test 1597" in page
     assert "2 originals, 16 retrained in each of two pools" in page
     assert "doing nothing gets" in page
@@ -34,14 +34,14 @@ def test_the_page_shows_the_sets_the_models_and_the_verdict(tiny: Track, referen
 
 def test_the_page_needs_nothing_beside_itself_and_escapes_what_others_wrote(tiny: Track, reference: Reference) -> None:
     names = [f"<b>{label}</b>" for label in range(9)] + ["\u732b $x$ " * 5]
-    page = render_track_page(changed(tiny, class_names=names), reference)
+    page = track_page(changed(tiny, class_names=names), reference).html
     assert "&lt;b&gt;8&lt;/b&gt;" in page
     assert "<b>8</b>" not in page
     assert not [address for address in ("http:", "https:", "<script", 'src="/') if address in page]
 
 
 def test_few_runs_tell_nothing(tiny: Track, tmp_path: Path) -> None:
-    page = render_track_page(tiny, load_reference(tiny, 2, tmp_path))
+    page = track_page(tiny, load_reference(tiny, 2, tmp_path)).html
     assert "its submissions have 2 runs, and it takes 16" in page
     assert "unknown" in page
 
@@ -56,7 +56,7 @@ def test_images_of_many_channels_are_not_shown_and_many_classes_are_cut_short(
         return type(found)(found.images.repeat(2, axis=3), found.labels)
 
     monkeypatch.setattr(Track, "examples", of_two_channels)
-    page = render_track_page(changed(tiny, n_classes=40), reference)
+    page = track_page(changed(tiny, n_classes=40), reference).html
     assert "8 x 8 pixels, 2 channels" in page
     assert page.count("data:image/svg+xml;base64,") == 2
     assert "The first 30 of 40 classes are listed." in page
@@ -66,7 +66,8 @@ def test_the_page_lies_in_the_track_and_does_not_count_as_a_part_of_it(
     tiny: Track, reference: Reference, tmp_path: Path
 ) -> None:
     track = load_track(shutil.copytree(tiny.folder, tmp_path / "tiny"))
-    file = write_track_page(track, reference)
-    assert track_verdict(track, reference).startswith("This track can")
+    page = track_page(track, reference)
+    file = write_track_page(track, page)
+    assert page.verdict.startswith("This track can")
     assert file == tmp_path / "tiny" / "track.html"
     assert load_track(track.folder).manifest == track.manifest

@@ -160,6 +160,8 @@ def _equal_ones(track: Track, reference: Reference, idle: Findings) -> Iterator[
 
     Of both pools together two are drawn for submissions and one to score them against; a third of all models each.
     """
+    from scipy.stats import binom  # a second's import
+
     records = Records.concatenate(track.retrained(pool)[: len(reference.scoring)] for pool in POOLS)
     together = outputs(records, reference.forget_labels)
     n = len(together) // 3
@@ -170,8 +172,6 @@ def _equal_ones(track: Track, reference: Reference, idle: Findings) -> Iterator[
     generator = np.random.default_rng(0)
     drawn = [_difference_of_equal_ones(together, n, generator) for _ in range(DRAWS)]
     different = sum(p_value < 1 - CONFIDENCE for p_value, _ in drawn)
-    from scipy.stats import binom  # a second's import
-
     most = int(binom.ppf(SURE, DRAWS, 1 - CONFIDENCE))
     found = f"{different} of {DRAWS} called different; more than {most} would be too many"
     yield Check("equal submissions are called equal", found, different <= most)

@@ -211,7 +211,7 @@ class SubmissionBatch:
             run_set = batch_entry.run_set
             failed = None if run_set is None else run_set.failed
             if failed is not None and failed.outcome == Outcome.HARNESS_ERROR:
-                message = f"{one_line(failed.info.message)}; {failed.outcome.remedy}"
+                message = f"{one_line(failed.info.message)}; {failed.outcome.remedy(batch_entry.entry.file)}"
                 self._close(batch_entry, "failed", outcome=failed.outcome, message=message)
             elif run_set is None or not run_set.missing:
                 complete.append(batch_entry)

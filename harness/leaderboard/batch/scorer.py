@@ -81,7 +81,7 @@ def _reason(evaluation: Evaluation) -> str:
     if evaluation.failed is None:
         return one_line("; ".join(evaluation.submission.problems))
     said = one_line(evaluation.failed.info.message)
-    return f"run {evaluation.failed.index}: {said or evaluation.outcome.remedy}"
+    return f"run {evaluation.failed.index}: {said or evaluation.outcome.remedy(evaluation.submission.path.name)}"
 
 
 def _rounded(evaluation: Evaluation) -> str:

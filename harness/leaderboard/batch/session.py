@@ -65,7 +65,10 @@ class Session:
 
     def watch(self, places: Sequence[Path], progress: Progress) -> NoReturn:
         """Run files as they are dropped, until it is interrupted."""
+        with self._alone():
+            self._watch(places, progress)
 
+    def _watch(self, places: Sequence[Path], progress: Progress) -> NoReturn:
         def enter(candidate: Candidate) -> BatchEntry | str:
             entry = self._register([candidate]).get(candidate.name)
             return self._why_not_entered(candidate) if entry is None else batch.open_entry(candidate, entry)
@@ -73,8 +76,7 @@ class Session:
         watch = Watch(places, source_kb=self.track.declaration.limits.source_kb, enter=enter)
         batch = self._batch(progress, on_change=watch.on_change)
         progress.say(f"watching {', '.join(map(str, places))}; Ctrl-C ends it")
-        with self._alone():
-            watch.run(batch)
+        watch.run(batch)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -18,8 +18,7 @@ from harness.guarded import guarded
 from harness.leaderboard.batch.folders import FINAL, File, files
 from harness.leaderboard.board.entries import Entry
 from harness.leaderboard.board.names import name_key
-from harness.static_check import NO_FUNCTION
-from harness.submission import Submission, submission_of
+from harness.submission import MAX_NOTEBOOK_KB, Submission, submission_of
 
 __all__ = [
     "FINAL",
@@ -33,7 +32,7 @@ __all__ = [
     "with_faults_of_choices",
 ]
 
-MAX_BYTES = 1 << 24  # of a file that is read at all; how large a submission may be is the track's to say
+MAX_BYTES = MAX_NOTEBOOK_KB * 1024  # of a file that is read at all; of code the track says how much there may be
 MAX_CHOICES = 2
 MAX_FINAL_BYTES = 4096
 MAX_NAMED = 100  # things of a team that are passed over, each in a sentence of its own
@@ -108,44 +107,44 @@ def read(file: File, *, source_kb: int) -> Candidate:
     if file.problem is not None:
         raise OSError(file.problem)
     submission = submission_of(file.path, read_regular(file.path, MAX_BYTES), source_kb=source_kb)
-    if len(submission.problems) == 1 and submission.problems[0].endswith(NO_FUNCTION):
+    if submission.is_helper:
         raise OSError(submission.problems[0])
     return Candidate(file.name, file.team, submission)
 
 
 def chosen(found: SubmissionsFound) -> SubmissionsFound:
     """Return the files that the teams name in final.toml, and files of no team; a team without a valid one has none."""
-    choices: dict[Path, set[str]] = {}  # as `name_key` has them
-    passed_over = list(found.passed_over)
-    for folder in _team_folders(found):
-        theirs = [each.path.name for each in found.candidates if each.path.parent == folder]
-        try:
-            choices[folder] = _choices(folder / FINAL, theirs)
-        except ValueError as error:
-            passed_over.append(f"{folder.name} has nothing in the final: {error}")
+    choices, faults = _choices_of_teams(found)
+    passed_over = [f"{folder.name} has nothing in the final: {fault}" for folder, fault in faults.items()]
     kept = [
         each
         for each in found.candidates
         if each.team is None or name_key(each.path.name) in choices.get(each.path.parent, set())
     ]
-    return SubmissionsFound(kept, passed_over)
+    return SubmissionsFound(kept, [*found.passed_over, *passed_over])
 
 
 def with_faults_of_choices(found: SubmissionsFound) -> SubmissionsFound:
     """Add a sentence on each final.toml that is there and would leave its team without a file in the final."""
-    sentences = []
-    for folder in _team_folders(found):
-        theirs = [each.path.name for each in found.candidates if each.path.parent == folder]
-        try:
-            _choices(folder / FINAL, theirs)
-        except ValueError as error:
-            if (folder / FINAL).exists():
-                sentences.append(f"{folder.name} would have nothing in the final: {error}")
+    _, faults = _choices_of_teams(found)
+    sentences = [
+        f"{folder.name} would have nothing in the final: {fault}"
+        for folder, fault in faults.items()
+        if (folder / FINAL).exists()
+    ]
     return SubmissionsFound(found.candidates, [*found.passed_over, *sentences])
 
 
-def _team_folders(found: SubmissionsFound) -> list[Path]:
-    return sorted({each.path.parent for each in found.candidates if each.team is not None})
+def _choices_of_teams(found: SubmissionsFound) -> tuple[dict[Path, set[str]], dict[Path, str]]:
+    """Return what teams chose, as `name_key` has it, and what is wrong with the choices of others, by their folders."""
+    choices, faults = {}, {}
+    for folder in sorted({each.path.parent for each in found.candidates if each.team is not None}):
+        theirs = [each.path.name for each in found.candidates if each.path.parent == folder]
+        try:
+            choices[folder] = _choices(folder / FINAL, theirs)
+        except ValueError as error:
+            faults[folder] = str(error)
+    return choices, faults
 
 
 def part_of(found: SubmissionsFound, part: int, parts: int) -> SubmissionsFound:

@@ -11,7 +11,6 @@ from harness.evaluation.score_file import ScoreFile
 from harness.leaderboard.board.ranking import Boundary, ExactTest, Ranked, rank
 from harness.leaderboard.board.reviews import Review
 from harness.leaderboard.board.stored import Board, ScoredEntry
-from harness.quoting import quoted
 from harness.runner.outcome import Outcome
 from harness.scoring.ranks import Places
 from harness.scoring.score import calibrated_score
@@ -176,7 +175,7 @@ def _row(
     *,
     hidden: bool,
 ) -> Row:
-    remedy = entry.outcome.remedy.replace("FILE", quoted(entry.file)) if entry.outcome is not None else ""
+    remedy = "" if entry.outcome is None else entry.outcome.remedy(entry.file)
     score = entry.scored
     return Row(
         rank=None if held is None else str(held),

@@ -100,10 +100,11 @@ def _facts(row: Row, entry: ScoredEntry, shown: Leaderboard) -> list[tuple[str, 
         for column in SCORE_COLUMNS
         if column.field not in IN_TILES and column.value(row.figures) is not None
     ]
+    remedy = "" if row.outcome is None else row.outcome.remedy(entry.file)
     known = [
         ("team", escaped(row.team or "")),
         ("constants", constants),
-        ("remedy", "" if row.outcome is None or row.outcome.remedy == row.message else row.outcome.remedy),
+        ("remedy", "" if remedy == row.message else escaped(remedy)),
         ("note", escaped(row.message or "") if scored else ""),
         *figures,
         *((name, texts[name]) for name in ("runs", "device", "isolation", "scorer")),
