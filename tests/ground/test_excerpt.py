@@ -265,10 +265,7 @@ def test_an_excerpt_of_a_random_module_returns_what_the_module_returns(is_notebo
     n_excerpts = 0
     for seed in range(300):
         source = random_module(random.Random(seed))
-        try:
-            expected = value(source)
-        except (RecursionError, NameError, AttributeError):
-            continue
+        expected = value(source)
         if isinstance(expected, int) and expected > LARGE:
             continue
         text, found = excerpt_of(SourceText(source, cells=((1, 1),) if is_notebook else ()))
