@@ -20,10 +20,13 @@ class Drift:
     test_accuracy: float  # change of the mean
 
     def __str__(self) -> str:
+        if self.identical == self.n_models:
+            return f"all {self.n_models} retrained models are the same as before, and stored scores still hold"
         return (
-            f"{self.identical} of {self.n_models} retrained models have the same weights as before; mean "
-            f"confidences of forget examples moved by at most {self.confidence_shift:.2f} standard deviations, "
-            f"test accuracy by {self.test_accuracy:+.4f}"
+            f"{self.n_models - self.identical} of {self.n_models} retrained models differ from those before (mean "
+            f"confidences of forget examples by up to {self.confidence_shift:.2f} standard deviations, mean test "
+            f"accuracy by {self.test_accuracy:+.4f}), so stored scores are out of date; make them anew: "
+            "harness evaluate FILE, or harness leaderboard run FOLDER"
         )
 
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from filelock import FileLock
 
 from data_prep.draft import lay_out
+from data_prep.drift import Drift
 from data_prep.estimate import estimate
 from data_prep.prepare import prepare
 from harness.cli.main import cli
@@ -59,10 +60,16 @@ def test_a_ready_track_is_not_prepared_again(own_home: Path, tiny_file: Path) ->
 def test_force_prepares_anew_and_reports_no_drift_on_the_same_machine(own_home: Path, tiny_file: Path) -> None:
     result = call("prepare", tiny_file, "--force")
     assert result.exit_code == 0, result.output
-    assert "32 of 32 retrained models have the same weights as before" in result.output
+    assert "all 32 retrained models are the same as before, and stored scores still hold" in result.output
     page = own_home / "tracks" / "tiny" / "track.html"
     assert f"what it is like: {page}" in result.output.replace("\n", "")
     assert page.stat().st_mode & 0o077 == 0  # it shows the forget set
+
+
+def test_models_that_differ_from_those_before_ask_for_new_scores() -> None:
+    said = str(Drift(n_models=32, identical=2, confidence_shift=0.123, test_accuracy=-0.004))
+    assert said.startswith("30 of 32 retrained models differ from those before (mean confidences of forget examples by")
+    assert said.endswith("make them anew: harness evaluate FILE, or harness leaderboard run FOLDER")
 
 
 def test_more_models_are_added_and_the_old_stay(own_home: Path, tiny_file: Path) -> None:
