@@ -10,6 +10,7 @@ import io
 import os
 import select
 import sys
+import unicodedata
 from typing import Any, TextIO
 
 __all__ = ["StandardStreams", "in_plain_signs"]
@@ -73,8 +74,16 @@ def _open_if_closed(descriptor: int) -> None:
 
 
 def in_plain_signs(error: UnicodeError) -> tuple[str, int]:
-    """Return what stands for signs that an encoding lacks, as an error handler of encodings does."""
+    """Return what stands for signs that an encoding lacks, as an error handler of encodings does.
+
+    A letter is written by its number, so that names stay apart.
+    """
     if not isinstance(error, UnicodeEncodeError):
         raise error
     signs = error.object[error.start : error.end]
-    return "".join(PLAIN.get(sign, "?") for sign in signs), error.end
+    return "".join(map(_in_plain_signs, signs)), error.end
+
+
+def _in_plain_signs(sign: str) -> str:
+    is_symbol = unicodedata.category(sign).startswith("S")
+    return PLAIN.get(sign) or ("?" if is_symbol else ascii(sign)[1:-1])

@@ -56,7 +56,8 @@ def test_a_command_does_its_work_whoever_reads_on(kind: str, evaluated: Path, ti
 
 def test_what_cannot_be_encoded_is_written_in_plain_signs() -> None:
     codecs.register_error("plain-signs", in_plain_signs)
-    assert "1 ± 2 … é".encode("ascii", "plain-signs") == b"1 +- 2 ... ?"
+    assert "1 ± 2 … é ━".encode("ascii", "plain-signs") == b"1 +- 2 ... \\xe9 ?"
+    assert "команда".encode("ascii", "plain-signs") == "команда".encode("ascii", "backslashreplace")
     assert "1 ± 2 … é".encode("latin-1", "plain-signs") == "1 ± 2 ... é".encode("latin-1")
 
 
