@@ -200,14 +200,17 @@ def plan_command(
 
     The more runs are stored here, the better it is known: evaluate a few baselines first.
     """
+    from harness.accelerator import of
     from harness.leaderboard.assurance.costs import Request, costs, stored_runs
     from harness.leaderboard.assurance.final import steps_to_a_final
 
     require_place(json_file)
     track = api.open_track(track_name)
     kind = chosen_device(device)
+    here = of(kind).default_jobs(track.declaration.limits.threads)
+    at_once = here if gpus is None or of(kind).is_gpu else min(gpus, here)  # fewer slow one another down less
     conditions = conditions_here(
-        track, home(), device=kind, isolation=isolations.choose(device=kind), announce=console().print
+        track, home(), device=kind, isolation=isolations.choose(device=kind), jobs=at_once, announce=console().print
     )
     assert conditions.limit is not None
     request = Request(teams, tries, runs or track.declaration.evaluation.runs, gpus or conditions.jobs)

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from harness.runs import conditions
+from harness.runs.run import Limit
 from harness.seal import read_sealed_arrays, write_sealed_arrays
+from harness.tracks.track import Track
 
 Harness = Callable[..., Result]
 IDENTITY = "def unlearn(net, retain_loader, forget_loader, val_loader): pass"
@@ -69,6 +72,22 @@ def test_a_plan_ends_with_the_keys_that_a_final_changes_and_commands(
     assert all(f"\n    {key} " in output for key in keys)
     assert "forget.forget_sets" not in output
     assert "\n  harness prepare final-track.toml\n" in output
+
+
+def test_as_many_trainings_are_timed_at_once_as_there_will_be_runs(
+    harness: Harness, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed, limit_here = [], conditions._limit
+    monkeypatch.setattr("harness.accelerator.usable_processors", lambda: 4.0)
+
+    def limit(track: Track, home: Path, device: str, jobs: int, *others: Any) -> Limit:
+        timed.append(jobs)
+        return limit_here(track, home, device, jobs, *others)
+
+    monkeypatch.setattr(conditions, "_limit", limit)
+    for options in ((), ("--gpus", 1), ("--gpus", 64)):
+        planned(harness, tiny_file, tmp_path, "--runs", 2, "--device", "cpu", *options)
+    assert timed == [4, 1, 4]
 
 
 def planned(harness: Harness, tiny_file: Path, tmp_path: Path, *options: object) -> dict[str, dict[str, Any]]:
