@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.errors import MachineError, UsageError
 
-__all__ = ["guarded"]
+__all__ = ["guarded", "seconds_taken"]
 
 SECONDS = 5  # of processor time for one file
 MEGABYTES = 1024  # of address space
@@ -42,8 +42,15 @@ def guarded(task: str, content: bytes, **options: object) -> Any:
     return answer["found"]
 
 
+def seconds_taken() -> float:
+    """Return the processor time that everything parsed so far has taken, in seconds."""
+    return _Child.seconds_taken
+
+
 class _Child:
     """A process that parses."""
+
+    seconds_taken = 0.0  # of processor time, by all of them
 
     def __init__(self) -> None:
         """Start it. Raises MachineError."""
@@ -107,6 +114,7 @@ def _ask(child: _Child | None, request: bytes) -> Answer | None:
     try:
         answer = child.answer(request)
     finally:
+        _Child.seconds_taken += SECONDS if answer is None else answer["seconds"]
         if answer is None or "is_spent" in answer:
             child.end()
         else:

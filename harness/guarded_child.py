@@ -35,9 +35,11 @@ def main() -> None:
         _limit(resource.RLIMIT_CORE, 0)
     print("ready", flush=True)
     for line in sys.stdin.buffer:
+        started = time.process_time()
         if sys.platform != "win32":
-            _limit(resource.RLIMIT_CPU, int(time.process_time()) + seconds + 1)
-        print(json.dumps(_answer(**json.loads(line))), flush=True)
+            _limit(resource.RLIMIT_CPU, int(started) + seconds + 1)
+        answer = _answer(**json.loads(line))
+        print(json.dumps(answer | {"seconds": time.process_time() - started}), flush=True)
 
 
 def _limit(kind: int, value: int) -> None:

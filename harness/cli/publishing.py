@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -26,9 +26,10 @@ from harness.leaderboard.assurance.verification import (
     recomputed,
 )
 from harness.leaderboard.board.entries import board_folder
+from harness.leaderboard.board.known_code import baselines_in, shipped_baselines, with_shared_code
 from harness.leaderboard.board.ranking import stored_test
 from harness.leaderboard.board.reviews import open_reviews, read_reviews
-from harness.leaderboard.board.rows import Leaderboard, baseline_hashes, leaderboard
+from harness.leaderboard.board.rows import Leaderboard, leaderboard
 from harness.leaderboard.board.stored import Board, read_board, readable_board
 from harness.leaderboard.pages.text import UNBOUNDED, as_csv, as_json, as_markdown, as_table
 from harness.report.escaping import escaped
@@ -145,7 +146,8 @@ def verify_command(
     differences += [*damaged, *again.differences]
     if table is not None:
         with tempfile.TemporaryDirectory() as fresh:  # nothing that was kept is believed
-            shown = _shown(again.board, track, references=Path(fresh), exact=Path(fresh), baselines=baselines)
+            known = _known(baselines)
+            shown = _shown(again.board, track, references=Path(fresh), exact=Path(fresh), baselines=known)
         found = differences_of_tables(table, shown)
         _report(f"the ranking in {table}", "follows from these scores", found)
         differences += found
@@ -222,9 +224,14 @@ def _open(track_name: str) -> Track:
     return api.open_track(track_name)
 
 
+def _known(baselines: Path | None) -> dict[str, str]:
+    return shipped_baselines() if baselines is None else baselines_in(baselines)
+
+
 def _leaderboard(track: Track, *, rounded: int | None, hidden: bool, baselines: Path | None) -> Leaderboard:
     """Return a track's leaderboard as it is to be shown; reviews that its alarms ask for are opened."""
-    board = read_board(home(), track)
+    known = _known(baselines)
+    board = with_shared_code(read_board(home(), track), known)
     open_reviews(board)
     return _shown(
         board,
@@ -233,7 +240,7 @@ def _leaderboard(track: Track, *, rounded: int | None, hidden: bool, baselines: 
         exact=board.folder / "exact",
         rounded=rounded,
         hidden=hidden,
-        baselines=baselines,
+        baselines=known,
     )
 
 
@@ -245,7 +252,7 @@ def _shown(
     exact: Path,
     rounded: int | None = None,
     hidden: bool = False,
-    baselines: Path | None = None,
+    baselines: Mapping[str, str],
 ) -> Leaderboard:
     """Return a board as it is to be shown; ceilings are kept in `references`, exact tests in `exact`."""
 
@@ -255,7 +262,7 @@ def _shown(
     return leaderboard(
         board,
         reviews=read_reviews(board),
-        baselines=baseline_hashes(baselines or BASELINES),
+        baselines=baselines,
         rounded=rounded,
         hidden=hidden,
         exact_test=stored_test(board, reference, exact, lambda text: click.echo(f"{escaped(text)} ...", err=True)),

@@ -18,7 +18,7 @@ from click.testing import Result
 
 from harness.leaderboard.batch.teams import DailyQuota, chosen, find_submissions
 from harness.leaderboard.board.entries import Entry, current, entries
-from harness.leaderboard.board.names import name_key, name_problem
+from harness.leaderboard.board.names import listed, name_key, name_problem
 from tests.ground.bombs import FINALS, SOURCES, UNLEARN
 
 Harness = Callable[..., Result]
@@ -228,6 +228,12 @@ def test_of_two_spellings_the_second_is_passed_over_and_everybody_else_is_read(f
     assert [each.name for each in found.candidates] == ["alpha/A.py", "alpha/é.py", "beta/b.py", "free.py"]
     (line,) = (line for line in found.passed_over if "another spelling" in line)
     assert "'alpha/\\xe9.py'" in line
+
+
+def test_a_sentence_lists_no_more_names_than_can_be_read() -> None:
+    assert listed(["a", "b"]) == "a and b"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed([*"abcdefghijklm"]) == "a, b, c, d, e, f, g, h, i, j and 3 more"
 
 
 def test_a_final_may_spell_a_name_otherwise(folder: Path) -> None:

@@ -89,8 +89,8 @@ def test_folders_and_links_that_are_not_looked_into_are_named(tmp_path: Path) ->
     assert [each.name for each in found.candidates] == ["alpha/a.py", "beta/a.py"]
     assert found.passed_over == [
         "alpha/deep is passed over: it is a directory: only files count that lie in the folder or in that of a team",
-        "alpha/notes.txt is passed over: it is a link",
-        "linked is passed over: it is a link",
+        "alpha/notes.txt is passed over: it is a link to '/dev/null'",
+        f"linked is passed over: it is a link to '{tmp_path / 'alpha'}'",
     ]
 
 

@@ -22,7 +22,9 @@ from harness.leaderboard.pages.text import as_table
 from harness.report.score_columns import SCORE_COLUMNS
 from harness.scoring.score import SCORER_VERSION
 from harness.seal import write_sealed
+from harness.shipped import TEMPLATE
 from harness.storage import read_json, write_json
+from harness.submission import read_submission
 from harness.tracks.track import Track
 from tests.leaderboard.boards import BoardWriter, names_in_forms
 
@@ -150,10 +152,46 @@ def test_only_the_newest_version_of_a_file_stands_on_the_board(board: BoardWrite
     assert len([name for name in shown if name == "ada/finetune.py"]) == 1
 
 
-def test_what_a_run_says_of_a_hidden_set_is_not_shown(board: BoardWriter, show: Show) -> None:
-    board.add_failed("eve/leak.py", "EXCEPTION", "ValueError: pixels of the hidden set")
-    assert "hidden set" in show("--format", "json")
-    assert "hidden set" not in show("--format", "json", "--hidden")
+@pytest.mark.parametrize("form", ["table", "csv", "json", "markdown"])
+def test_why_a_file_failed_is_told_in_every_form_but_not_of_a_hidden_set(
+    form: str, board: BoardWriter, show: Show
+) -> None:
+    board.add_failed("eve/leak.py", "EXCEPTION", "run 0: ValueError: pixels of\nthe hidden set" + " or so" * 100)
+    shown = " ".join(show("--format", form).replace("\\n", " ").replace("\\", "").split())
+    assert "run 0: ValueError: pixels of the hidden set" in shown
+    assert "hidden set" not in show("--format", form, "--hidden")
+    if form in ("table", "markdown"):
+        assert " ".join(shown.split("eve/leak.py: ")[1].split()).startswith("run 0: ValueError: pixels")
+        assert "or so …" in shown
+
+
+def test_an_appeal_finds_its_file_by_its_hash(board: BoardWriter, rows: Callable[..., Any], show: Show) -> None:
+    board.add_failed("eve/odd.py", "EXCEPTION", "")
+    assert rows()["eve/odd.py"]["sha256"] == "0" * 64
+    assert "sha256" in show("--format", "csv").splitlines()[0]
+
+
+def test_code_that_several_teams_hand_in_raises_an_alarm_unless_it_is_a_baseline(
+    board: BoardWriter, rows: Callable[..., Any], show: Show
+) -> None:
+    shared, baseline = "a" * 64, rows()["bob/nothing.py"]["code_hash"]
+    template = read_submission(TEMPLATE, source_kb=256).code_hash
+    for place, name in enumerate(("eve/own.py", "eve/again.py", "fay/same.py", "same.py")):
+        board.add_synthetic(name, 0.5 - place / 10, code_hash=shared)
+    board.add_synthetic("fay/same.py", 0.6)  # a newer version; that of before counts too
+    board.add_synthetic("gil/nothing.py", 0.1, code_hash=baseline)
+    for team in ("eve", "fay"):
+        board.add(f"{team}/template.py", code_hash=template)
+    shown = rows()
+    assert shown["eve/own.py"]["same_code"] == ["fay/same.py", "same.py"]
+    assert shown["same.py"]["same_code"] == ["eve/again.py", "eve/own.py", "fay/same.py"]
+    assert {name for name, row in shown.items() if "same code" in row["alarms"]} == {
+        *("eve/own.py", "eve/again.py", "same.py")
+    }
+    assert shown["eve/own.py"]["review"] == "open"
+    assert shown["gil/nothing.py"]["baseline"] == "identity"
+    assert "eve/again.py, eve/own.py, fay/same.py and same.py hold the same code" in " ".join(show().split())
+    assert "baseline identity" in " ".join(show().split())
 
 
 def test_failures_stand_below_scores_without_a_rank_in_the_same_order_in_every_form(
@@ -195,9 +233,9 @@ def test_a_hostile_name_is_text_in_every_format(board: BoardWriter, show: Show) 
     assert "\x1b" not in table
     assert "[red]" in table
     markdown = show("--format", "markdown")
-    (line,) = [line for line in markdown.splitlines() if "calc" in line]
-    assert line.count("|") - line.count("\\|") == markdown.splitlines()[0].count("|")
-    assert not re.search(r"(?<!\\)[<*\[]", line)
+    row_of_it, why = [line for line in markdown.splitlines() if "calc" in line]
+    assert row_of_it.count("|") - row_of_it.count("\\|") == markdown.splitlines()[0].count("|")
+    assert not re.search(r"(?<!\\)[<*\[]", row_of_it + why)
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", " =", "＝", "\r+"])  # noqa: RUF001

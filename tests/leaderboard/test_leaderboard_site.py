@@ -77,6 +77,8 @@ def test_the_site_is_whole_and_the_same_every_time(site: Path, write: Callable[.
         assert "<script>alert" not in page
         assert "<img src=x" not in page
         assert "\N{RIGHT-TO-LEFT OVERRIDE}" not in page
+    assert "&lt;script&gt;alert(2)&lt;/script&gt; of the hidden set</div>" in found["index.html"]  # why it failed
+    assert f'data-sha256="{"0" * 64}"' in found["index.html"]
     assert oct((site / "index.html").stat().st_mode)[-3:] == "644"
 
 

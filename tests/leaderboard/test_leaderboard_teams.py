@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -14,9 +14,10 @@ import pytest
 from click.testing import Result
 
 from harness.errors import UsageError
+from harness.leaderboard.batch import folders, reading, watch
+from harness.leaderboard.batch.reading import Candidate
 from harness.leaderboard.batch.register import register
 from harness.leaderboard.batch.teams import (
-    Candidate,
     DailyQuota,
     SubmissionsFound,
     chosen,
@@ -25,6 +26,7 @@ from harness.leaderboard.batch.teams import (
 )
 from harness.leaderboard.board.entries import Entry, current, entries
 from harness.runner.outcome import Outcome
+from harness.shipped import BASELINES
 from harness.submission import submission_of
 
 Harness = Callable[..., Result]
@@ -79,11 +81,45 @@ def test_files_of_teams_and_of_nobody_are_found_and_links_are_not(folder: Path, 
         assert any(line.startswith(name) and reason in line for line in found.passed_over), told
 
 
-def test_a_file_with_two_names_is_passed_over_under_both(folder: Path) -> None:
+def test_a_link_to_a_file_takes_nothing_from_its_owner_and_is_told(folder: Path, tmp_path: Path) -> None:
     os.link(folder / "beta" / "a.py", folder / "alpha" / "stolen.py")
+    os.link(folder / "alpha" / "a.py", tmp_path / "backup.py")
     found = find_submissions([folder], source_kb=256)
-    assert names(found) == ["alpha/a.py"]
-    assert len([line for line in found.passed_over if "another name" in line]) == 2
+    assert names(found) == ["alpha/a.py", "alpha/stolen.py", "beta/a.py"]
+    assert found.passed_over == ["alpha/stolen.py and beta/a.py are hard links to one file"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
+def test_a_link_in_the_folder_of_another_user_is_passed_over_and_the_file_is_not(folder: Path) -> None:
+    os.link(folder / "beta" / "a.py", folder / "alpha" / "stolen.py")
+    for user, name in enumerate(("alpha", "alpha/a.py", "beta", "beta/a.py")):
+        os.chown(folder / name, 4000 + user // 2, -1)
+    found = find_submissions([folder], source_kb=256)
+    assert names(found) == ["alpha/a.py", "beta/a.py"]
+    assert found.passed_over == [
+        "alpha/stolen.py is passed over: it is a link to the file of another user; a copy of one's own would count",
+        "alpha/stolen.py and beta/a.py are hard links to one file",
+    ]
+
+
+def test_no_team_has_more_files_than_may_be_opened_or_takes_more_time_than_there_is_for_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        (folder / "alpha" / f"bomb{number}.py").write_text("x = " + "[" * 100)
+    for number in range(7):
+        (folder / "beta" / f"b{number}.py").write_text(f"x = {number}\n{IDENTITY}")
+    clock = iter(range(0, 10_000, 20))  # each file takes 20 s
+    monkeypatch.setattr(reading, "seconds_taken", lambda: float(next(clock)))
+    monkeypatch.setattr(folders, "MAX_FILES", 6)
+    found = find_submissions([folder], source_kb=256)
+    assert names(found)[:4] == ["alpha/a.py", "alpha/bomb0.py", "alpha/bomb1.py", "beta/a.py"]
+    assert len(names(found)) == 6
+    assert found.passed_over == [
+        "beta/b5.py is passed over: a team may have 6 files, and from this one on 2 are not opened",
+        "3 more are passed over: the files of alpha took 60 s to be parsed, all that a team has on one day",
+        "3 more are passed over: the files of beta took 60 s to be parsed, all that a team has on one day",
+    ]
 
 
 def test_a_file_below_submissions_belongs_to_its_team(tmp_path: Path) -> None:
@@ -184,13 +220,15 @@ def test_faults_of_participants_are_charged_and_those_of_the_harness_are_not() -
 def test_a_team_over_its_quota_waits_and_others_do_not(
     harness: Harness, folder: Path, home: Path, tiny_file: Path
 ) -> None:
-    (folder / "free.py").write_text(IDENTITY)
+    (folder / "free.py").write_text((BASELINES / "identity.py").read_text())
     for name in ("b.py", "c.py"):
         (folder / "alpha" / name).write_text(f"def unlearn(*arguments): raise ValueError({name!r})")
     options = ("--track", tiny_file, "--runs", 1, "--max-per-day", 2, "--timezone", "Asia/Tokyo")
     result = harness("leaderboard", "run", folder, *options)
     assert result.exit_code == 0, result.output
     assert "alpha/c.py waits: alpha has entered 2 of 2 submissions of" in result.output
+    assert "\nalpha/a.py and beta/a.py hold the same code\n" in result.output
+    assert "free.py: done, 1 runs: its code is that of the baseline identity, which is shown" in result.output
     assert "(Asia/Tokyo)" in result.output
     board = next(home.glob("leaderboards/*"))
     assert {each.submission for each in entries(board)} == {"alpha/a.py", "alpha/b.py", "beta/a.py", "free.py"}
@@ -246,6 +284,31 @@ def wait_for_log(file: Path, text: str) -> str:
         assert time.monotonic() < deadline, log.read_text() if log.exists() else f"no {log}"
         time.sleep(0.05)
     return log.read_text()
+
+
+def test_a_watched_team_whose_files_took_all_their_time_waits_until_the_next_day(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("POLL_SECONDS", "SETTLE_SECONDS", "RETRY_SECONDS"):
+        monkeypatch.setattr(watch, name, -1.0)
+    monkeypatch.setattr(reading, "PARSING_SECONDS", 0)
+    took_time: list[str] = []
+
+    def enter(candidate: Candidate) -> str:
+        took_time.append(candidate.name)
+        return "waits for its quota"
+
+    watched = watch.Watch([folder], source_kb=256, enter=enter)
+    watched.poll()
+    assert took_time == []
+    told = (folder / "beta" / "a.py.log").read_text()
+    assert told == "beta/a.py waits: the files of beta took 0 s to be parsed, all that a team has on one day\n"
+    monkeypatch.setattr(reading, "_today", lambda: date(2126, 1, 1))
+    monkeypatch.setattr(reading, "PARSING_SECONDS", 1e-9)
+    for _ in range(3):  # what was read once is not read again
+        watched.poll()
+    assert took_time == ["alpha/a.py", "beta/a.py"] * 3
+    assert "waits for its quota" in (folder / "beta" / "a.py.log").read_text()
 
 
 @pytest.mark.long

@@ -22,7 +22,8 @@ from harness.evaluation.figures import Figures
 from harness.evaluation.reference import Reference, load_reference, outputs
 from harness.evaluation.score_file import HalfSampleScores, ScoreFile, figures_of
 from harness.evaluation.stored_score import unranked_because
-from harness.leaderboard.board.rows import SOURCE_KB, Leaderboard
+from harness.leaderboard.board.known_code import SOURCE_KB
+from harness.leaderboard.board.rows import Leaderboard
 from harness.leaderboard.board.stored import Board, ScoredEntry
 from harness.leaderboard.pages.text import as_json
 from harness.quoting import quoted

@@ -17,9 +17,10 @@ from harness.evaluation.stored_score import score_name, stored_score
 from harness.leaderboard.batch.backend import Backend
 from harness.leaderboard.batch.elimination import in_reach
 from harness.leaderboard.batch.progress import Progress
+from harness.leaderboard.batch.reading import Candidate
 from harness.leaderboard.batch.scorer import Scorer, one_line
-from harness.leaderboard.batch.teams import Candidate
 from harness.leaderboard.board.entries import Entry, board_folder, write_entry
+from harness.leaderboard.board.known_code import shipped_baselines
 from harness.runner.isolation import is_enough
 from harness.runner.outcome import Outcome
 from harness.runs.run_set import RunSet
@@ -244,11 +245,14 @@ class SubmissionBatch:
                 self._close_as_done(batch_entry, f"rank {rank} is out of reach after {stage} runs")
 
     def _close_as_done(self, batch_entry: BatchEntry, message: str = "") -> None:
+        notes = [message] if message else []
+        if (baseline := shipped_baselines().get(batch_entry.entry.code_hash)) is not None:
+            notes.append(f"its code is that of the baseline {baseline}, which is shown and not ranked")
         standing = self._standing(batch_entry)
         if self.on_change is not None and not batch_entry.report:  # it was scored by an earlier batch
             result = self.scorer.score(batch_entry.candidate.submission, standing["stage"], rescore=False)
             batch_entry.report = result.report
-        self._close(batch_entry, "done", message=message, **standing)
+        self._close(batch_entry, "done", message="; ".join(notes), **standing)
 
     def _close(self, batch_entry: BatchEntry, state: str, **changes: Any) -> None:
         batch_entry.close(state, **{"runs": batch_entry.n_ok, "score": None, **changes})

@@ -7,6 +7,7 @@ Nothing is opened here. What is not looked for is told of, but for what nobody t
 with a dot or an underscore, README.md, and what the harness and its teams keep beside their files, logs and final.toml.
 """
 
+import os
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from harness.errors import UsageError
 from harness.leaderboard.board.names import name_key, name_problem
 from harness.submission import SUFFIXES
 
-__all__ = ["FINAL", "LOG", "File", "files"]
+__all__ = ["FINAL", "LOG", "MAX_FILES", "File", "files", "link_problem"]
 
 FINAL = "final.toml"
 LOG = ".log"
 NO_SUBMISSIONS = (FINAL, "README.md")
+MAX_FILES = 1000  # of a team that are opened
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,30 @@ def _inside(folder: Path, team: str | None) -> Iterator[tuple[Path, str | None, 
     except OSError as error:
         yield folder, None, f"the folder cannot be read: {error.strerror}"
         return
+    paths = [path for path in paths if not _is_left_in_silence(path)]
+    beyond = [] if team is None else [path for path in paths if path.suffix in SUFFIXES][MAX_FILES:]
+    untold = set(beyond[1:])
     for path in paths:
-        if path.name.startswith((".", "_")) or path.suffix == LOG or path.name in NO_SUBMISSIONS:
+        if path in untold:
             continue
         if team is None and path.is_dir() and not path.is_symlink():
             yield from _inside(path, path.name)
+        elif path in beyond[:1]:
+            yield path, team, f"a team may have {MAX_FILES} files, and from this one on {len(beyond)} are not opened"
         else:
-            yield path, team, "it is a link" if path.is_symlink() else _kind_problem(path)
+            yield path, team, link_problem(path) if path.is_symlink() else _kind_problem(path)
+
+
+def link_problem(path: Path) -> str:
+    """Return that a path is a symbolic link, and where to as far as it is still there."""
+    try:
+        return f"it is a link to {os.readlink(path)!a}"
+    except OSError:
+        return "it is a link"
+
+
+def _is_left_in_silence(path: Path) -> bool:
+    return path.name.startswith((".", "_")) or path.suffix == LOG or path.name in NO_SUBMISSIONS
 
 
 def _kind_problem(path: Path) -> str | None:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from harness.leaderboard.batch.teams import Candidate, DailyQuota
+from harness.leaderboard.batch.reading import Candidate
+from harness.leaderboard.batch.teams import DailyQuota
 from harness.leaderboard.board.entries import Entry, current, entries, write_entry
 from harness.leaderboard.board.names import name_key
 from harness.submission import Submission

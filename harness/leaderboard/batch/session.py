@@ -12,11 +12,13 @@ from harness.errors import UsageError
 from harness.leaderboard.batch.backend import Backend
 from harness.leaderboard.batch.batch import BatchEntry, SubmissionBatch, Terms
 from harness.leaderboard.batch.progress import Progress
+from harness.leaderboard.batch.reading import Candidate
 from harness.leaderboard.batch.register import register
 from harness.leaderboard.batch.scorer import one_line
-from harness.leaderboard.batch.teams import Candidate, DailyQuota, SubmissionsFound
+from harness.leaderboard.batch.teams import DailyQuota, SubmissionsFound
 from harness.leaderboard.batch.watch import Watch
 from harness.leaderboard.board.entries import BoardFile, Entry, board_folder, board_runs, write_board
+from harness.leaderboard.board.known_code import shared_code, told_of_shared
 from harness.locks import LockedError, locked
 from harness.runs.store import Results
 from harness.submission import SUFFIXES, Submission
@@ -55,6 +57,8 @@ class Session:
         for candidate in found.candidates:
             if candidate.name not in entries:
                 progress.say(f"{candidate.name} {self._why_not_entered(candidate)}")
+        for alike in shared_code(entries.values()).values():
+            progress.say(told_of_shared([each.submission for each in alike]))
         batch_entries = [
             batch.open_entry(candidate, entries[candidate.name])
             for candidate in found.candidates

@@ -1,14 +1,12 @@
-"""The files that people hand in: read without following a link, counted against a team's quota, chosen for a final.
+"""The files that people hand in: found, counted against a team's quota, chosen for a final.
 
-Teams may write to their folders while this reads them, so a file is opened once, looked at, and read from there.
 Whatever is wrong with a file, its name or its content, is told of that file alone, and all others go on.
 """
 
-import errno
-import os
+import contextlib
 import stat
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,40 +14,23 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.guarded import guarded
 from harness.leaderboard.batch.folders import FINAL, File, files
+from harness.leaderboard.batch.reading import Candidate, Reader, read_regular
 from harness.leaderboard.board.entries import Entry
-from harness.leaderboard.board.names import name_key
-from harness.submission import MAX_NOTEBOOK_KB, Submission, submission_of
+from harness.leaderboard.board.names import listed, name_key
 
 __all__ = [
     "FINAL",
-    "Candidate",
     "DailyQuota",
     "SubmissionsFound",
     "chosen",
     "find_submissions",
     "part_of",
-    "read",
     "with_faults_of_choices",
 ]
 
-MAX_BYTES = MAX_NOTEBOOK_KB * 1024  # of a file that is read at all; of code the track says how much there may be
 MAX_CHOICES = 2
 MAX_FINAL_BYTES = 4096
 MAX_NAMED = 100  # things of a team that are passed over, each in a sentence of its own
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A file that somebody handed in, as it was when it was read."""
-
-    name: str  # the name it is shown under: team/foo.py or foo.py
-    team: str | None
-    submission: Submission
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-        return self.submission.path
 
 
 @dataclass(frozen=True)
@@ -82,34 +63,40 @@ class DailyQuota:
 
 def find_submissions(places: Sequence[Path], *, source_kb: int) -> SubmissionsFound:
     """Return the submissions in folders and files, by name. Raises UsageError for a place that is not there."""
-    found, passed_over = SubmissionsFound([], []), Counter[str | None]()
-    for file in files(places):
+    all_files, reader = list(files(places)), Reader(source_kb)
+    found, passed_over, refused = SubmissionsFound([], []), Counter[str | None](), Counter[str]()
+    for file in all_files:
+        if (refusal := reader.refusal(file)) is not None:
+            refused[refusal] += 1
+            continue
         try:
-            found.candidates.append(read(file, source_kb=source_kb))
+            found.candidates.append(reader.read(file))
         except OSError as error:
             passed_over[file.team] += 1
             if passed_over[file.team] <= MAX_NAMED:
                 found.passed_over.append(f"{file.name} is passed over: {error.strerror or error}")
-    for team, count in passed_over.items():
-        if count > MAX_NAMED:
-            found.passed_over.append(
-                f"{count - MAX_NAMED} more are passed over, {f'of {team}' if team else 'of no team'}"
-            )
+    found.passed_over.extend(
+        f"{count - MAX_NAMED} more are passed over, {f'of {team}' if team else 'of no team'}"
+        for team, count in passed_over.items()
+        if count > MAX_NAMED
+    )
+    found.passed_over.extend(f"{count} more are passed over: {refusal}" for refusal, count in refused.items())
+    found.passed_over.extend(_same_files(all_files))
     _check_names(found.candidates)
     return found
 
 
-def read(file: File, *, source_kb: int) -> Candidate:
-    """Return what is handed in with a file as it is now. Raises OSError that says why it is none.
-
-    A whole file with no function to be run, nor one like it, is none: it is a helper, or somebody's notes.
-    """
-    if file.problem is not None:
-        raise OSError(file.problem)
-    submission = submission_of(file.path, read_regular(file.path, MAX_BYTES), source_kb=source_kb)
-    if submission.is_helper:
-        raise OSError(submission.problems[0])
-    return Candidate(file.name, file.team, submission)
+def _same_files(all_files: Iterable[File]) -> Iterator[str]:
+    """Yield a sentence on each file that lies here under several names: nobody can tell whose it was first."""
+    names: dict[tuple[int, int], list[str]] = {}
+    for file in all_files:
+        with contextlib.suppress(OSError):  # it was taken away meanwhile
+            status = file.path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+                names.setdefault((status.st_dev, status.st_ino), []).append(file.name)
+    for alike in names.values():
+        if len(alike) > 1:
+            yield f"{listed(alike)} are hard links to one file"
 
 
 def chosen(found: SubmissionsFound) -> SubmissionsFound:
@@ -151,26 +138,6 @@ def part_of(found: SubmissionsFound, part: int, parts: int) -> SubmissionsFound:
     """Return the submissions of one part of all; those of the same code share their runs, and so are in one part."""
     kept = [each for each in found.candidates if int(each.submission.code_hash, 16) % parts == part - 1]
     return SubmissionsFound(kept, found.passed_over)
-
-
-def read_regular(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a regular file that is no link and has no other name. Raises OSError that says why not."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise OSError("it is a link") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is not a regular file")
-        if status.st_nlink > 1:
-            raise OSError("it is a link: the file has another name")
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise OSError(f"it has more than {max_bytes >> 10} KB")
-    return content
 
 
 def _check_names(candidates: Sequence[Candidate]) -> None:

@@ -16,7 +16,7 @@ from typing import NoReturn
 from harness.leaderboard.batch.batch import BatchEntry, SubmissionBatch
 from harness.leaderboard.batch.folders import LOG, File, files
 from harness.leaderboard.batch.progress import ending
-from harness.leaderboard.batch.teams import Candidate, read
+from harness.leaderboard.batch.reading import Candidate, Reader
 from harness.storage import write_bytes
 
 __all__ = ["Watch"]
@@ -35,6 +35,7 @@ class Seen:
     status: tuple[int, int, int]  # size, time of the last change, inode
     since: float  # when it was first seen like this
     is_taken: bool = False
+    waits: Candidate | None = None  # what was read of it, while its team is over its quota
 
 
 class Watch:
@@ -44,7 +45,7 @@ class Watch:
         self, places: Sequence[Path], *, source_kb: int, enter: Callable[[Candidate], BatchEntry | str]
     ) -> None:
         """enter: returns an entry of the batch for a candidate, or a sentence that says why it has to wait."""
-        self.places, self.source_kb, self.enter = places, source_kb, enter
+        self.places, self.enter, self._reader = places, enter, Reader(source_kb)
         self.queue: list[BatchEntry] = []
         self._seen: dict[Path, Seen] = {}
         self._told: dict[Path, str] = {}
@@ -61,7 +62,7 @@ class Watch:
 
     def on_change(self, batch_entry: BatchEntry) -> None:
         """Tell a team how its submission stands, and look at the folders in passing."""
-        self._tell(batch_entry.candidate, _standing(batch_entry))
+        self._tell_of(batch_entry.candidate, _standing(batch_entry))
         self.poll()
 
     def poll(self) -> None:
@@ -69,13 +70,13 @@ class Watch:
         if time.monotonic() - self._polled_at < POLL_SECONDS:
             return
         self._polled_at = time.monotonic()
-        over_quota: set[str | None] = set()  # a thousand files of such a team are not read at every look
+        over_quota: set[str | None] = set()  # a thousand files of such a team are not tried at every look
         for file in files(self.places):
             is_waiting = file.team in over_quota and file.path in self._told
             if self._is_complete(file) and not is_waiting and not self._take(file):
                 over_quota.add(file.team)
         for place, batch_entry in enumerate(self.queue, start=1):
-            self._tell(batch_entry.candidate, f"queued: place {place} of {len(self.queue)}")
+            self._tell_of(batch_entry.candidate, f"queued: place {place} of {len(self.queue)}")
 
     def _is_complete(self, file: File) -> bool:
         """Whether a file has stopped changing and was not taken as it is now."""
@@ -91,27 +92,34 @@ class Watch:
 
     def _take(self, file: File) -> bool:
         """Queue a file, or say why it is passed over; return False if it has to wait, which its team is told."""
+        seen = self._seen[file.path]
+        if seen.waits is None and (refusal := self._reader.refusal(file)) is not None:
+            self._tell(file.path, f"{file.name} waits: {refusal}\n")
+            seen.since = time.monotonic() + RETRY_SECONDS - SETTLE_SECONDS
+            return False
         try:
-            candidate = read(file, source_kb=self.source_kb)
+            candidate = seen.waits or self._reader.read(file)
         except OSError as error:
-            self._seen[file.path].is_taken = True
+            seen.is_taken = True
             _write_log(file.path, f"{file.name} is passed over and is not evaluated: {error.strerror or error}\n")
             return True
         entered = self.enter(candidate)
         if isinstance(entered, str):
-            self._tell(candidate, entered)
-            self._seen[file.path].since = time.monotonic() + RETRY_SECONDS - SETTLE_SECONDS
+            self._tell_of(candidate, entered)
+            seen.waits, seen.since = candidate, time.monotonic() + RETRY_SECONDS - SETTLE_SECONDS
             return False
-        self._seen[file.path].is_taken = True
+        seen.is_taken, seen.waits = True, None
         self.queue = [waiting for waiting in self.queue if waiting.name != entered.name]  # an older version
         self.queue.append(entered)
         return True
 
-    def _tell(self, candidate: Candidate, sentence: str) -> None:
-        head = f"{candidate.name}, sha256 {candidate.submission.sha256[:16]}\n"
-        if self._told.get(candidate.path) != head + sentence:
-            self._told[candidate.path] = head + sentence
-            _write_log(candidate.path, f"{head}{sentence}\n")
+    def _tell_of(self, candidate: Candidate, sentence: str) -> None:
+        self._tell(candidate.path, f"{candidate.name}, sha256 {candidate.submission.sha256[:16]}\n{sentence}\n")
+
+    def _tell(self, path: Path, text: str) -> None:
+        if self._told.get(path) != text:
+            self._told[path] = text
+            _write_log(path, text)
 
 
 def _standing(batch_entry: BatchEntry) -> str:

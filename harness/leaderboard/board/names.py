@@ -1,9 +1,12 @@
 """Names of teams and files: which spellings are one name, and which names are refused since they only look like one."""
 
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 
-__all__ = ["name_key", "name_problem"]
+__all__ = ["listed", "name_key", "name_problem"]
+
+MAX_LISTED = 10  # names in one sentence
 
 # Letters of other alphabets that look like Latin ones, large or small.
 LOOK_ALIKE = str.maketrans(
@@ -20,6 +23,13 @@ def name_key(name: str) -> str:
     """Return what is the same for all spellings of a name: composed or not, large or small, look-alikes, blanks."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return " ".join(folded.translate(LOOK_ALIKE).split())
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them: two at least, and only the first of very many."""
+    if len(names) > MAX_LISTED:
+        return f"{', '.join(names[:MAX_LISTED])} and {len(names) - MAX_LISTED} more"
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def name_problem(name: str) -> str | None:

@@ -43,7 +43,7 @@ class Review(TomlSection):
     def standing(self, entry: ScoredEntry) -> str:
         """Return what the table says of it, such as `closed: stands`; alarms it was not opened for ask once more."""
         said = f"{self.status}: {self.decision}" if self.decision else self.status
-        new = () if entry.scored is None else set(entry.scored.alarm_names) - set(self.alarms)
+        new = set(entry.alarm_names) - set(self.alarms)
         return f"{said}, new alarm" if new else said
 
 
@@ -51,8 +51,8 @@ def open_reviews(board: Board) -> None:
     """Write a review of every current entry with alarms that has none yet."""
     for entry in board.current:
         path = board.folder / "reviews" / f"{entry.key}.toml"
-        if entry.scored is not None and entry.scored.alarms and not path.exists():
-            alarms = json.dumps(entry.scored.alarm_names)
+        if entry.alarm_names and not path.exists():
+            alarms = json.dumps(entry.alarm_names)
             write_bytes(path, OPENED.format(submission=_toml(entry.submission), alarms=alarms).encode())
 
 

@@ -1,8 +1,7 @@
 """The rows of a leaderboard, whatever they are shown as: a pure function of its folder."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from harness.evaluation.figures import Figures
@@ -14,11 +13,8 @@ from harness.leaderboard.board.stored import Board, ScoredEntry
 from harness.runner.outcome import Outcome
 from harness.scoring.ranks import Places
 from harness.scoring.score import calibrated_score
-from harness.submission import SUFFIXES, read_submission
 
-__all__ = ["Leaderboard", "Row", "baseline_hashes", "leaderboard"]
-
-SOURCE_KB = 1 << 20  # no limit: what was entered has been checked
+__all__ = ["Leaderboard", "Row", "leaderboard"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +39,9 @@ class Row:
     scorer_version: str | None = None
     message: str | None = None
     entered: str | None = None
+    same_code: tuple[str, ...] = ()  # files of others that hold its code
+    baseline: str | None = None  # whose code it is
+    sha256: str | None = None  # of the file
     code_hash: str | None = None
     key: str | None = None  # of the entry
 
@@ -58,39 +57,33 @@ class Leaderboard:
     rounded: int | None
 
 
-def baseline_hashes(folder: Path) -> frozenset[str]:
-    """Return the code hashes of the baselines in a folder."""
-    files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
-    return frozenset(read_submission(file, source_kb=SOURCE_KB).code_hash for file in files)
-
-
 def leaderboard(
     board: Board,
     *,
     reviews: dict[str, Review],
-    baselines: Collection[str] = (),
+    baselines: Mapping[str, str] | None = None,
     rounded: int | None = None,
     hidden: bool = False,
     exact_test: ExactTest | None = None,
 ) -> Leaderboard:
     """Return a leaderboard; its rows are the ranked ones and what stands beside them, unranked, failed, unfinished.
 
-    baselines: code hashes of those that are marked and not ranked. rounded: digits that scores are rounded to, before
-    they are ranked, so that neither they nor the order say more. hidden: failures say no more than their remedy.
+    baselines: names by code hash of those that are marked and not ranked. rounded: digits that scores are rounded to,
+    before they are ranked, so that neither they nor the order say more. hidden: failures say no more than their remedy.
     exact_test: settles prize boundaries, as far as scores are not rounded.
     """
     entries = [_rounded_entry(entry, rounded) for entry in board.current]
     comparable = _newest_scorer(entries)
     reasons = {entry.key: _unranked_because(entry, board, comparable, reviews.get(entry.key)) for entry in entries}
-    kinds = {entry.key: "baseline" if entry.code_hash in baselines else "submission" for entry in entries}
+    baseline = {entry.key: (baselines or {}).get(entry.code_hash) for entry in entries}
     contenders = [
-        _contender(entry, board) for entry in entries if reasons[entry.key] is None and kinds[entry.key] == "submission"
+        _contender(entry, board) for entry in entries if reasons[entry.key] is None and baseline[entry.key] is None
     ]
     exact = None if rounded is not None else exact_test
     ranking = rank(contenders, board.terms.boundaries, exact)
     held = {one.entry.key: places for one, places in zip(ranking.ranked, ranking.places, strict=True)}
     rows = [
-        _row(entry, kinds[entry.key], reasons[entry.key], held.get(entry.key), reviews.get(entry.key), hidden=hidden)
+        _row(entry, baseline[entry.key], reasons[entry.key], held.get(entry.key), reviews.get(entry.key), hidden=hidden)
         for entry in entries
     ]
     rows += _ends_of_scale(board, entries, comparable, rounded)
@@ -168,7 +161,7 @@ def _in_order(rows: Iterable[Row], board: Board) -> list[Row]:
 
 def _row(
     entry: ScoredEntry,
-    kind: str,
+    baseline: str | None,
     unranked_because: str | None,
     held: Places | None,
     review: Review | None,
@@ -183,12 +176,12 @@ def _row(
         rank_worst=None if held is None else held.worst,
         submission=entry.submission,
         team=entry.team,
-        kind=kind,
+        kind="submission" if baseline is None else "baseline",
         state=entry.state,
         outcome=entry.outcome,
         unranked_because=unranked_because,
         figures=Figures.of({} if score is None else dict(score)),
-        alarms=() if score is None else score.alarm_names,
+        alarms=entry.alarm_names,
         review=None if review is None else review.standing(entry),
         runs=entry.runs if score is None else score.n_runs,
         device=entry.device,
@@ -196,6 +189,9 @@ def _row(
         scorer_version=None if score is None else score.scorer_version,
         message=remedy if hidden else entry.message or remedy,
         entered=entry.entered.isoformat(),
+        same_code=entry.same_code,
+        baseline=baseline,
+        sha256=entry.sha256,
         code_hash=entry.code_hash,
         key=entry.key,
     )

@@ -30,15 +30,23 @@ from harness.runs.store import Results
 from harness.storage import read_json
 from harness.tracks.track import Track
 
-__all__ = ["Board", "ScoredEntry", "read_board", "readable_board"]
+__all__ = ["SAME_CODE", "Board", "ScoredEntry", "read_board", "readable_board"]
 
 Stored = TypeVar("Stored")
+SAME_CODE = "same code"  # the name of an alarm
 
 
 class ScoredEntry(Entry):
-    """An entry with what is stored of its score."""
+    """An entry with what is stored of its score, and what is known of its code."""
 
     scored: ScoreFile | None = None
+    same_code: tuple[str, ...] = ()  # files of others that hold it
+
+    @property
+    def alarm_names(self) -> tuple[str, ...]:
+        """What asks a person to look at it."""
+        of_score = () if self.scored is None else self.scored.alarm_names
+        return (*of_score, SAME_CODE) if self.same_code else of_score
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,19 @@
 """What people see of a row: columns with their names, meanings and texts, for terminal, Markdown and page alike."""
 
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from harness.leaderboard.board.known_code import told_of_shared
 from harness.leaderboard.board.ranking import Boundary
 from harness.leaderboard.board.rows import Leaderboard, Row
 from harness.report.escaping import escaped
 from harness.report.score_columns import SCORE_COLUMNS, ScoreColumn
 from harness.runner.outcome import Outcome
 
-__all__ = ["COLUMNS", "Column", "columns", "facts"]
+__all__ = ["COLUMNS", "Column", "columns", "facts", "reason"]
 
+MAX_REASON = 160  # letters
 CellText = Callable[[Row, int | None], str]  # of a row, given the digits that scores are rounded to
 
 
@@ -47,7 +50,8 @@ def _words(field: str) -> CellText:
 def _remark(row: Row, _: int | None) -> str:
     """Return what keeps a row from being ranked, or that it is no submission."""
     if row.kind != "submission":
-        return row.kind if row.unranked_because is None else f"{row.kind}, {row.unranked_because}"
+        what = row.kind if row.baseline is None else f"{row.kind} {row.baseline}"
+        return what if row.unranked_because is None else f"{what}, {row.unranked_because}"
     if row.outcome not in (None, Outcome.OK):
         return str(row.outcome)
     return row.unranked_because or ""
@@ -84,7 +88,7 @@ def columns(board: Leaderboard) -> list[Column]:
 
 
 def facts(board: Leaderboard) -> list[str]:
-    """Return what holds for all rows, and how it stands about the prizes."""
+    """Return what holds for all rows, how it stands about the prizes, and whose code is the same."""
     terms, rows = board.board.terms, board.rows
     said = [f"ranked by {terms.rank_by} score"]
     for column in COLUMNS:
@@ -93,7 +97,23 @@ def facts(board: Leaderboard) -> list[str]:
             said.append(f"{column.name} {texts.pop()}")
     if board.rounded is not None:
         said.append(f"rounded to {board.rounded} digits")
-    return [", ".join(said), *(_prize(boundary, board) for boundary in board.boundaries)]
+    return [", ".join(said), *(_prize(boundary, board) for boundary in board.boundaries), *_shared(board)]
+
+
+def reason(row: Row) -> str:
+    """Return why a submission failed, in one line; nothing for others."""
+    if row.outcome in (None, Outcome.OK):
+        return ""
+    return textwrap.shorten(escaped(row.message or ""), MAX_REASON, placeholder=" …")
+
+
+def _shared(board: Leaderboard) -> Iterator[str]:
+    """Yield a sentence on each code that several teams handed in."""
+    by_code: dict[str | None, set[str]] = {}
+    for row in board.rows:
+        if row.same_code:
+            by_code.setdefault(row.code_hash, set()).update([row.submission, *row.same_code])
+    yield from (told_of_shared(sorted(names)) for names in by_code.values())
 
 
 def _prize(boundary: Boundary, board: Leaderboard) -> str:

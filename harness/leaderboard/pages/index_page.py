@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 
 from harness.evaluation.figures import Figures
 from harness.leaderboard.board.rows import Leaderboard, Row
-from harness.leaderboard.pages.columns import COLUMNS, Column, columns, facts
+from harness.leaderboard.pages.columns import COLUMNS, Column, columns, facts, reason
 from harness.leaderboard.pages.submission_page import page_of
 from harness.report.escaping import escaped
 from harness.report.numbers import UNKNOWN, number
@@ -49,7 +49,9 @@ class TableRow:
 
     kind: str  # its class in the style sheet
     page: str | None
+    sha256: str  # of the file: appeals name it
     badges: list[tuple[str, str]]  # kind and text
+    reason: str  # why it failed
     cells: list[Cell]
 
 
@@ -104,7 +106,9 @@ def _row(row: Row, shown: Leaderboard, in_table: list[Column], most: float) -> T
     return TableRow(
         kind=f"{row.kind} beside" if beside else "" if row.rank is not None else "unranked",
         page=None if row.key is None else page_of(row.key),
+        sha256=row.sha256 or "",
         badges=_badges(row),
+        reason=reason(row),
         cells=[
             Cell(
                 text=_cell(column, row, shown),

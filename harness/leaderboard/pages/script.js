@@ -38,7 +38,7 @@ function sortBy(header, column) {
 const filter = at("filter");
 filter.addEventListener("input", () => {
   const wanted = filter.value.toLowerCase();
-  for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);
+  for (const row of rows) row.hidden = !`${row.textContent} ${row.dataset.sha256}`.toLowerCase().includes(wanted);
   at("shown").textContent = wanted ? `${rows.filter(row => !row.hidden).length} of ${rows.length} rows` : "";
 });
 filter.parentElement.hidden = false;

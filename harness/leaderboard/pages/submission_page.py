@@ -7,9 +7,10 @@ from pydantic import TypeAdapter
 
 import harness
 from harness.evaluation.evaluate import load_evaluation
+from harness.leaderboard.board.known_code import SOURCE_KB, told_of_shared
 from harness.leaderboard.board.reviews import Review
-from harness.leaderboard.board.rows import SOURCE_KB, Leaderboard, Row
-from harness.leaderboard.board.stored import Board, ScoredEntry
+from harness.leaderboard.board.rows import Leaderboard, Row
+from harness.leaderboard.board.stored import SAME_CODE, Board, ScoredEntry
 from harness.leaderboard.pages.columns import COLUMNS
 from harness.report.escaping import escaped
 from harness.report.numbers import number
@@ -63,7 +64,7 @@ def submission_page(
 def _tiles(row: Row, shown: Leaderboard) -> list[tuple[str, str, list[str]]]:
     if row.figures.calibrated_score is None:
         return [("outcome", str(row.outcome or row.unranked_because), [escaped(row.message or "")])]
-    place = [row.unranked_because or ("a baseline is not ranked" if row.kind == "baseline" else "")]
+    place = [row.unranked_because or (f"the code of the baseline {row.baseline}" if row.baseline else "")]
     tied = ["a range: these runs cannot tell it from those beside it"] if row.rank_best != row.rank_worst else []
     calibrated, official, share = (
         score_column(field).text(row.figures, shown.rounded) for field in ("calibrated_score", "score", SHARE)
@@ -81,6 +82,8 @@ def _notes(row: Row, entry: ScoredEntry, review: Review | None, shown: Leaderboa
     messages = [
         f"alarm ({alarm.name})" + ("" if shown.rounded is not None else f": {alarm.message}") for alarm in alarms
     ]
+    if row.same_code:
+        messages.append(f"alarm ({SAME_CODE}): {told_of_shared([row.submission, *row.same_code])}")
     if review is None:
         return messages
     said = [text for text in (review.reason, review.re_run and f"re-run: {review.re_run}") if text]
@@ -110,6 +113,7 @@ def _facts(row: Row, entry: ScoredEntry, shown: Leaderboard) -> list[tuple[str, 
         *((name, texts[name]) for name in ("runs", "device", "isolation", "scorer")),
         ("entered", entry.entered.strftime("%d %b %Y, %H:%M %Z")),
         ("earlier versions", earlier),
+        ("sha256", entry.sha256[:16]),  # as in its log
         ("code", entry.code_hash[:16]),
     ]
     return [(name, value) for name, value in known if value]

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from harness.evaluation.figures import Figures, round_off
 from harness.leaderboard.board.rows import Leaderboard, Row
-from harness.leaderboard.pages.columns import Column, columns, facts
+from harness.leaderboard.pages.columns import Column, columns, facts, reason
 from harness.report.escaping import escaped
 from harness.report.score_columns import SCORE_COLUMNS
 
@@ -44,7 +44,7 @@ def as_table(board: Leaderboard, console: Console) -> RenderableType:
         left_out.append(min(spare, key=lambda column: DISPENSABLE.index(column.name)))
         shown.remove(left_out[-1])
     said = [f"left out for lack of room: {', '.join(column.name for column in left_out)}"] if left_out else []
-    return Group(_table(board, shown), *(Text(fact) for fact in facts(board) + said))
+    return Group(_table(board, shown), *map(Text, [*facts(board), *said, *_failures(board)]))
 
 
 def _table(board: Leaderboard, shown: Iterable[Column]) -> Table:
@@ -95,7 +95,7 @@ def _flat(row: Row, rounded: int | None) -> dict[str, Any]:
     for name, value in row_values(row, rounded).items():
         if name.endswith("_interval"):
             flat[f"{name}_low"], flat[f"{name}_high"] = value or (None, None)
-        elif name == "alarms":
+        elif name in ("alarms", "same_code"):
             flat[name] = ", ".join(value)
         elif name == "rank":
             flat[name] = value and value.replace("-", " to ")  # a spreadsheet would make a date of 1-3
@@ -119,7 +119,12 @@ def as_markdown(board: Leaderboard) -> str:
     rows = [[_plain(column.text(row, board.rounded)) for column in shown] for row in board.rows]
     lines = [[column.name for column in shown], rule, *rows]
     table = "".join(_line(cells) for cells in lines)
-    return table + "".join(f"\n{_plain(fact)}\n" for fact in facts(board))
+    return table + "".join(f"\n{_plain(fact)}\n" for fact in (*facts(board), *_failures(board)))
+
+
+def _failures(board: Leaderboard) -> list[str]:
+    """Return a line on each submission that failed."""
+    return [f"{escaped(row.submission)}: {why}" for row in board.rows if (why := reason(row))]
 
 
 def _line(cells: Iterable[str]) -> str:
