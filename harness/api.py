@@ -30,6 +30,7 @@ from harness.runs.conditions import conditions_here
 from harness.runs.run import Run
 from harness.runs.store import Results
 from harness.scoring.arrays import score_arrays
+from harness.shipped import submission_path
 from harness.submission import Submission, read_submission
 from harness.tracks import catalogue
 from harness.tracks.catalogue import DEFAULT_TRACK
@@ -107,7 +108,8 @@ def evaluate(
 def _submission(file: str | Path | Submission, track: Track, constants: Mapping[str, object]) -> Submission:
     if not isinstance(file, Submission):
         values = {name: str(value) for name, value in constants.items()}
-        return read_submission(Path(file), source_kb=track.declaration.limits.source_kb, constants=values)
+        path = submission_path(str(file))
+        return read_submission(path, source_kb=track.declaration.limits.source_kb, constants=values)
     if constants:
         raise UsageError("constants are set when a file is read; give its path")
     return file

@@ -47,10 +47,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FUNCTION_NAMES", "KEYS", "N_ARGUMENTS", "PACKAGES", "TIME_LIMIT_VARIABLE", "Batch"]
+__all__ = ["FUNCTION_NAMES", "KEYS", "N_ARGUMENTS", "PACKAGES", "SUFFIXES", "TIME_LIMIT_VARIABLE", "Batch"]
 
 FUNCTION_NAMES = ("unlearn", "unlearning")  # the first one defined is called
 N_ARGUMENTS = 4
+SUFFIXES = (".py", ".ipynb")  # of the files that are looked for as submissions
 TIME_LIMIT_VARIABLE = "UNLEARN_TIME_LIMIT_SECONDS"
 
 # Imported before the clock starts, where installed, so that nobody pays for them.

@@ -1,10 +1,11 @@
 """Where the files lie that ship with the harness and are no code of it: baselines, their scores, the template."""
 
-import difflib
 from pathlib import Path
 
 import harness
+from harness.contract import SUFFIXES
 from harness.errors import UsageError
+from harness.spelling import did_you_mean_file
 
 __all__ = ["BASELINES", "MEASURED", "TEMPLATE", "baseline_file", "baseline_names", "submission_path"]
 
@@ -36,9 +37,8 @@ def baseline_file(name: str) -> Path:
     """Return the file of a baseline by its name, such as finetune. Raises UsageError naming all there are."""
     stem = _stem(name)
     if stem not in baseline_names():
-        close = difflib.get_close_matches(stem, baseline_names(), n=1)
-        meant = f"is it {close[0]}" if close else f"baselines are {', '.join(baseline_names())}"
-        raise UsageError(f"no baseline or file is called {name!r}; {meant}")
+        meant = did_you_mean_file(Path(name), SUFFIXES, baseline_names())
+        raise UsageError(f"no baseline or file is called {name!r}{meant}; baselines are {', '.join(baseline_names())}")
     return BASELINES / f"{stem}.py"
 
 

@@ -14,6 +14,7 @@ from harness.errors import UsageError
 from harness.excerpt import Excerpt, excerpt_of
 from harness.information import Information, information
 from harness.source_text import SourceText, parsed, source_text
+from harness.spelling import did_you_mean
 from harness.statements import pieces, without_docstrings
 
 __all__ = ["Checked", "check_source"]
@@ -69,7 +70,10 @@ def _with_constant(source: str, tree: ast.Module, name: str, value: str) -> tupl
     }
     if name not in assignments:
         known = ", ".join(assignments) or "none"
-        raise UsageError(f"--set {name}: the file sets no such constant in capitals at its top level (it has: {known})")
+        meant = did_you_mean(name, assignments)
+        raise UsageError(
+            f"--set {name}{meant}: the file sets no such constant in capitals at its top level (it has: {known})"
+        )
     old = assignments[name]
     assert old.end_lineno is not None
     assert old.end_col_offset is not None

@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.contract import SUFFIXES
 from harness.errors import UsageError
 from harness.excerpt import Excerpt
 from harness.guarded import guarded
 from harness.information import NOTHING, Information
 from harness.quoting import quoted, readable
+from harness.shipped import baseline_names
+from harness.spelling import did_you_mean_file
 
 __all__ = ["MAX_NOTEBOOK_KB", "SUFFIXES", "Submission", "read_submission", "submission_of"]
 
-SUFFIXES = (".py", ".ipynb")  # of the files that are looked for as submissions
 MAX_NOTEBOOK_KB = 16 * 1024  # with its pictures; of its code the track's limit holds
 
 
@@ -51,7 +53,8 @@ def read_submission(path: Path, *, source_kb: int, constants: Mapping[str, str] 
     """
     try:
         if not path.exists():
-            raise UsageError(f"no file {path}; start one: harness new {quoted(path.with_suffix('.py'))}")
+            meant = did_you_mean_file(path, SUFFIXES, baseline_names())
+            raise UsageError(f"no file {path}{meant}; start one: harness new {quoted(path.with_suffix('.py'))}")
         if not path.is_file():
             raise UsageError(f"{path} is not a file; name one submission, such as submissions/template.py")
         content = path.read_bytes()

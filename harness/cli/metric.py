@@ -10,6 +10,7 @@ from harness.cli.options import (
 )
 from harness.cli.results import write_result_json
 from harness.errors import UsageError
+from harness.spelling import did_you_mean_file
 from harness.storage import read_arrays
 
 __all__ = ["score_command"]
@@ -48,7 +49,7 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
     try:
         return read_arrays(file)
     except FileNotFoundError:
-        raise UsageError(f"no file {file}") from None
+        raise UsageError(f"no file {file}{did_you_mean_file(file, ['.npz'])}") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from harness.environment import require_writable
 from harness.errors import UsageError
 from harness.quoting import quoted
+from harness.spelling import did_you_mean
 from harness.tracks.archive import import_track
 from harness.tracks.declaration import Declaration, read_declaration
 from harness.tracks.track import Track, load_track
@@ -53,8 +54,10 @@ def find_tracks(track: str, tracks: Path) -> list[Declared]:
     if track in prepared:
         return [Declared(load_track(tracks / track).declaration, tracks / track / "track.toml")]
     if not track.endswith(".toml") and track not in known:
-        names = ", ".join(track_names(tracks))
-        raise UsageError(f"no track {track!r}; there are {names}, or give a declaration: --track my.toml")
+        names = track_names(tracks)
+        meant = did_you_mean(track, names)
+        there = ", ".join(names)
+        raise UsageError(f"no track {track!r}{meant}; there are {there}, or give a declaration: --track my.toml")
     file = known.get(track, Path(track))
     return [Declared(declaration, file) for declaration in read_declaration(file).siblings]
 

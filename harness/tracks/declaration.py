@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import UsageError
+from harness.spelling import did_you_mean_file
 
 __all__ = [
     "Data",
@@ -223,7 +224,7 @@ def read_declaration(path: Path) -> Declaration:
     try:
         return parse_declaration(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"no track file {path}") from None
+        raise UsageError(f"no track file {path}{did_you_mean_file(path, ['.toml'])}") from None
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise UsageError(f"{path} is no track declaration:\n{_problems(error)}") from None
 
