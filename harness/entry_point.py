@@ -4,8 +4,11 @@ import ast
 from collections.abc import Mapping
 
 from harness.contract import FUNCTION_NAMES, N_ARGUMENTS
+from harness.scopes import root_of
 
-__all__ = ["argument_problems", "entry_name", "is_alike"]
+__all__ = ["argument_problems", "entry_name", "is_alike", "is_as_written"]
+
+ARGUMENTS_KEPT = ("torch",)  # by decorators of these packages, such as torch.no_grad()
 
 
 def entry_name(bound: Mapping[str, ast.AST]) -> str | None:
@@ -19,8 +22,8 @@ def entry_name(bound: Mapping[str, ast.AST]) -> str | None:
 
 
 def argument_problems(node: ast.AST) -> list[str]:
-    """Return what is wrong with the arguments of a function; nothing for what is not defined by `def`."""
-    if not isinstance(node, ast.FunctionDef):
+    """Return what is wrong with the arguments of a function; nothing for what is known only once it runs."""
+    if not isinstance(node, ast.FunctionDef) or not is_as_written(node):
         return []
     arguments, where = node.args, f"{node.name} in line {node.lineno}"
     positional = len(arguments.posonlyargs) + len(arguments.args)
@@ -38,6 +41,11 @@ def argument_problems(node: ast.AST) -> list[str]:
     if required:
         problems.append(f"{where} needs keyword arguments nobody passes: {', '.join(required)}")
     return problems
+
+
+def is_as_written(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a function is called as its text says: a decorator may make another one of it."""
+    return all(root_of(decorator) in ARGUMENTS_KEPT for decorator in function.decorator_list)
 
 
 def is_alike(function: ast.FunctionDef) -> bool:

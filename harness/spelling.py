@@ -29,8 +29,9 @@ def did_you_mean_file(path: Path, suffixes: Collection[str], others: Iterable[st
 
 def _question(word: str, known: Mapping[str, str]) -> str:
     """Return the question about a word; known: names, each with what is to be written for it."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {quoted(known[close[0]])}?)" if close else ""
+    written = {name.lower(): meant for name, meant in known.items()}
+    close = difflib.get_close_matches(word.lower(), written, n=1)
+    return f" (did you mean {quoted(written[close[0]])}?)" if close else ""
 
 
 def _closest_folder(folder: Path) -> Path | None:

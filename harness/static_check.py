@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.contract import FUNCTION_NAMES
-from harness.entry_point import argument_problems, entry_name, is_alike
+from harness.entry_point import argument_problems, entry_name, is_alike, is_as_written
 from harness.errors import UsageError
 from harness.excerpt import Excerpt, excerpt_of
 from harness.information import Information, information
+from harness.scopes import DEFINITIONS
 from harness.source_text import SourceText, parsed, source_text
 from harness.spelling import did_you_mean
 from harness.statements import pieces, without_docstrings
@@ -98,13 +99,11 @@ def _problems(tree: ast.Module, file: SourceText) -> list[str]:
     bound = dict(_bindings(tree))
     name = entry_name(bound)
     if name is None:
-        others = [node.name for node in bound.values() if isinstance(node, ast.FunctionDef) and is_alike(node)]
-        hint = f"; rename the one that does: {', '.join(others)}" if others else ""
-        return [_missing_function(file) + hint, *file.unreadable]
+        return [_missing_function(file) + _hint(tree, bound), *file.unreadable]
     node = bound[name]
     if isinstance(node, ast.ClassDef):
         return [f"{name} in line {node.lineno} is a class; it must be a function"]
-    if isinstance(node, ast.AsyncFunctionDef):
+    if isinstance(node, ast.AsyncFunctionDef) and is_as_written(node):
         return [f"{name} in line {node.lineno} is a coroutine (async def); it must be a plain function"]
     return argument_problems(node)  # what an assignment or an import binds is known only once it runs
 
@@ -112,6 +111,19 @@ def _problems(tree: ast.Module, file: SourceText) -> list[str]:
 def _missing_function(file: SourceText) -> str:
     what = "notebook" if file.is_notebook else "file"
     return f"the {what} defines no function unlearn(net, retain_loader, forget_loader, val_loader)"
+
+
+def _hint(tree: ast.Module, bound: Mapping[str, ast.AST]) -> str:
+    """Return where a function that may be meant is, to end a sentence: one of another name, or not at the top level."""
+    for owner in ast.walk(tree):
+        if isinstance(owner, DEFINITIONS):
+            inner = dict(_bindings(ast.Module(owner.body, [])))
+            for name in FUNCTION_NAMES:
+                if isinstance(inner.get(name), ast.FunctionDef | ast.AsyncFunctionDef):
+                    place = "a method of class" if isinstance(owner, ast.ClassDef) else "within function"
+                    return f"; {name} is {place} {owner.name}: define it at the top level"
+    others = [node.name for node in bound.values() if isinstance(node, ast.FunctionDef) and is_alike(node)]
+    return f"; rename the one that does: {', '.join(others)}" if others else ""
 
 
 def _bindings(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:

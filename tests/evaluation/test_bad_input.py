@@ -30,6 +30,12 @@ FAULTS = {
     "class": ("class unlearn: pass", "INVALID_SUBMISSION", "is a class"),
     "coroutine": (f"async {IDENTITY}", "INVALID_SUBMISSION", "coroutine"),
     "wrong number of arguments": ("def unlearn(net, retain_loader): pass", "INVALID_SUBMISSION", "takes 2 arguments"),
+    "a lambda of two": (
+        "unlearn = lambda net, retain_loader: net",
+        "EXCEPTION",
+        "the function takes (net, retain_loader); it is called with net, retain_loader, forget_loader, val_loader",
+    ),
+    "a generator": (f"{SIGNATURE} yield net", "BAD_OUTPUT", "return the net instead"),
     "bound to something else": ("unlearn = 3", "EXCEPTION", "defines no function unlearn"),
     "import error": ("import nothing_like_this\n" + IDENTITY, "IMPORT_ERROR", "foo.py, line 1"),
     "import that never ends": (f"while True: x = 1\n{SIGNATURE} x", "TIME_LIMIT", "killed after"),
@@ -96,6 +102,38 @@ def test_a_fault_of_the_file_gets_its_outcome_and_a_remedy(
     assert "remedy: " in result.output
     assert "Traceback" not in result.output
     assert "harness/" not in result.output.replace("(harness/contract.py)", "")  # no line of ours
+
+
+ENTRIES = {
+    "an object": f"class Method:\n    def __call__(self, {SIGNATURE.partition('(')[2]} pass\nunlearn = Method()",
+    "a partial": f"""
+import functools
+{SIGNATURE.replace("):", ", epochs):")} pass
+unlearn = functools.partial(unlearn, epochs=3)
+""",
+    "a decorator that adds an argument": """
+import functools
+def configured(function):
+    return functools.wraps(function)(lambda *loaders: function(*loaders, 3))
+@configured
+def unlearn(net, retain_loader, forget_loader, val_loader, epochs): pass
+""",
+    "a coroutine that is run": f"""
+import asyncio, functools
+def run(function):
+    return functools.wraps(function)(lambda *loaders: asyncio.run(function(*loaders)))
+@run
+async {IDENTITY}
+""",
+}
+
+
+@pytest.mark.parametrize("source", ENTRIES.values(), ids=ENTRIES)
+def test_whatever_can_be_called_as_the_contract_says_is_run(
+    source: str, harness: Harness, submission: Write, tiny_file: Path
+) -> None:
+    result = harness("check", submission(source), "--track", tiny_file)
+    assert result.exit_code == 0, result.output
 
 
 def test_float64_weights_are_read_as_float32(harness: Harness, submission: Write, tiny_file: Path) -> None:
@@ -175,7 +213,13 @@ def test_a_folder_is_no_submission(harness: Harness, tmp_path: Path, tiny_file: 
 
 
 def test_an_unknown_track_names_those_there_are(harness: Harness, submission: Write) -> None:
-    assert "digits" in usage_error(harness("evaluate", submission(IDENTITY), "--track", "digit"))
+    output = usage_error(harness("evaluate", submission(IDENTITY), "--track", "digit"))
+    assert "no track 'digit' (did you mean digits?); there are " in output
+
+
+def test_a_mistyped_track_file_is_asked_about(harness: Harness, submission: Write, tiny_file: Path) -> None:
+    output = usage_error(harness("evaluate", submission(IDENTITY), "--track", tiny_file.with_name("tny.toml")))
+    assert f"(did you mean {tiny_file}?)" in output
 
 
 def test_an_unprepared_track_names_the_command(harness: Harness, submission: Write, tiny_file: Path) -> None:

@@ -3,6 +3,7 @@
 import ast
 import base64
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,8 +58,32 @@ def test_a_good_file_has_no_problems_and_keeps_its_text(read: Read) -> None:
 
 
 def test_a_file_that_is_not_there_is_a_usage_error_that_names_the_command_that_starts_one(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="start one: harness new"):
+    with pytest.raises(UsageError, match=r"nothing\.py; start one: harness new"):
         read_submission(tmp_path / "nothing.py", source_kb=256)
+
+
+@pytest.mark.parametrize(
+    "mistyped",
+    [
+        "entries/my_metod.py",
+        "entries/my_method",
+        "entries/My_Method.PY",
+        "entries/mymethod.ipynb",
+        "entrys/my_metod.py",
+    ],
+)
+def test_a_mistyped_file_is_asked_about_by_the_closest_one(mistyped: str, tmp_path: Path) -> None:
+    file = tmp_path / "entries" / "my_method.py"
+    file.parent.mkdir()
+    for each in (file, file.with_name("my_metod.txt"), file.with_name("other.py")):
+        each.write_text(GOOD)
+    with pytest.raises(UsageError, match=re.escape(f"(did you mean {file}?); start one: ")):
+        read_submission(tmp_path / mistyped, source_kb=256)
+
+
+def test_a_mistyped_baseline_is_asked_about_by_the_closest_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=re.escape("no file finetun (did you mean finetune?)")):
+        read_submission(Path("finetun"), source_kb=256)
 
 
 def test_a_folder_is_a_usage_error(tmp_path: Path) -> None:
@@ -213,12 +238,37 @@ def test_a_file_without_the_function_is_a_problem(read: Read) -> None:
         assert "defines no function unlearn" in only_problem(read(source))
 
 
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("class Net:\n    def unlearn(self, a, b, c, d): pass\n", "unlearn is a method of class Net: define it at"),
+        ("class Net:\n    async def unlearning(self): pass\n", "unlearning is a method of class Net: define it at"),
+        (
+            "if True:\n    class Net:\n        class Inner:\n            def unlearn(a): pass\n",
+            "a method of class Inner",
+        ),
+        ("def make():\n    with x:\n        def unlearn(a): pass\n", "unlearn is within function make: define it at"),
+        ("class Net:\n    unlearn = 3\ndef forget(a, b, c, d): pass\n", "rename the one that does: forget"),
+    ],
+)
+def test_a_function_that_is_not_at_the_top_level_is_named(read: Read, source: str, hint: str) -> None:
+    submission = read(source)
+    assert hint in only_problem(submission)
+    assert not submission.is_helper
+
+
 def test_a_class_of_that_name_is_a_problem(read: Read) -> None:
     assert "unlearn in line 2 is a class" in only_problem(read("\nclass unlearn:\n    pass\n"))
 
 
 def test_a_coroutine_of_that_name_is_a_problem(read: Read) -> None:
     assert "unlearn in line 1 is a coroutine" in only_problem(read("async def unlearn(a, b, c, d):\n    pass\n"))
+
+
+def test_what_a_decorator_makes_of_a_function_is_known_only_once_it_runs(read: Read) -> None:
+    for definition in ("def unlearn(a, b, c, d, config): pass", "async def unlearn(a, b, c, d): pass"):
+        assert read(f"@configured(3)\n{definition}\n").problems == ()
+    assert "takes 2 arguments" in only_problem(read("@torch.no_grad()\ndef unlearn(a, b): pass\n"))
 
 
 def test_the_name_of_the_starting_kit_is_accepted_and_checked_as_well(read: Read) -> None:
@@ -521,7 +571,7 @@ def test_setting_a_constant_to_what_it_is_changes_nothing(read: Read) -> None:
 
 
 def test_an_unknown_constant_is_a_usage_error_that_names_the_known_ones(read: Read) -> None:
-    with pytest.raises(UsageError, match=r"--set EPOCH: .*EPOCHS, RATE"):
+    with pytest.raises(UsageError, match=r"--set EPOCH \(did you mean EPOCHS\?\): .*EPOCHS, RATE"):
         read(GOOD + "RATE = 1\nlower = 2\n", EPOCH="1")
     with pytest.raises(UsageError, match="none"):
         read("def unlearn(a, b, c, d):\n    pass\n", EPOCHS="1")

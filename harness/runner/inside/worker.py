@@ -177,15 +177,23 @@ def load(job: Job) -> Callable[..., object]:
     functions = [each for each in named if callable(each) and not isinstance(each, type)]
     if not functions:
         raise TypeError("the file defines no function unlearn(net, retain_loader, forget_loader, val_loader)")
-    return cast(Callable[..., object], max(functions, key=_takes_all))  # the first of equals
+    function = min(functions, key=lambda each: bool(_misfit(each)))  # the first of equals
+    if misfit := _misfit(function):
+        raise TypeError(f"the function takes {misfit}; it is called with net, retain_loader, forget_loader, val_loader")
+    return cast(Callable[..., object], function)
 
 
-def _takes_all(function: Callable[..., object]) -> bool:
+def _misfit(function: Callable[..., object]) -> str:
+    """Return what a function takes if that is not what it is called with; nothing if it is, or if nobody can tell."""
     try:
-        inspect.signature(function).bind(*range(N_ARGUMENTS))
-    except (TypeError, ValueError):  # the latter: it does not say what it takes
-        return False
-    return True
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return ""
+    try:
+        signature.bind(*range(N_ARGUMENTS))
+    except TypeError:
+        return str(signature)
+    return ""
 
 
 def _write(descriptor: int, weights: Tensor) -> None:
