@@ -141,7 +141,7 @@ def _debug(file: Path, track: Track, constants: dict[str, str], device: str) -> 
     conditions = conditions_here(
         track, home(), device=device, isolation=choose(device=device), jobs=1, announce=console().print
     )
-    sys.exit(0 if debug_run(submission, track, conditions) else 3)
+    sys.exit(0 if debug_run(submission, track, conditions, announce=console().print) else 3)
 
 
 @click.command("compare")

@@ -13,7 +13,7 @@ from harness.runner.message import Job, RunReport
 from harness.runner.outcome import Outcome
 from harness.runner.process import Ended, Launcher, LaunchError, Process
 
-__all__ = ["KILL_FACTOR", "Finished", "execute", "seeds_of"]
+__all__ = ["KILL_FACTOR", "Finished", "execute", "how_it_died", "seeds_of"]
 
 KILL_FACTOR = 2.0  # a run is killed at twice its limit
 READY_SECONDS = 120.0
@@ -24,7 +24,7 @@ AXES = ("torch", "numpy", "random")
 
 @dataclass(frozen=True)
 class Finished:
-    """How a run ended; weights only if it is OK."""
+    """How a run ended; weights only if it is OK or NON_FINITE."""
 
     outcome: Outcome
     seconds: float  # the parent's clock, from "go" to the end of the process
@@ -92,19 +92,18 @@ def _outcome_of(ended: Ended, ended_in_time: bool, seconds: float, limit_seconds
     if not ended_in_time:
         return finished(Outcome.TIME_LIMIT, message=f"killed after {seconds:.2f} s; the limit is {limit_seconds:.2f} s")
     if report is None:
-        return finished(Outcome.CRASHED, message=_how_it_died(ended.status))
+        return finished(Outcome.CRASHED, message=how_it_died(ended.status))
     if report.outcome != Outcome.OK:
         outcome = Outcome(report.outcome) if report.outcome in HINTS else Outcome.CRASHED
         return finished(outcome, message=report.message, lines=report.lines)
     weights = np.frombuffer(ended.result, np.float32)
     if not np.isfinite(weights).all():
-        return finished(
-            Outcome.NON_FINITE, message=f"{np.mean(~np.isfinite(weights)):.1%} of the weights are NaN or inf"
-        )
+        return finished(Outcome.NON_FINITE, message="weights are NaN or inf", weights=weights)
     return finished(Outcome.OK, seconds_inside=report.seconds_inside, weights=weights)
 
 
-def _how_it_died(status: int) -> str:
+def how_it_died(status: int) -> str:
+    """Return what is said of a process that ended with an exit status, or by a signal if that is negative."""
     if status >= 0:
         return f"the process ended with exit status {status} before unlearn returned"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"

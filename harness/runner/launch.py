@@ -66,9 +66,9 @@ def close_all() -> None:
         each.close()
 
 
-def run_in_foreground(public: Path, job: Job) -> bool:
-    """Run a submission once on this terminal, without a limit; whether it returned a fit net. Nothing is kept."""
+def run_in_foreground(public: Path, job: Job) -> int:
+    """Run a submission once on this terminal, without a limit; return its exit status. Nothing is kept."""
     job_file = Path(job.scratch) / "job.json"
     job_file.write_bytes(job.to_bytes())
     arguments = command("inside/foreground.py", str(ROOT), str(public), str(job_file))
-    return subprocess.run(arguments, env=os.environ | run_environment(job.device), check=False).returncode == 0
+    return subprocess.run(arguments, env=os.environ | run_environment(job.device), check=False).returncode

@@ -2,11 +2,16 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["REPORT_BYTES", "Job", "RunReport"]
+__all__ = ["REPORT_BYTES", "SAID_FIT", "SAID_WHY_NOT", "Job", "RunReport", "not_finite"]
 
 REPORT_BYTES = 64 * 1024
+# Exit statuses of a run in the foreground that came to its end: with any other one it died, without a word perhaps.
+SAID_FIT, SAID_WHY_NOT = 100, 101
+MAX_PLACES = 3  # that are named of those where weights are not finite
 
 
 @dataclass(frozen=True)
@@ -61,3 +66,20 @@ class RunReport:
             )
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             return None
+
+
+def not_finite(is_bad: Any, sizes: Mapping[str, int]) -> str:
+    """Return how many values of a net are not finite, and where; nothing if all are.
+
+    is_bad: an array or a tensor (n_values,) of truth values. sizes: of the net's tensors, in the order of the values.
+    """
+    total, offset, places = int(is_bad.sum()), 0, []
+    if not total:
+        return ""
+    for name, size in sizes.items():
+        if count := int(is_bad[offset : offset + size].sum()):
+            places.append(f"{count:,} in {name}")
+        offset += size
+    more = f" and {len(places) - MAX_PLACES} more" if len(places) > MAX_PLACES else ""
+    verb = "is" if total == 1 else "are"
+    return f"{total:,} of {offset:,} weights {verb} NaN or inf: {', '.join(places[:MAX_PLACES])}{more}"

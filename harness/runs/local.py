@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from harness.accelerator import Accelerator
@@ -17,9 +18,9 @@ from harness.environment import environment
 from harness.parallel import run_each
 from harness.quoting import readable
 from harness.runner import launch
-from harness.runner.execution import Finished, execute, seeds_of
+from harness.runner.execution import Finished, execute, how_it_died, seeds_of
 from harness.runner.launch import launcher
-from harness.runner.message import Job
+from harness.runner.message import SAID_FIT, SAID_WHY_NOT, Job, not_finite
 from harness.runner.outcome import Outcome
 from harness.runner.process import Launcher
 from harness.runner.sandbox.sandboxes import Quota
@@ -71,7 +72,9 @@ class Runner:
             started = time.monotonic()
             finished = self._execute(task, original)
         record = None
-        if finished.weights is not None:
+        if finished.outcome == Outcome.NON_FINITE and finished.weights is not None:
+            finished = replace(finished, message=not_finite(~np.isfinite(finished.weights), self.recorder.sizes))
+        elif finished.weights is not None:
             try:
                 with self.turns.measurement():
                     record = self.recorder.record_run(finished.weights, original)
@@ -201,8 +204,11 @@ def _interrupted_by(end_runs: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-def debug_run(submission: Submission, track: Track, conditions: Conditions) -> bool:
-    """Run a submission once in the foreground, with the seeds of run 0; whether it returned a fit net."""
+def debug_run(submission: Submission, track: Track, conditions: Conditions, announce: Callable[[str], object]) -> bool:
+    """Run a submission once in the foreground, with the seeds of run 0; whether it returned a fit net.
+
+    announce: hears how the process died, if it did: it has said nothing of that itself.
+    """
     with tempfile.TemporaryDirectory(prefix="harness-scratch-", dir=scratch_place()) as scratch:
         job = _job(submission, track, conditions, 0)
         file = submission.path.resolve()
@@ -210,7 +216,10 @@ def debug_run(submission: Submission, track: Track, conditions: Conditions) -> b
             file = Path(scratch) / f"{submission.path.stem}.py"
             file.write_text(submission.source, encoding="utf-8")
         job = replace(job, filename=str(file), scratch=scratch)
-        return launch.run_in_foreground(track.public, job)
+        status = launch.run_in_foreground(track.public, job)
+    if status not in (SAID_FIT, SAID_WHY_NOT):
+        announce(f"{Outcome.CRASHED}: {how_it_died(status)}")
+    return status == SAID_FIT
 
 
 def _job(submission: Submission, track: Track, conditions: Conditions, index: int) -> Job:

@@ -80,9 +80,14 @@ class Recorder:
         return build_model(self.track).eval()
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """How many values each of them has."""
+        return {name: math.prod(shape) for name, shape in self.schema.items()}
+
+    @property
     def n_values(self) -> int:
         """How many float weights a run hands in."""
-        return sum(math.prod(shape) for shape in self.schema.values())
+        return sum(self.sizes.values())
 
     def record(self, weights: Mapping[str, np.ndarray], *, original: int | None = None) -> Records:
         """Return the record of one model.

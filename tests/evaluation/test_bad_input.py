@@ -80,7 +80,11 @@ FAULTS = {
         "EXCEPTION",
         'use multiprocessing_context="fork"',
     ),
-    "NaN weights": (f"{SIGNATURE} net.fc.weight.data[:] = float('nan')", "NON_FINITE", "of the weights"),
+    "NaN weights": (
+        f"{SIGNATURE} net.fc.weight.data[:] = float('nan')",
+        "NON_FINITE",
+        "160 of 5,310 weights are NaN or inf: 160 in fc.weight",
+    ),
     "finite weights, infinite outputs": (
         f"{SIGNATURE} net.bn1.running_var.fill_(-1)",
         "NON_FINITE",
@@ -372,7 +376,11 @@ def test_check_debug_of_a_notebook_shows_the_lines_that_are_run(
     [
         ("torch.nn.utils.prune.identity(net.fc, 'weight')", "BAD_OUTPUT: fc.weight has a pruning mask left on"),
         ("torch.cuda.synchronize()", "take the device from the net"),
-        pytest.param("net.fc.weight.data[:] = float('nan')", "NON_FINITE: some of the weights", marks=pytest.mark.long),
+        pytest.param(
+            "net.fc.bias.data[3] = torch.inf",
+            "NON_FINITE: 1 of 5,310 weights is NaN or inf: 1 in fc.bias",
+            marks=pytest.mark.long,
+        ),
         pytest.param("raise SystemExit(0)", "EXCEPTION: SystemExit: 0", marks=pytest.mark.long),
     ],
 )
@@ -382,3 +390,18 @@ def test_check_debug_calls_nothing_ok_that_fails_in_a_run(
     file = submission(f"import torch.nn.utils.prune\n{SIGNATURE}\n    {body}")
     assert harness("check", file, "--track", tiny_file, "--debug").exit_code == 3
     assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("os._exit(0)", "CRASHED: the process ended with exit status 0 before unlearn returned"),
+        pytest.param("os.abort()", "CRASHED: the process was ended by SIGABRT", marks=pytest.mark.long),
+    ],
+)
+def test_check_debug_says_how_a_process_died(
+    body: str, said: str, harness: Harness, submission: Write, tiny_file: Path
+) -> None:
+    result = harness("check", submission(f"import os\n{SIGNATURE} {body}"), "--track", tiny_file, "--debug")
+    assert result.exit_code == 3
+    assert said in result.output

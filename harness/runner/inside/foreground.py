@@ -1,44 +1,68 @@
 """One run in the foreground, for its author: prints, the whole traceback, breakpoint(), and no time limit.
 
 python -s -P foreground.py ROOT PUBLIC JOB     started by `launch.run_in_foreground`
+
+How it went is said in words, and by the exit status: a process that dies in between has one of its own.
 """
 
 import sys
 import time
+import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.utils.data import DataLoader
+
+    from harness.contract import Batch
+    from harness.runner.message import Job
 
 
 def main() -> None:
-    """Run the job of a file, letting its exceptions through."""
+    """Run the job of a file, and say how it went."""
     root, public, job_file = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     sys.path.insert(0, root)
     from harness.runner.inside import worker
-    from harness.runner.inside.hints import hint
-    from harness.runner.inside.returned import BadOutputError, flat_weights, schema_of
-    from harness.runner.message import Job
+    from harness.runner.message import SAID_FIT, SAID_WHY_NOT, Job
 
     world = worker.warm_up(public)
     sys.path.remove(root)
     job = Job.from_bytes(job_file.read_bytes())
     worker.make_own(job)
     net, loaders = worker.set_up(world, job)
-    schema, started = schema_of(net), time.perf_counter()
+    started = time.perf_counter()
+    why_not = _why_not_fit(job, net, loaders)
+    seconds = time.perf_counter() - started
+    if why_not:
+        print(why_not, file=sys.stderr)
+        sys.exit(SAID_WHY_NOT)
+    print(f"OK: it returned a fit net after {seconds:.1f} s; the time limit is {job.time_limit_seconds:.1f} s")
+    sys.exit(SAID_FIT)
+
+
+def _why_not_fit(job: "Job", net: "nn.Module", loaders: "list[DataLoader[Batch]]") -> str:
+    """Run a submission; return what is wrong with what it does or returns, nothing if that is a fit net."""
+    from harness.runner.inside import worker  # this and the others are loaded by now
+    from harness.runner.inside.hints import hint
+    from harness.runner.inside.returned import BadOutputError, flat_weights, schema_of
+    from harness.runner.message import not_finite
+
+    schema = schema_of(net)
+    sizes = {name: value.numel() for name, value in schema.items() if value.dtype.is_floating_point}
     try:
         returned = worker.load(job)(net, *loaders)
+        weights = flat_weights(net if returned is None else returned, schema)
     except SystemExit as error:
-        sys.exit(f"EXCEPTION: SystemExit: {error}")  # with a status of the harness's: in a run it is one as well
-    except Exception as error:
+        return f"EXCEPTION: SystemExit: {error}"
+    except BadOutputError as error:
+        return f"BAD_OUTPUT: {error}"
+    except Exception as error:  # noqa: BLE001 - it is shown whole
         if (to_do := hint(f"{type(error).__name__}: {error}")) is not None:
             error.add_note(to_do)
-        raise
-    seconds = time.perf_counter() - started
-    try:
-        weights = flat_weights(net if returned is None else returned, schema)
-    except BadOutputError as error:
-        sys.exit(f"BAD_OUTPUT: {error}")
-    if not weights.isfinite().all():
-        sys.exit("NON_FINITE: some of the weights are NaN or inf")
-    print(f"OK: it returned a fit net after {seconds:.1f} s; the time limit is {job.time_limit_seconds:.1f} s")
+        return traceback.format_exc().rstrip()
+    where = not_finite(~weights.isfinite(), sizes)
+    return where and f"NON_FINITE: {where}"
 
 
 if __name__ == "__main__":
