@@ -25,23 +25,22 @@ def score_command(unlearned: Path, retrained: Path, json_file: Path | None) -> N
 
     Each .npz holds `confidence` (models, forget examples), or `logits` (models, forget examples, classes) and `labels`
     (forget examples). With `retain_accuracy` and `test_accuracy` (models) in both, as shares from 0 to 1, the final
-    score is printed too. What looks wrong is said on standard error.
+    score is printed too. What looks wrong is said on standard error, and is in the JSON as `warnings`.
     """
     from harness.scoring.arrays import score_arrays
 
     sides = [_arrays(file) for file in (unlearned, retrained)]
+    warnings: list[str] = []
     try:
-        result = score_arrays(*sides, names=(str(unlearned), str(retrained)), announce=_warn)
+        result = score_arrays(*sides, names=(str(unlearned), str(retrained)), announce=warnings.append)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
     for name, value in result.items():
         console().print(f"{name:22s} {'' if value is None else format(value, '.6g')}", highlight=False)
     if json_file is not None:
-        write_result_json(json_file, result)
-
-
-def _warn(sentence: str) -> None:
-    click.echo(f"warning: {sentence}", err=True)
+        write_result_json(json_file, {**result, "warnings": warnings})
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:

@@ -114,18 +114,38 @@ def evaluate_command(
 @track_option
 @set_option
 @device_option
+@isolation_option
+@require_isolation_option
 @again_option
 @click.option("--debug", is_flag=True, help="Run in the foreground, with prints, traceback and breakpoint().")
 def check_command(
-    file: Path, track_name: str, settings: tuple[str, ...], device: str, again: bool, debug: bool
+    file: Path,
+    track_name: str,
+    settings: tuple[str, ...],
+    device: str,
+    isolation: str,
+    require_isolation: str | None,
+    again: bool,
+    debug: bool,
 ) -> None:
     """Check a submission: first its text, then one run."""
+    if debug and (isolation, require_isolation) != ("auto", None):
+        raise UsageError("--debug runs in the foreground, without isolation; leave out --isolation or --debug")
     track, constants = api.open_track(track_name), _constants(settings)
     kind = chosen_device(device)
     if debug:
         _debug(file, track, constants, kind)
     evaluation = api.evaluate(
-        file, track=track, runs=1, constants=constants, jobs=1, device=kind, again=again, announce=console().print
+        file,
+        track=track,
+        runs=1,
+        constants=constants,
+        jobs=1,
+        device=kind,
+        isolation=isolation,
+        require_isolation=require_isolation,
+        again=again,
+        announce=console().print,
     )
     _print(show_check(evaluation))
     _exit_with(evaluation)
@@ -151,6 +171,8 @@ def _debug(file: Path, track: Track, constants: dict[str, str], device: str) -> 
 @click.option("--runs", type=click.IntRange(min=2), help="How many runs of each.  [default: the track's]")
 @jobs_option
 @device_option
+@isolation_option
+@require_isolation_option
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result here.")
 @time_limit_option
 def compare_command(
@@ -160,6 +182,8 @@ def compare_command(
     runs: int | None,
     jobs: int | None,
     device: str,
+    isolation: str,
+    require_isolation: str | None,
     json_file: Path | None,
     time_limit: float | None,
 ) -> None:
@@ -179,7 +203,14 @@ def compare_command(
             sides.append(name)
             continue
         evaluation = _evaluated(
-            files[name], track, n_runs, jobs=jobs, device=chosen_device(device), time_limit=time_limit
+            files[name],
+            track,
+            n_runs,
+            jobs=jobs,
+            device=chosen_device(device),
+            isolation=isolation,
+            require_isolation=require_isolation,
+            time_limit=time_limit,
         )
         if evaluation.scored is None:
             _print(show(evaluation, []))

@@ -14,7 +14,7 @@ from harness.evaluation.score_file import ScoreFile
 from harness.report.numbers import WITHHELD, number
 from harness.report.score_columns import SCORE_COLUMNS
 from harness.report.sections import sections
-from harness.report.summary import remarks
+from harness.report.summary import alarm_sentences, remarks
 from harness.runner.outcome import Outcome
 from harness.scoring.score import SCORER_VERSION
 
@@ -108,7 +108,7 @@ def _alarms(evaluation: Evaluation) -> str:
 
 def _notes(evaluation: Evaluation) -> list[str]:
     """Return remarks and alarms in words."""
-    return remarks(evaluation) + [f"alarm ({alarm.name}): {alarm.message}" for alarm in evaluation.alarms or ()]
+    return remarks(evaluation) + alarm_sentences(evaluation)
 
 
 def _time(evaluation: Evaluation) -> str:

@@ -8,7 +8,9 @@ from harness.quoting import quoted
 from harness.runs.floor import LARGE_SHARE
 from harness.scoring.thresholds import FEWEST_RANKED
 
-__all__ = ["comparison_summary", "remarks"]
+__all__ = ["alarm_sentences", "comparison_summary", "remarks"]
+
+ABOUT_ALARMS = "an alarm changes no score, it asks a person to look; docs/scoring.md#alarms says what to do about each"
 
 
 def remarks(evaluation: Evaluation) -> list[str]:
@@ -43,6 +45,12 @@ def remarks(evaluation: Evaluation) -> list[str]:
             "retrained ones without error: their outputs differ too little between runs, or lie elsewhere"
         )
     return found
+
+
+def alarm_sentences(evaluation: Evaluation) -> list[str]:
+    """Return the signs that the score may mean something else, in words, and where to read on."""
+    found = [f"alarm ({alarm.name}): {alarm.message}" for alarm in evaluation.alarms or ()]
+    return [*found, ABOUT_ALARMS] if found else []
 
 
 def comparison_summary(comparison: Comparison, time_limit: float | None) -> dict[str, Any]:

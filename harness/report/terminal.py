@@ -15,7 +15,7 @@ from harness.report.escaping import escaped
 from harness.report.excerpt_lines import excerpt_lines
 from harness.report.numbers import WITHHELD, number
 from harness.report.score_columns import SCORE_COLUMNS
-from harness.report.summary import remarks
+from harness.report.summary import alarm_sentences, remarks
 from harness.runner.outcome import Outcome
 from harness.runs.run import Run
 from harness.scoring.alarms import MAX_CODE, MAX_LITERALS
@@ -38,7 +38,7 @@ def show(evaluation: Evaluation, comparisons: list[str]) -> RenderableType:
         title,
         _table(evaluation),
         *(Text(remark, style="yellow") for remark in remarks(evaluation)),
-        *_alarms(evaluation),
+        *(Text(sentence, style="yellow") for sentence in alarm_sentences(evaluation)),
         *(_line(sentence) for sentence in comparisons),
     )
 
@@ -54,6 +54,7 @@ def show_check(evaluation: Evaluation) -> RenderableType:
     table = _grid()
     table.add_row("one run", "OK")
     table.add_row("time", f"{_mean_seconds(evaluation):.2f} s, {_time_used(evaluation)}")
+    table.add_row("isolation", Text("; ").join(filter(None, (Text(evaluation.isolation), _isolation(evaluation)))))
     table.add_row("threads", str(limits.threads))
     table.add_row("memory", f"{limits.memory_mb} MB, of all processes together")
     table.add_row("processes", f"{limits.processes}, threads included")
@@ -64,7 +65,8 @@ def show_check(evaluation: Evaluation) -> RenderableType:
         table.add_row(name, f"{taken / 1024:.1f} KB when compressed, an alarm above {most / 1024:g} KB")
     table.add_row("output", f"{len(evaluation.runs[0].info.log) / 1024:.1f} of {limits.log_kb} KB kept")
     next_step = _line(f"score it: {_command(evaluation)}")
-    return Group(title, *excerpt, table, *_alarms(evaluation), next_step)
+    alarms = [Text(sentence, style="yellow") for sentence in alarm_sentences(evaluation)]
+    return Group(title, *excerpt, table, *alarms, next_step)
 
 
 def stored_failure(evaluation: Evaluation) -> Text:
@@ -151,16 +153,12 @@ def _isolation(evaluation: Evaluation) -> Text:
     """Return what the level is good for, one's own code may always be run; and whether it is that of stored runs."""
     now, said = evaluation.conditions.isolation.level, []
     if evaluation.isolation != "full":
-        said.append("no security boundary: trusted code only (harness doctor says why)")
-    if evaluation.isolation != now and not evaluation.n_made:
+        why = " (harness doctor says why)" if evaluation.isolation == now else ""
+        said.append(f"no security boundary: trusted code only{why}")
+    if evaluation.isolation != now:
         said.append(f"of the stored runs; new ones would be made at {now}")
     style = {"full": "", "none": "red"}.get(evaluation.isolation, "yellow")
     return Text("; ".join(said), style=style)
-
-
-def _alarms(evaluation: Evaluation) -> list[Text]:
-    """Return what a person should look at; alarms never change a score."""
-    return [Text(f"alarm ({alarm.name}): {alarm.message}", style="yellow") for alarm in evaluation.alarms or ()]
 
 
 def _failure(evaluation: Evaluation) -> list[RenderableType]:

@@ -244,7 +244,7 @@ def _of_distribution(unlearned: np.ndarray, retrained: np.ndarray, null: Null) -
         )
     messages = {
         "window": "many models share almost the same confidence",
-        "leak": "retrained models often lie outside the range of these: the tails were cut",
+        "leak": "retrained models often lie outside the range of these: runs differ too little, or tails were cut",
         "gap": "the distributions differ in a way the official thresholds do not see",
     }
     for name, message in messages.items():

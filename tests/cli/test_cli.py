@@ -57,6 +57,7 @@ def test_score_says_what_the_arrays_lack(sides: tuple[Path, Path], tmp_path: Pat
         "other.npz": "neither `confidence` nor `logits`",
         "text.npz": "is no .npz",
         "missing.npz": "no file",
+        "unlerned.npz": "unlearned.npz?)",
     }.items():
         result = call("score", "--unlearned", tmp_path / file, "--retrained", sides[1])
         assert result.exit_code == 2

@@ -348,6 +348,14 @@ def test_check_runs_once_and_shows_what_was_used(harness: Harness, submission: W
     assert "harness evaluate" in result.output
 
 
+def test_check_runs_at_the_level_that_is_asked_for(harness: Harness, submission: Write, tiny_file: Path) -> None:
+    call = ("check", submission(IDENTITY), "--track", tiny_file, "--isolation", "none")
+    result = harness(*call)
+    assert result.exit_code == 0, result.output
+    assert "isolation        none; no security boundary" in result.output
+    assert "without isolation" in usage_error(harness(*call, "--debug"))
+
+
 def test_check_debug_runs_in_the_foreground_with_a_whole_traceback(
     harness: Harness, submission: Write, tiny_file: Path
 ) -> None:

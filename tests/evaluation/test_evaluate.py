@@ -134,6 +134,7 @@ def test_doing_nothing_scores_exactly_the_floor(evaluated: Evaluated, submission
     assert result["score"] == pytest.approx(result["floor"], rel=1e-3)
     assert {alarm["name"] for alarm in result["alarms"]} == {"weights unchanged", "runs identical"}
     assert "alarm (weights unchanged): 100% of the runs returned the original model" in result["output"]
+    assert result["output"].count("docs/scoring.md#alarms says what to do") == 1
 
 
 def test_a_submission_that_does_not_look_at_its_forget_set_raises_an_alarm(

@@ -1,5 +1,6 @@
 """Anyone's arrays: what is mixed up is refused or doubted by name, and nothing gets an absurd score in silence."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ def score(folder: Path, unlearned: Arrays, retrained: Arrays) -> Result:
     files = folder / "A.npz", folder / "B.npz"
     for file, arrays in zip(files, (unlearned, retrained), strict=True):
         np.savez(file, **arrays)
-    return CliRunner().invoke(cli, ["score", "--unlearned", str(files[0]), "--retrained", str(files[1])])
+    out = ["--json", str(folder / "out.json")]
+    return CliRunner().invoke(cli, ["score", "--unlearned", str(files[0]), "--retrained", str(files[1]), *out])
 
 
 NORMAL = np.random.default_rng(5).normal(0, 2, (N, EXAMPLES))
@@ -151,7 +153,8 @@ def test_what_may_be_right_is_scored_with_a_warning(odd: str, tmp_path: Path) ->
     result = score(tmp_path, ours, theirs)
     assert result.exit_code == 0, result.output
     assert message in result.stderr
-    assert all(line.startswith("warning: ") for line in result.stderr.splitlines())
+    warnings = json.loads((tmp_path / "out.json").read_text())["warnings"]
+    assert result.stderr.splitlines() == [f"warning: {warning}" for warning in warnings]
     assert "forgetting_quality" in result.stdout
 
 
