@@ -219,6 +219,7 @@ def debug_run(submission: Submission, track: Track, conditions: Conditions, anno
         status = launch.run_in_foreground(track.public, job)
     if status not in (SAID_FIT, SAID_WHY_NOT):
         announce(f"{Outcome.CRASHED}: {how_it_died(status)}")
+        announce(f"remedy: {Outcome.CRASHED.remedy(submission.path)}")
     return status == SAID_FIT
 
 

@@ -49,6 +49,12 @@ def test_an_evaluation_is_what_the_command_line_writes(
     assert harness.ScoreFile.from_json(json.loads(out.read_text())) == result.score_file
 
 
+def test_a_baseline_can_be_given_by_its_name(home: Path, tiny: Track) -> None:
+    assert harness.evaluate("identity", track=tiny, runs=1).outcome == "OK"
+    with pytest.raises(UsageError, match="did you mean identity"):
+        harness.evaluate("identiti", track=tiny, runs=1)
+
+
 def test_a_prepared_track_and_constants_can_be_given(submission: Write, home: Path, tiny: Track) -> None:
     file = submission("EPOCHS = 1\ndef unlearn(net, retain_loader, forget_loader, val_loader): assert EPOCHS == 3")
     failed = harness.evaluate(file, track=tiny, runs=1, isolation="none")

@@ -413,3 +413,4 @@ def test_check_debug_says_how_a_process_died(
     result = harness("check", submission(f"import os\n{SIGNATURE} {body}"), "--track", tiny_file, "--debug")
     assert result.exit_code == 3
     assert said in result.output
+    assert "remedy: the process ended without returning: look for os._exit" in result.output

@@ -44,6 +44,7 @@ def main() -> None:
 def _why_not_fit(job: "Job", net: "nn.Module", loaders: "list[DataLoader[Batch]]") -> str:
     """Run a submission; return what is wrong with what it does or returns, nothing if that is a fit net."""
     from harness.runner.inside import worker  # this and the others are loaded by now
+    from harness.runner.inside.exceptions import text_of
     from harness.runner.inside.hints import hint
     from harness.runner.inside.returned import BadOutputError, flat_weights, schema_of
     from harness.runner.message import not_finite
@@ -58,7 +59,7 @@ def _why_not_fit(job: "Job", net: "nn.Module", loaders: "list[DataLoader[Batch]]
     except BadOutputError as error:
         return f"BAD_OUTPUT: {error}"
     except Exception as error:  # noqa: BLE001 - it is shown whole
-        if (to_do := hint(f"{type(error).__name__}: {error}")) is not None:
+        if (to_do := hint(text_of(error))) is not None:
             error.add_note(to_do)
         return traceback.format_exc().rstrip()
     where = not_finite(~weights.isfinite(), sizes)
