@@ -34,21 +34,11 @@ CPU = torch.device("cpu")
 forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
-class CountingImages(Images):
-    """A data set that counts how often a single example is asked for."""
-
-    asked = 0
-
-    def __getitem__(self, index: int) -> Batch:
-        self.asked += 1
-        return super().__getitem__(index)
-
-
 @pytest.fixture
-def dataset() -> CountingImages:
+def dataset() -> Images:
     """N examples of shape (2, 3, 4); an example's label is 100 + its index, and its pixels know it too."""
     inputs = torch.arange(N * 24, dtype=torch.float32).view(N, 2, 3, 4)
-    return CountingImages(inputs, torch.arange(100, 100 + N))
+    return Images(inputs, torch.arange(100, 100 + N))
 
 
 def indices_of(batches: Any) -> list[int]:
@@ -68,7 +58,7 @@ def indices_of(batches: Any) -> list[int]:
 # ---- the harness's own loaders ------------------------------------------------------------------------------------
 
 
-def test_the_harness_serves_every_example_exactly_once_per_epoch(dataset: CountingImages) -> None:
+def test_the_harness_serves_every_example_exactly_once_per_epoch(dataset: Images) -> None:
     batches = loader(dataset, batch_size=5, device=CPU)
     assert isinstance(batches, DataLoader)
     assert batches.batch_size == 5
@@ -78,14 +68,14 @@ def test_the_harness_serves_every_example_exactly_once_per_epoch(dataset: Counti
     assert sorted(indices_of(batches)) == list(range(N))
 
 
-def test_every_epoch_has_an_order_of_its_own(dataset: CountingImages) -> None:
+def test_every_epoch_has_an_order_of_its_own(dataset: Images) -> None:
     torch.manual_seed(0)
     batches = loader(dataset, batch_size=5, device=CPU)
     orders = [indices_of(batches) for _ in range(3)]
     assert len({tuple(order) for order in [list(range(N)), *orders]}) == 4
 
 
-def test_the_order_follows_from_the_seed(dataset: CountingImages) -> None:
+def test_the_order_follows_from_the_seed(dataset: Images) -> None:
     orders = []
     for _ in range(2):
         torch.manual_seed(7)
@@ -93,7 +83,7 @@ def test_the_order_follows_from_the_seed(dataset: CountingImages) -> None:
     assert orders[0] == orders[1]
 
 
-def test_a_batch_answers_to_both_habits(dataset: CountingImages) -> None:
+def test_a_batch_answers_to_both_habits(dataset: Images) -> None:
     for batch in loader(dataset, batch_size=6, device=CPU):
         images, labels = batch
         assert batch["image"] is images
@@ -106,7 +96,7 @@ def test_a_batch_answers_to_both_habits(dataset: CountingImages) -> None:
         assert indices_of([(batch["image"], batch["age_group"])]) == indices_of([batch])
 
 
-def test_next_iter_and_enumerate_and_zip_work_on_a_loader(dataset: CountingImages) -> None:
+def test_next_iter_and_enumerate_and_zip_work_on_a_loader(dataset: Images) -> None:
     batches = loader(dataset, batch_size=8, device=CPU)
     images, labels = next(iter(batches))
     assert (len(images), len(labels)) == (8, 8)
@@ -117,7 +107,7 @@ def test_next_iter_and_enumerate_and_zip_work_on_a_loader(dataset: CountingImage
         assert indices_of([theirs])
 
 
-def test_batches_are_copies_so_that_changing_one_leaves_the_data_as_they_were(dataset: CountingImages) -> None:
+def test_batches_are_copies_so_that_changing_one_leaves_the_data_as_they_were(dataset: Images) -> None:
     before = dataset.inputs.clone(), dataset.labels.clone()
     for images, labels in loader(dataset, batch_size=5, device=CPU):
         images.zero_()
@@ -159,7 +149,7 @@ def test_a_key_no_batch_has_is_a_key_error_and_an_index_no_pair_has_an_index_err
 
 
 @pytest.mark.parametrize("index", [0, 22, -1, np.int64(4), torch.tensor(4)], ids=repr)
-def test_an_example_is_what_the_data_set_holds(dataset: CountingImages, index: Any) -> None:
+def test_an_example_is_what_the_data_set_holds(dataset: Images, index: Any) -> None:
     image, label = dataset[index]
     assert torch.equal(image, dataset.inputs[index])
     assert label.shape == ()
@@ -168,7 +158,7 @@ def test_an_example_is_what_the_data_set_holds(dataset: CountingImages, index: A
     assert int(dataset[index]["age_group"]) == int(label)
 
 
-def test_a_data_set_has_a_length_an_end_and_can_be_walked_through(dataset: CountingImages) -> None:
+def test_a_data_set_has_a_length_an_end_and_can_be_walked_through(dataset: Images) -> None:
     assert len(dataset) == N
     with pytest.raises(IndexError):
         dataset[N]
@@ -184,14 +174,14 @@ def test_a_data_set_has_a_length_an_end_and_can_be_walked_through(dataset: Count
 
 
 @pytest.mark.parametrize("name", ["labels", "targets"])
-def test_labels_that_are_set_are_served(dataset: CountingImages, name: str) -> None:
+def test_labels_that_are_set_are_served(dataset: Images, name: str) -> None:
     assert dataset.targets is dataset.labels
     setattr(dataset, name, [7] * N)
     for batches in (loader(dataset, batch_size=5, device=CPU), DataLoader(Subset(dataset, range(9)), batch_size=4)):
         assert {int(label) for _, labels in batches for label in labels} == {7}
 
 
-def test_a_copy_on_a_device_is_made_once_and_again_when_the_data_change(dataset: CountingImages) -> None:
+def test_a_copy_on_a_device_is_made_once_and_again_when_the_data_change(dataset: Images) -> None:
     device = torch.device("meta")
     first = dataset.on(device)
     assert dataset.on(device) is first
@@ -202,19 +192,19 @@ def test_a_copy_on_a_device_is_made_once_and_again_when_the_data_change(dataset:
     assert len(dataset.on(device).inputs) == 4
 
 
-def test_an_attribute_that_would_be_ignored_cannot_be_set(dataset: CountingImages) -> None:
+def test_an_attribute_that_would_be_ignored_cannot_be_set(dataset: Images) -> None:
     with pytest.raises(AttributeError, match=r"setting transform .* would change nothing: .* to augment"):
         dataset.transform = torch.nn.Identity()
     assert not hasattr(dataset, "transform")
 
 
 @pytest.mark.parametrize("name", ["classes", "data", "dataset", "transforms"])
-def test_an_attribute_it_does_not_have_is_told_with_those_it_has(dataset: CountingImages, name: str) -> None:
+def test_an_attribute_it_does_not_have_is_told_with_those_it_has(dataset: Images, name: str) -> None:
     with pytest.raises(AttributeError, match=rf"the data set has no {name}: it has inputs, labels"):
         getattr(dataset, name)
 
 
-def test_a_data_set_is_pickled_and_copied(dataset: CountingImages) -> None:
+def test_a_data_set_is_pickled_and_copied(dataset: Images) -> None:
     for same in (pickle.loads(pickle.dumps(dataset)), copy.copy(dataset), copy.deepcopy(dataset)):
         assert indices_of(DataLoader(same, batch_size=5)) == list(range(N))
 
@@ -222,7 +212,7 @@ def test_a_data_set_is_pickled_and_copied(dataset: CountingImages) -> None:
 # ---- a participant's own loaders ----------------------------------------------------------------------------------
 
 
-def test_a_participants_own_loader_serves_every_example_once_and_shuffled(dataset: CountingImages) -> None:
+def test_a_participants_own_loader_serves_every_example_once_and_shuffled(dataset: Images) -> None:
     torch.manual_seed(1)
     own = DataLoader(loader(dataset, batch_size=5, device=CPU).dataset, batch_size=7, shuffle=True)
     orders = [indices_of(own) for _ in range(2)]
@@ -232,17 +222,89 @@ def test_a_participants_own_loader_serves_every_example_once_and_shuffled(datase
     assert all(type(batch) is Batch for batch in own)
 
 
-def test_whole_batches_are_fetched_without_asking_for_their_examples(dataset: CountingImages) -> None:
-    own = DataLoader(dataset, batch_size=8, shuffle=True)
-    assert len(indices_of(own)) == N
-    assert dataset.asked <= len(own)  # torch's collate looks at the first example of each batch
-    dataset.asked = 0
-    nested = DataLoader(Subset(Subset(dataset, range(20)), range(16)), batch_size=8)
-    assert len(indices_of(nested)) == 16
-    assert dataset.asked <= len(nested)
-    dataset.asked = 0
-    assert len(indices_of(loader(dataset, batch_size=8, device=CPU))) == N
-    assert dataset.asked == 0
+def test_whole_batches_are_fetched_without_asking_for_their_examples(
+    dataset: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []  # of each batch or example the number of axes
+
+    def counted(images: Tensor, labels: Tensor) -> Batch:
+        made.append(images.ndim)
+        return Batch(images, labels)
+
+    monkeypatch.setattr("harness.loaders.Batch", counted)
+    batches = loader(dataset, batch_size=8, device=CPU)
+    assert len(indices_of(batches)) == N
+    assert made == [4, 4, 4]
+    nested = Subset(Subset(dataset, range(20)), range(16))
+    for own in (DataLoader(dataset, batch_size=8, shuffle=True), DataLoader(nested, batch_size=8)):
+        made.clear()
+        indices_of(own)
+        assert made.count(3) <= len(own)  # torch's collate looks at the first example of each batch
+        assert made.count(4) == len(own)
+
+
+class Marked(Images):
+    """A participant's data set: that of the harness with examples of one's own, here all of them minus one."""
+
+    def __init__(self, of: Images, mark: float = -1.0) -> None:
+        super().__init__(of.inputs, of.labels)
+        self.mark = mark
+
+    def __getitem__(self, index: int) -> Any:
+        image, label = super().__getitem__(index)
+        return torch.full_like(image, self.mark), int(label)
+
+
+class Wrapping(Dataset[Any]):
+    """A participant's data set around that of the harness, which hands on what it does not have."""
+
+    def __init__(self, of: Images) -> None:
+        self.of = of
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+    def __getitem__(self, index: int) -> Any:
+        image, label = self.of[index]
+        return torch.full_like(image, -1), label
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "of":
+            raise AttributeError(name)
+        return getattr(self.of, name)
+
+
+def of_another_class(dataset: Images) -> Images:
+    dataset.__class__, dataset.mark = Marked, -1.0  # type: ignore[attr-defined]
+    return dataset
+
+
+OWN_EXAMPLES: dict[str, Callable[[Images], Any]] = {
+    "subclass": Marked,
+    "wrapper": Wrapping,
+    "of another class": of_another_class,
+    "subset of a subclass": lambda data: Subset(Marked(data), range(N)),
+    "subset of a wrapper": lambda data: Subset(Wrapping(data), range(N)),
+    "joined": lambda data: ConcatDataset([Marked(data), Wrapping(data)]),
+}
+
+
+@pytest.mark.parametrize("kind", OWN_EXAMPLES)
+def test_examples_that_a_participant_makes_are_what_a_loader_serves(dataset: Images, kind: str) -> None:
+    own = OWN_EXAMPLES[kind](dataset)
+    alike = loader(dataset, batch_size=4, device=CPU)  # with the collate function of the harness's own loaders
+    for batches in (DataLoader(own, batch_size=4), DataLoader(own, batch_size=4, collate_fn=alike.collate_fn)):
+        served = [(images, labels) for images, labels in batches]
+        assert {float(value) for images, _ in served for value in images.flatten()} == {-1.0}
+        assert {int(label) for _, labels in served for label in labels} == set(range(100, 100 + N))
+
+
+def test_a_class_of_the_data_sets_that_is_changed_serves_what_it_then_makes(
+    dataset: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Images, "__getitem__", lambda self, index: Batch(-self.inputs[index], self.labels[index]))
+    for batches in (DataLoader(dataset, batch_size=4), loader(dataset, batch_size=4, device=CPU)):
+        assert all((images <= 0).all() for images, _ in batches)
 
 
 SUBSETS: dict[str, Callable[[Images], Any]] = {
@@ -256,11 +318,11 @@ SUBSETS: dict[str, Callable[[Images], Any]] = {
 
 
 @pytest.mark.parametrize("kind", SUBSETS)
-def test_a_loader_over_a_subset_serves_just_that_subset(dataset: CountingImages, kind: str) -> None:
+def test_a_loader_over_a_subset_serves_just_that_subset(dataset: Images, kind: str) -> None:
     assert indices_of(DataLoader(SUBSETS[kind](dataset), batch_size=2)) == [4, 2, 9]
 
 
-def test_parts_of_a_random_split_hold_every_example_once(dataset: CountingImages) -> None:
+def test_parts_of_a_random_split_hold_every_example_once(dataset: Images) -> None:
     parts = random_split(dataset, [15, 8], generator=torch.Generator().manual_seed(0))
     served = [index for part in parts for index in indices_of(DataLoader(part, batch_size=4))]
     assert sorted(served) == list(range(N))
@@ -275,16 +337,16 @@ def test_parts_of_a_random_split_hold_every_example_once(dataset: CountingImages
     ],
     ids=["subset", "weighted", "batches"],
 )
-def test_samplers_of_torch_choose_examples(dataset: CountingImages, options: dict[str, Any]) -> None:
+def test_samplers_of_torch_choose_examples(dataset: Images, options: dict[str, Any]) -> None:
     expected = [0, 1, 2] if "batch_sampler" in options else [2, 4, 9]
     assert sorted(indices_of(DataLoader(dataset, **options))) == expected
 
 
-def test_drop_last_drops_the_incomplete_batch(dataset: CountingImages) -> None:
+def test_drop_last_drops_the_incomplete_batch(dataset: Images) -> None:
     assert indices_of(DataLoader(dataset, batch_size=10, drop_last=True)) == list(range(20))
 
 
-def test_a_loader_without_batches_serves_single_examples(dataset: CountingImages) -> None:
+def test_a_loader_without_batches_serves_single_examples(dataset: Images) -> None:
     single = list(DataLoader(dataset, batch_size=None))
     assert [int(example["label"]) for example in single] == list(range(100, 100 + N))
     assert single[3]["image"].shape == (2, 3, 4)
@@ -327,7 +389,7 @@ def test_a_participants_own_loader_is_five_times_as_fast_as_item_by_item(one_thr
 
 
 @pytest.mark.gpu
-def test_batches_on_a_gpu_are_those_on_the_cpu_and_the_data_set_stays_there(dataset: CountingImages) -> None:
+def test_batches_on_a_gpu_are_those_on_the_cpu_and_the_data_set_stays_there(dataset: Images) -> None:
     batches = loader(dataset, batch_size=5, device=torch.device("cuda"))
     found = [Batch(images.cpu(), labels.cpu()) for images, labels in batches if images.is_cuda and labels.is_cuda]
     assert sorted(indices_of(found)) == list(range(N))
@@ -341,7 +403,7 @@ def test_batches_on_a_gpu_are_those_on_the_cpu_and_the_data_set_stays_there(data
 
 
 @forks
-def test_a_participants_own_loader_works_with_worker_processes(dataset: CountingImages) -> None:
+def test_a_participants_own_loader_works_with_worker_processes(dataset: Images) -> None:
     own = DataLoader(dataset, batch_size=4, shuffle=True, num_workers=2)
     batches = list(own)
     assert all(type(batch) is Batch for batch in batches)
@@ -349,13 +411,13 @@ def test_a_participants_own_loader_works_with_worker_processes(dataset: Counting
 
 
 @forks
-def test_a_subset_works_with_worker_processes(dataset: CountingImages) -> None:
+def test_a_subset_works_with_worker_processes(dataset: Images) -> None:
     nested = Subset(Subset(dataset, [9, 4, 7, 2]), [1, 3, 0])
     assert indices_of(DataLoader(nested, batch_size=2, num_workers=2)) == [4, 2, 9]
 
 
 @forks
-def test_a_custom_collate_function_works_with_worker_processes(dataset: CountingImages) -> None:
+def test_a_custom_collate_function_works_with_worker_processes(dataset: Images) -> None:
     own: DataLoader[Any] = DataLoader(dataset, batch_size=4, num_workers=2, collate_fn=flipped)
     pairs = list(own)
     assert torch.equal(torch.cat([images for images, _ in pairs]), dataset.inputs.flip(-1))
@@ -364,7 +426,7 @@ def test_a_custom_collate_function_works_with_worker_processes(dataset: Counting
 
 @forks
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_collate_function_may_hand_the_examples_on_as_they_are(dataset: CountingImages, num_workers: int) -> None:
+def test_a_collate_function_may_hand_the_examples_on_as_they_are(dataset: Images, num_workers: int) -> None:
     own: DataLoader[Any] = DataLoader(dataset, batch_size=8, num_workers=num_workers, collate_fn=unchanged)
     batches = list(own)
     assert [len(batch) for batch in batches] == [8, 8, 7]
@@ -437,25 +499,25 @@ COLLATE: dict[str, Callable[[list[Batch]], list[int]]] = {
 
 @pytest.mark.parametrize("habit", COLLATE)
 def test_a_collate_function_gets_a_list_of_examples_whatever_it_does_with_it(
-    dataset: CountingImages, habit: str
+    dataset: Images, habit: str
 ) -> None:
     own: DataLoader[Any] = DataLoader(dataset, batch_size=10, collate_fn=COLLATE[habit])
     expected = list(range(100, 100 + N))
     assert list(own) == [expected[:10], expected[10:20], expected[20:]]
 
 
-def test_a_collate_function_gets_an_instance_of_list(dataset: CountingImages) -> None:
+def test_a_collate_function_gets_an_instance_of_list(dataset: Images) -> None:
     own: DataLoader[Any] = DataLoader(dataset, batch_size=10, collate_fn=unchanged)
     assert all(isinstance(batch, list) for batch in own)
 
 
-def test_default_collate_stacks_a_plain_list_of_examples(dataset: CountingImages) -> None:
+def test_default_collate_stacks_a_plain_list_of_examples(dataset: Images) -> None:
     batch = default_collate([dataset[3], dataset[1]])
     assert type(batch) is Batch
     assert indices_of([batch]) == [3, 1]
 
 
-def test_a_plain_list_of_examples_serves_as_a_data_set(dataset: CountingImages) -> None:
+def test_a_plain_list_of_examples_serves_as_a_data_set(dataset: Images) -> None:
     examples: Any = [dataset[index] for index in range(N)]
     assert sorted(indices_of(DataLoader(examples, batch_size=4, shuffle=True))) == list(range(N))
 
