@@ -35,7 +35,7 @@ class Images(Dataset[Batch]):
     """A data set held in memory: inputs (n, channels, height, width) float32 and labels (n,) int64, on the CPU.
 
     Whoever sets these, or changes them in place, gets batches of what they are then. Other attributes cannot be set:
-    a `transform`, say, would never be asked for. A class of the participant's own made from this one may do as it likes.
+    a `transform`, say, would never be asked for. A participant's own class made from this one has what it sets.
     """
 
     inputs: Tensor

@@ -26,7 +26,7 @@ __all__ = ["prepare_command"]
 
 @click.command("prepare")
 @click.argument("track_name", metavar="TRACK")
-@click.option("--force", is_flag=True, help="Prepare it anew, and report how far the new reference is from the old.")
+@click.option("--force", is_flag=True, help="Prepare or import it anew; of the former, say how far it is from the old.")
 @click.option("--retrained", type=click.IntRange(min=1), help="Add models until each pool holds so many.")
 @click.option("--estimate", is_flag=True, help="Say how long it takes, from a few timed steps; prepare nothing.")
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Data to use as they are.")
@@ -57,10 +57,9 @@ def prepare_command(
     for file in (public_file, whole_file):
         require_place(file)
     if import_file is not None:
-        require_writable(tracks)
-        track = import_track(import_file, tracks)
-        console().print(f"unpacked {track.name} to {track.folder}")
-        _show_page(track)
+        if estimate or any(option is not None for option in (retrained, data, public_file, whole_file)):
+            raise UsageError("--import goes with no other option but --force; give the others once it is unpacked")
+        _import(import_file, track_name, tracks, force=force)
         return
     found = catalogue.find_tracks(track_name, tracks)
     kind = chosen_device(device)
@@ -86,6 +85,15 @@ def prepare_command(
             f"{track.name} is ready: {track.manifest.retrained} retrained models in each pool, in {track.folder}"
         )
         _show_page(track, anew=is_new or retrained is not None)
+
+
+def _import(file: Path, track_name: str, tracks: Path, *, force: bool) -> None:
+    is_file = track_name.endswith(".toml")
+    names = [declared.name for declared in catalogue.find_tracks(track_name, tracks)] if is_file else [track_name]
+    require_writable(tracks)
+    track = import_track(file, tracks, names=names, may_replace=force)
+    console().print(f"unpacked {track.name} to {track.folder}")
+    _show_page(track)
 
 
 def _show_page(track: Track, *, anew: bool = False) -> None:

@@ -4,9 +4,11 @@ import os
 import shutil
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
-from harness.errors import UsageError
+from harness.errors import MachineError, UsageError
+from harness.quoting import quoted
 from harness.storage import files_in, replace_folder
 from harness.tracks.declaration import parse_declaration
 from harness.tracks.track import Track, load_track
@@ -32,10 +34,11 @@ def export_track(track: Track, file: Path, *, private: bool) -> None:
     os.replace(partial, file)
 
 
-def import_track(file: Path, tracks: Path) -> Track:
-    """Unpack an exported track below the folder `tracks` under its own name, replacing one of that name.
+def import_track(file: Path, tracks: Path, *, names: Collection[str] | None = None, may_replace: bool = False) -> Track:
+    """Unpack an exported track below the folder `tracks` under its own name, unless this very track is there.
 
-    Raises UsageError if the file is no track, MachineError if it is damaged.
+    names: those it may have. may_replace: whether it takes the place of another track of its name.
+    Raises UsageError if the file is no track, or one that is not to be unpacked, MachineError if it is damaged.
     """
     tracks.mkdir(parents=True, exist_ok=True)
     unpacked = tracks / f".import-{os.getpid()}"
@@ -44,14 +47,32 @@ def import_track(file: Path, tracks: Path) -> Track:
             _check_names(archive)
             archive.extractall(unpacked)
         parse_declaration((unpacked / "track.toml").read_text(encoding="utf-8"))
-        name = load_track(unpacked).name
-        replace_folder(unpacked, tracks / name)
+        track = load_track(unpacked)
+        if names is not None and track.name not in names:
+            command = f"harness prepare {track.name} --import {quoted(file)}"
+            raise UsageError(f"{file} holds the track {track.name}, not {' or '.join(names)}; run: {command}")
+        place = tracks / track.name
+        if may_replace or not place.exists():
+            replace_folder(unpacked, place)
+        elif not _is_same(track, place):
+            whole = "the one" if track.manifest.reference_hash else "the public part of one"
+            raise UsageError(
+                f"the track {track.name} is there already, in {place}; --force puts {whole} from {file} there"
+            )
     except (OSError, zipfile.BadZipFile, zlib.error, ValueError) as error:
         hint = "make one with harness prepare TRACK --export FILE"
         raise UsageError(f"{file} is no exported track ({error}); {hint}") from None
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
-    return load_track(tracks / name)
+    return load_track(place)
+
+
+def _is_same(track: Track, place: Path) -> bool:
+    """Whether what lies at a place is this very track, whole; the manifest holds hashes of all there is."""
+    try:
+        return load_track(place).manifest == track.manifest
+    except MachineError:
+        return False
 
 
 def _check_names(archive: zipfile.ZipFile) -> None:

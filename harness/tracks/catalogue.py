@@ -8,6 +8,7 @@ from harness.environment import require_writable
 from harness.errors import UsageError
 from harness.quoting import quoted
 from harness.spelling import did_you_mean
+from harness.storage import read_arrays
 from harness.tracks.archive import import_track
 from harness.tracks.declaration import Declaration, read_declaration
 from harness.tracks.track import Track, load_track
@@ -85,14 +86,38 @@ def open_declared(declared: Declared, tracks: Path) -> Track:
     if not folder.exists():
         raise UsageError(f"the track {declared.name} is not prepared; run: {command}")
     prepared = load_track(folder)
-    changed = [declared.file] if prepared.declaration != declared.declaration else []
-    sources = [(declared.file.parent / copy.relative_to(prepared.public), copy) for copy in _sources(prepared)]
-    changed += [file for file, copy in sources if file.is_file() and file.read_bytes() != copy.read_bytes()]
-    if changed:
-        raise UsageError(f"{changed[0]} has changed since {prepared.name} was prepared; run: {command} --force")
+    if declared.file.parent == folder:  # it was asked for by its name, and is its own declaration
+        return prepared
+    if prepared.declaration != declared.declaration:
+        raise UsageError(_changed(declared.file, prepared, command))
+    _check_files_beside(declared, prepared, command)
     return prepared
 
 
-def _sources(prepared: Track) -> list[Path]:
-    """Return the copies of a track's own Python files."""
-    return sorted(prepared.public.rglob("*.py"))
+def _changed(file: Path, prepared: Track, command: str) -> str:
+    return f"{file} has changed since {prepared.name} was prepared; run: {command} --force"
+
+
+def _check_files_beside(declared: Declared, prepared: Track, command: str) -> None:
+    """Raise UsageError unless what a declaration names beside itself is as it was when the track was prepared."""
+    for copy in sorted(prepared.public.rglob("*.py")):
+        file = declared.file.parent / copy.relative_to(prepared.public)
+        if not file.is_file():
+            raise UsageError(_gone(file, prepared, f"bring it back: cp {quoted(copy)} {quoted(file)}"))
+        if file.read_bytes() != copy.read_bytes():
+            raise UsageError(_changed(file, prepared, command))
+    listed, split = prepared.declaration.forget.file, prepared.private / "split.npz"
+    if listed is None or not split.is_file():
+        return
+    file = declared.file.parent / listed
+    if not file.is_file():
+        raise UsageError(_gone(file, prepared, "bring it back"))
+    if set(file.read_text(errors="replace").split()) != set(map(str, read_arrays(split)["forget"])):
+        raise UsageError(_changed(file, prepared, command))
+
+
+def _gone(file: Path, prepared: Track, remedy: str) -> str:
+    return (
+        f"{file} is gone since {prepared.name} was prepared; {remedy}, or use the track as it was prepared, by its "
+        f"name: --track {prepared.name}"
+    )

@@ -4,6 +4,7 @@ import itertools
 import json
 import pickle
 import shutil
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -423,7 +424,14 @@ def test_a_net_that_was_changed_after_the_preparation_is_noticed(own: Harness, t
         result = own(*command)
         assert result.exit_code == 2
         assert "net.py has changed since own was prepared; run: harness prepare" in " ".join(result.output.split())
-    (tmp_path / "net.py").unlink()  # the track has a copy
+    (tmp_path / "net.py").unlink()
+    for command in (["prepare", file], ["evaluate", "baselines/finetune.py", "--track", file]):
+        result = own(*command)
+        assert result.exit_code == 2
+        said = " ".join(result.output.split())
+        assert "net.py is gone since own was prepared; bring it back: cp" in said
+    assert own("prepare", "own").exit_code == 0  # the track has a copy
+    subprocess.run(said[said.index("cp ") : said.index(", or use")], shell=True, check=True)
     assert own("prepare", file).exit_code == 0
 
 

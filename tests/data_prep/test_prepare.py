@@ -126,6 +126,17 @@ def test_export_and_import_move_a_whole_track(own_home: Path, tiny_file: Path, t
     shutil.rmtree(own_home / "tracks")
     assert call("prepare", "tiny", "--import", tmp_path / "whole.track").exit_code == 0
     assert json.loads((own_home / "tracks" / "tiny" / "manifest.json").read_text()) == json.loads(manifest)
+    (tmp_path / "tidy.toml").write_text(tiny_file.read_text().replace('"tiny"', '"tidy"'))
+    for other in ("tidy", tmp_path / "tidy.toml"):  # a track that is not in the file
+        result = call("prepare", other, "--import", tmp_path / "whole.track")
+        assert result.exit_code == 2
+        assert "whole.track holds the track tiny, not tidy; run: harness prepare tiny --import" in result.output
+    assert call("prepare", tiny_file, "--import", tmp_path / "whole.track").exit_code == 0  # it is there already
+    result = call("prepare", "tiny", "--import", tmp_path / "p.track")
+    assert result.exit_code == 2
+    assert "--force puts the public part of one from" in result.output
+    assert call("prepare", "tiny", "--import", tmp_path / "p.track", "--force").exit_code == 0
+    assert "no other option" in call("prepare", "tiny", "--import", tmp_path / "p.track", "--retrained", 20).output
     nonsense = tmp_path / "nonsense.track"
     nonsense.write_text("no track")
     assert call("prepare", "tiny", "--import", nonsense).exit_code == 2

@@ -348,13 +348,35 @@ def test_a_track_may_bring_an_architecture_of_its_own(
     (tmp_path / "net.py").write_text(OWN)
     file = declared(tmp_path, tiny_file, "net.py:build")
     assert harness("prepare", file).exit_code == 0
-    (tmp_path / "net.py").unlink()  # the track has a copy
+    (tmp_path / "net.py").unlink()  # the track has a copy, and is known by its name
     submission = tmp_path / "foo.py"
     submission.write_text(
         "def unlearn(net, retain_loader, forget_loader, val_loader):\n    net[0].reset_parameters()\n"
     )
-    result = harness("evaluate", submission, "--track", file, "--runs", 2)
+    result = harness("evaluate", submission, "--track", "own", "--runs", 2)
     assert result.exit_code == 0, result.output
+
+
+def test_a_list_that_was_changed_after_the_preparation_is_noticed(
+    harness: Callable[..., Result], tmp_path: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "own-home"))
+    file, forget = declared(tmp_path, tiny_file, "small_resnet"), tmp_path / "forget.txt"
+    file.write_text(file.read_text().replace('"random"\ncount = 20', '"indices"\nfile = "forget.txt"'))
+    sets = split_indices(read("sklearn:digits", tmp_path), Split(train=120, val=80), Forget(kind="random", count=20))
+    forget.write_text("\n".join(map(str, sets["forget"])))
+    assert harness("prepare", file).exit_code == 0
+    forget.write_text("\n\n".join(map(str, sets["forget"][::-1])))  # the same
+    assert harness("prepare", file).exit_code == 0
+    forget.write_text("\n".join(map(str, sets["forget"][1:])))
+    changed = harness("prepare", file)
+    assert (changed.exit_code, "forget.txt has changed since own was prepared; run: harness" in changed.output) == (
+        2,
+        True,
+    )
+    forget.unlink()
+    assert "forget.txt is gone since own was prepared; bring it back, or use" in harness("prepare", file).output
+    assert harness("prepare", "own").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,7 @@ class Wrapping(Dataset[Any]):
 
 
 def of_another_class(dataset: Images) -> Images:
-    dataset.__class__, dataset.mark = Marked, -1.0  # type: ignore[attr-defined]
+    dataset.__class__, dataset.mark = Marked, -1.0
     return dataset
 
 
@@ -498,9 +498,7 @@ COLLATE: dict[str, Callable[[list[Batch]], list[int]]] = {
 
 
 @pytest.mark.parametrize("habit", COLLATE)
-def test_a_collate_function_gets_a_list_of_examples_whatever_it_does_with_it(
-    dataset: Images, habit: str
-) -> None:
+def test_a_collate_function_gets_a_list_of_examples_whatever_it_does_with_it(dataset: Images, habit: str) -> None:
     own: DataLoader[Any] = DataLoader(dataset, batch_size=10, collate_fn=COLLATE[habit])
     expected = list(range(100, 100 + N))
     assert list(own) == [expected[:10], expected[10:20], expected[20:]]

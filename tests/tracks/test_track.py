@@ -593,13 +593,28 @@ def test_two_exports_of_a_track_are_the_same_file(track: Track, tmp_path: Path) 
     assert {path.name for path in tmp_path.iterdir()} == {"one.track", "two.track", "tracks"}
 
 
-def test_an_import_replaces_a_track_of_its_name_and_leaves_nothing_else_behind(track: Track, tmp_path: Path) -> None:
-    export_track(track, tmp_path / "mini.track", private=True)
+def test_an_import_replaces_a_track_only_where_it_may_and_leaves_nothing_else_behind(
+    track: Track, tmp_path: Path
+) -> None:
+    file, tracks = tmp_path / "mini.track", track.folder.parent
+    export_track(track, file, private=True)
     before = files_of(track.folder)
+    assert import_track(file, tracks).manifest == track.manifest  # this very track is there
     (track.folder / "public" / "forget.npz").write_bytes(b"damaged")
-    import_track(tmp_path / "mini.track", track.folder.parent)
+    damaged = files_of(track.folder)
+    with pytest.raises(UsageError, match=r"the track mini is there already, in .*; --force puts the one from .*mini"):
+        import_track(file, tracks)
+    assert files_of(track.folder) == damaged
+    import_track(file, tracks, may_replace=True)
     assert files_of(track.folder) == before
-    assert [path.name for path in track.folder.parent.iterdir()] == ["mini"]
+    assert [path.name for path in tracks.iterdir()] == ["mini"]
+
+
+def test_a_public_part_does_not_take_the_place_of_the_whole(track: Track, tmp_path: Path) -> None:
+    export_track(track, tmp_path / "mini.track", private=False)
+    with pytest.raises(UsageError, match="--force puts the public part of one from"):
+        import_track(tmp_path / "mini.track", track.folder.parent)
+    assert track.private.is_dir()
 
 
 def archive_with(track: Track, file: Path, **changed: str | bytes | None) -> None:

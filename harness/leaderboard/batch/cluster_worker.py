@@ -157,7 +157,7 @@ def _fetch(request: WorkerRequest, folder: Path) -> None:
     with tempfile.NamedTemporaryFile(dir=_folder(), suffix=".track") as file:
         file.write(content)
         file.flush()
-        import_track(Path(file.name), folder)
+        import_track(Path(file.name), folder, may_replace=True)
 
 
 def _folder() -> Path:
