@@ -11,6 +11,9 @@ from harness.tracks.declaration import Forget, Split
 
 __all__ = ["label_of", "split_indices"]
 
+SHOWN = 40  # letters of a line
+WRITE_INDICES = "write it with np.savetxt(FILE, indices, '%d')"
+
 
 def split_indices(dataset: Dataset, split: Split, forget: Forget, *, folder: Path = Path()) -> dict[str, np.ndarray]:
     """Return indices of the retain, forget, val and test sets, disjoint, each sorted.
@@ -120,16 +123,33 @@ def _plain(name: str) -> str:
 
 def _listed(file: Path, train: np.ndarray) -> np.ndarray:
     """Return the indices in a text file. Raises UsageError if they are no indices of training examples."""
+    listed, trained = [], set(train.tolist())
+    for number, line in enumerate(_lines(file), 1):
+        for word in line.split():
+            try:
+                listed.append(int(word))
+            except ValueError:
+                shown = repr(line.strip()[:SHOWN])
+                raise UsageError(
+                    f"forget: line {number} of {file} is {shown}, where one index per line must be, a whole number: "
+                    f"{WRITE_INDICES}"
+                ) from None
+            if listed[-1] not in trained:
+                raise UsageError(
+                    f"forget: {listed[-1]}, in line {number} of {file}, is the index of no training example; "
+                    "they count from 0 in the order of the data"
+                )
+    if not listed:
+        raise UsageError(f"forget: {file} holds no index; {WRITE_INDICES}")
+    return np.array(listed, int)
+
+
+def _lines(file: Path) -> list[str]:
     try:
-        listed = np.array([int(line) for line in file.read_text().split()], int)
+        return file.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
-        raise UsageError(f"forget: no file {file}") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"forget: {file} must hold one index per line ({error})") from None
-    outside = listed[~np.isin(listed, train)]
-    if len(outside):
-        raise UsageError(
-            f"forget: {len(outside)} indices of {file} are not in the training set, such as {outside[0]}; "
-            "they count from 0 in the order of the data"
-        )
-    return listed
+        raise UsageError(f"forget: no file {file}, which must hold one index per line; {WRITE_INDICES}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"forget: {file} is no UTF-8 text; {WRITE_INDICES}") from None
+    except OSError as error:
+        raise UsageError(f"forget: {file} cannot be read ({error.strerror})") from None

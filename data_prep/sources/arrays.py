@@ -40,8 +40,11 @@ def _read(paths: Sequence[Path]) -> tuple[list[Examples], tuple[str, ...] | None
     if names is None and all(one.dtype.kind in "US" for one in labels):
         names = natural_order(set(map(_text, np.concatenate(labels))))
     examples = [_examples(*some, names) for some in zip(paths, arrays, labels, strict=True)]
-    if len(np.unique(np.concatenate([one.labels for one in examples]))) < 2:
+    classes = np.unique(np.concatenate([one.labels for one in examples]))
+    if len(classes) < 2:
         raise UsageError(f"{paths[0]}: labels name one class only; a track needs two")
+    if names is None:
+        _check_gaps(paths, classes)
     return examples, names
 
 
@@ -64,9 +67,7 @@ def _arrays(path: Path) -> Arrays:
 def _examples(path: Path, arrays: Arrays, labels: np.ndarray, names: tuple[str, ...] | None) -> Examples:
     images, subjects = _pixels(path, arrays["images"]), arrays.get("subjects")
     labels = _labels(path, labels, len(images), names)
-    if subjects is not None and _column(subjects).shape != labels.shape:
-        raise UsageError(f"{path}: subjects must name whose image each of the {len(images)} is, not {subjects.shape}")
-    return Examples(images, labels, None if subjects is None else _column(subjects))
+    return Examples(images, labels, None if subjects is None else _subjects(path, _column(subjects), len(images)))
 
 
 def _column(array: np.ndarray) -> np.ndarray:
@@ -103,7 +104,8 @@ def _remedy(images: np.ndarray) -> str | None:
     lowest, highest = images.min(), images.max()
     if images.dtype.kind == "f":
         if not np.isfinite(images).all():
-            return "it holds values that are no finite numbers"
+            unfit = np.argwhere(~np.isfinite(images))[0][0]
+            return f"images[{unfit}] holds values that are no finite numbers; mend it or leave it out"
         if lowest >= 0 and highest <= 1:
             return "store (images * 255).round().astype('uint8')"
         return f"its values are {lowest:g} to {highest:g}; bring them to 0 to 255 and store whole numbers"
@@ -126,8 +128,9 @@ def _labels(path: Path, labels: np.ndarray, n: int, names: tuple[str, ...] | Non
         raise UsageError(f"{wanted}, not {labels.dtype} {labels.shape}")
     if labels.dtype.kind in "US" and names is not None:
         return _numbered(path, labels, names)
-    if labels.dtype.kind not in "buif" or not np.isfinite(labels).all() or (labels != np.floor(labels)).any():
+    if labels.dtype.kind not in "buif":
         raise UsageError(f"{wanted}, not {labels.dtype} {labels.shape}")
+    _check_whole(path, "labels", labels)
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= max(n, len(names or ())):
         raise UsageError(f"{wanted}, not {lowest} to {highest}; number the classes from 0 without gaps")
@@ -136,9 +139,38 @@ def _labels(path: Path, labels: np.ndarray, n: int, names: tuple[str, ...] | Non
     return labels.astype(np.int64)
 
 
+def _check_whole(path: Path, name: str, values: np.ndarray) -> None:
+    """Raise UsageError that names the first of some numbers that is not whole, as NaN is not."""
+    unfit = np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)))
+    if len(unfit):
+        raise UsageError(
+            f"{path}: {name}[{unfit[0]}] is {values[unfit[0]]}, where {name} must be whole numbers or names; mend or "
+            f"leave out the {len(unfit)} such of {len(values)} examples"
+        )
+
+
+def _check_gaps(paths: Sequence[Path], classes: np.ndarray) -> None:
+    """Raise UsageError if numbers are left out, as where labels begin at 1: nobody says that there are such classes."""
+    lowest, highest = int(classes[0]), int(classes[-1])
+    missing = np.setdiff1d(np.arange(highest), classes)
+    if not len(missing):
+        return
+    remedy = "store class_names with a name for each number"
+    if len(missing) == lowest:
+        remedy = f"store labels - {lowest}, or {remedy.removeprefix('store ')}"
+    elif len(paths) == 1:
+        remedy = f"store np.unique(labels, return_inverse=True)[1], or {remedy.removeprefix('store ')}"
+    raise UsageError(f"{paths[0]}: labels go up to {highest}, and no example has {_some(missing)}: {remedy}")
+
+
+def _some(labels: np.ndarray) -> str:
+    return ", ".join(map(str, labels[:5])) + (", ..." if len(labels) > 5 else "")
+
+
 def _numbered(path: Path, labels: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     number = {name: label for label, name in enumerate(names)}
     texts = [_text(label) for label in labels]
+    _check_texts(path, "labels", texts)
     if unknown := set(texts) - set(names):
         raise UsageError(f"{path}: labels has {min(unknown)!r}, which is not in class_names")
     return np.array([number[text] for text in texts], np.int64)
@@ -149,7 +181,32 @@ def _class_names(path: Path, arrays: Arrays) -> tuple[str, ...] | None:
         return None
     if arrays["class_names"].ndim != 1:
         raise UsageError(f"{path}: class_names must be a list of names, not {arrays['class_names'].shape}")
-    return tuple(map(_text, arrays["class_names"]))
+    names = tuple(map(_text, arrays["class_names"]))
+    _check_texts(path, "class_names", names)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"{path}: class_names has {twice[0]!r} twice; give each class a name of its own")
+    return names
+
+
+def _check_texts(path: Path, name: str, texts: Sequence[str]) -> None:
+    """Raise UsageError that names the first of some texts that says nothing, as where a table had no value."""
+    unfit = next((place for place, text in enumerate(texts) if not text.strip()), None)
+    if unfit is not None:
+        raise UsageError(f"{path}: {name}[{unfit}] is {texts[unfit]!r}, where a name must be; give it one")
+
+
+def _subjects(path: Path, subjects: np.ndarray, n: int) -> np.ndarray:
+    """Return the subjects (n,), integers or names. Raises UsageError for anything else."""
+    if subjects.shape != (n,) or subjects.dtype.kind not in "buifUS":
+        described = f"{subjects.dtype} {subjects.shape}"
+        raise UsageError(
+            f"{path}: subjects must name whose image each of the {n} is, by number or name, not {described}"
+        )
+    if subjects.dtype.kind in "US":
+        _check_texts(path, "subjects", [_text(subject) for subject in subjects])
+    else:
+        _check_whole(path, "subjects", subjects)
+    return subjects
 
 
 def _text(name: np.generic) -> str:
@@ -157,10 +214,11 @@ def _text(name: np.generic) -> str:
 
 
 def _notes(path: Path, labels: np.ndarray, names: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Return a sentence if there are classes without an example, as where labels begin at 1."""
+    """Return a sentence if there are classes without an example."""
     n_classes = max(int(labels.max()) + 1, len(names or ()))
     missing = np.setdiff1d(np.arange(n_classes), labels)
     if not len(missing):
         return ()
-    some = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-    return (f"{path.name}: no example has the label {some}; nets have an output for each of {n_classes} classes",)
+    return (
+        f"{path.name}: no example has the label {_some(missing)}; nets have an output for each of {n_classes} classes",
+    )

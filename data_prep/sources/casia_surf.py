@@ -49,14 +49,26 @@ def read_casia_surf(folder: Path | None) -> Dataset:
 def _ages(file: Path) -> dict[str, int]:
     """Return every person's age in years."""
     try:
-        rows = [line.split() for line in file.read_text().splitlines() if line.strip()]
-        ages = {person: int(age) for person, age, _ in rows}
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise UsageError(f"no file {file}: one line per person, id age gender") from None
-    except (OSError, ValueError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} must hold lines of id, age and gender ({error})") from None
-    if len(ages) < len(rows):
-        raise UsageError(f"{file} names a person twice")
+    ages: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            person, age, _ = line.split()
+            years = int(age)
+        except ValueError:
+            raise UsageError(
+                f"line {number} of {file} is {line.strip()!r}, where id, age (a whole number) and gender must be; "
+                "mend it, or remove it with the person's images"
+            ) from None
+        if person in ages:
+            raise UsageError(f"{file} names a person twice: {person}, again in line {number}; keep one of the lines")
+        ages[person] = years
     return ages
 
 

@@ -252,13 +252,17 @@ def test_a_class_that_is_not_there_is_a_usage_error_that_lists_those_there_are(
     ("content", "problem"),
     [
         (None, "no file"),
-        ("1 2 x", "one index per line"),
-        ("1000", "1 indices of .* not in the training set, such as 1000"),
+        ("", r"forget\.txt holds no index; write it with np\.savetxt"),
+        ("\n0 x", r"line 2 of .*forget\.txt is '0 x', where one index per line must be"),
+        ("3.000000000000000000e+00", r"line 1 .* is '3\.0.*', .* a whole number: .*np\.savetxt\(FILE, indices, '%d'\)"),
+        ("1000", r"1000, in line 1 of .*forget\.txt, is the index of no training example"),
+        ("9" * 99, "is the index of no training example"),
+        ("1".encode("utf-16"), r"forget\.txt is no UTF-8 text"),
     ],
 )
-def test_a_list_with_a_fault_is_a_usage_error(content: str | None, problem: str, tmp_path: Path) -> None:
+def test_a_list_with_a_fault_is_a_usage_error(content: str | bytes | None, problem: str, tmp_path: Path) -> None:
     if content is not None:
-        (tmp_path / "forget.txt").write_text(content)
+        (tmp_path / "forget.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UsageError, match=problem):
         split_indices(of(100), Split(train=60, val=20), Forget(kind="indices", file="forget.txt"), folder=tmp_path)
 
@@ -301,7 +305,7 @@ def test_faces_have_age_groups_and_subjects(tmp_path: Path) -> None:
         ("no images", r"no images .*real\.rssdk/color/\*\.jpg; is .* CASIA-SURF"),
         ("unknown person", r"has no age of CLKJ_AS0003"),
         ("twice", "names a person twice"),
-        ("bad line", "lines of id, age and gender"),
+        ("bad line", r"line 5 of .*Age_Gender\.txt is 'CLKJ_AS0009 old M', where id, age"),
         ("bad image", r"0\.jpg cannot be read as an image"),
     ],
 )

@@ -303,11 +303,11 @@ def test_the_bundled_digits_are_grey_images_with_values_up_to_16() -> None:
 
 def test_arrays_from_a_file_are_taken_as_they_are(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 4, 3, 3)).astype(np.uint8)
-    np.savez(tmp_path / "data.npz", images=images, labels=np.array([0, 4, 1, 1, 2], np.int16))
+    np.savez(tmp_path / "data.npz", images=images, labels=np.array([0, 3, 1, 1, 2], np.int16))
     for source, folder in (("data.npz", tmp_path), (str(tmp_path / "data.npz"), Path("elsewhere"))):
         examples = read(source, folder).examples
         assert np.array_equal(examples.images, images)
-        assert examples.labels.tolist() == [0, 4, 1, 1, 2]
+        assert examples.labels.tolist() == [0, 3, 1, 1, 2]
         assert examples.labels.dtype == np.int64
 
 
@@ -333,7 +333,8 @@ def test_labels_may_come_as_people_have_them(
 
 
 def test_classes_without_an_example_are_noted(tmp_path: Path) -> None:
-    np.savez(tmp_path / "data.npz", images=np.zeros((6, 4, 4, 1), np.uint8), labels=np.array([1, 2, 4, 1, 2, 4]))
+    images, labels = np.zeros((6, 4, 4, 1), np.uint8), np.array([1, 2, 4, 1, 2, 4])
+    np.savez(tmp_path / "data.npz", images=images, labels=labels, class_names=np.array(list("abcde")))
     found = read("data.npz", tmp_path)
     assert found.n_classes == 5
     assert found.notes == ("data.npz: no example has the label 0, 3; nets have an output for each of 5 classes",)
@@ -369,10 +370,26 @@ IMAGES, ROW = np.zeros((3, 4, 4, 1), np.uint8), np.arange(3)
         ),
         ({"images": IMAGES.astype(np.int64) + 256, "labels": ROW}, "its values are 256 to 256"),
         ({"images": IMAGES == 0, "labels": ROW}, r"images.astype\('uint8'\) \* 255"),
-        ({"images": IMAGES * np.nan, "labels": ROW}, "no finite numbers"),
+        (
+            {"images": IMAGES * np.array([0, 1, np.nan])[:, None, None, None], "labels": ROW},
+            r"images\[2\] holds values",
+        ),
         ({"images": IMAGES, "labels": ROW[:2]}, "labels must be 3 integers"),
         ({"images": IMAGES, "labels": np.eye(3)}, r"labels must be 3 integers .*labels.argmax\(1\)"),
-        ({"images": IMAGES, "labels": ROW + 0.5}, "labels must be 3 integers"),
+        ({"images": IMAGES, "labels": ROW + 0.5}, r"labels\[0\] is 0\.5, .* the 3 such of 3"),
+        ({"images": IMAGES, "labels": np.array([0, np.nan, 1])}, r"labels\[1\] is nan, where labels must be whole"),
+        ({"images": IMAGES, "labels": np.array(["a", "b", ""])}, r"labels\[2\] is '', where a name must be"),
+        (
+            {"images": IMAGES, "labels": np.array([1, 2, 1])},
+            "labels go up to 2, and no example has 0: store labels - 1, or class_names",
+        ),
+        (
+            {"images": IMAGES, "labels": np.array([0, 2, 0])},
+            r"no example has 1: store np\.unique\(labels, return_inverse",
+        ),
+        ({"images": IMAGES, "labels": ROW, "subjects": np.array([4, np.nan, 4])}, r"subjects\[1\] is nan"),
+        ({"images": IMAGES, "labels": ROW, "subjects": np.array(["ann", "", "bo"])}, r"subjects\[1\] is ''"),
+        ({"images": IMAGES, "labels": ROW, "class_names": np.array(["a", "b", "a"])}, "class_names has 'a' twice"),
         ({"images": IMAGES, "labels": ROW * 1000}, "labels must be 3 integers from 0, .*not 0 to 2000"),
         ({"images": IMAGES, "labels": ROW * 0}, "one class only"),
         ({"images": IMAGES, "labels": ROW, "class_names": np.array(["a", "b"])}, "class_names has 2 names, .* up to 2"),
