@@ -2,8 +2,8 @@
 
     python -m data_prep.timed_training FOLDER DEVICE THREADS SAMPLES     started by `harness.runs.calibration`
 
-It prepares, prints "warm", waits for a line, and prints the seconds of a whole training, one line for each sample. A
-long training is timed over a part of its steps, and scaled.
+It prepares, prints "warm" and about how many seconds all samples will take, waits for a line, and prints the seconds of
+a whole training, one line for each sample. A long training is timed over a part of its steps, and scaled.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from harness.tracks.track import Track, load_track
 __all__ = ["part_of_training"]
 
 CPU_SECONDS, GPU_SECONDS = 60.0, 7.0  # a sample takes no longer
-FIRST_STEPS = 20  # timed to know how long a step takes
+FIRST_STEPS = 10  # timed to know how long a step takes
 
 
 def _time_here(track: Track, device: str, threads: int, samples: int, answers: TextIO) -> Iterator[float]:
@@ -41,11 +41,12 @@ def _time_here(track: Track, device: str, threads: int, samples: int, answers: T
         card.synchronize()
         return time.perf_counter() - started
 
+    longest = GPU_SECONDS if card.is_gpu else CPU_SECONDS
     some = min(len(labels), FIRST_STEPS * recipe.batch_size)
     timed(some, 1)
-    print("warm", file=answers, flush=True)
+    expected = min(longest, timed(some, 1) / some * len(labels) * recipe.epochs)
+    print(f"warm {samples * expected:.3g}", file=answers, flush=True)
     sys.stdin.readline()
-    longest = GPU_SECONDS if card.is_gpu else CPU_SECONDS
     examples, epochs = part_of_training(len(labels), recipe, longest, seconds_per_example=timed(some, 1) / some)
     for _ in range(samples):
         yield timed(examples, epochs) * recipe.epochs * _steps(len(labels), recipe) / epochs / _steps(examples, recipe)

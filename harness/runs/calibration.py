@@ -8,11 +8,13 @@ kept per machine and load.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -50,8 +52,12 @@ def calibrate(
     threads: int,
     jobs: int,
     on_start: Callable[[], None] = lambda: None,
+    on_estimate: Callable[[float], None] = lambda seconds: None,
 ) -> Calibration:
-    """Return the calibration of this machine, track, threads and workers; measure it if there is none that is whole."""
+    """Return the calibration of this machine, track, threads and workers; measure it if there is none that is whole.
+
+    on_start: is called before it is measured. on_estimate: is told then, after a few steps, about how long it takes.
+    """
     load = {
         "track": track.manifest.fingerprint,
         "machine": f"{platform.node()} {platform.machine()} {usable_processors():g}",
@@ -67,9 +73,15 @@ def calibrate(
         return stored
     require_writable(path.parent)
     on_start()
-    samples: list[float] = []
+    started, samples = time.monotonic(), list[float]()
+
+    def warm(seconds: float) -> None:
+        if not samples:
+            rounds = math.ceil(N_SAMPLES / jobs / _samples_of_process(device))
+            on_estimate(rounds * seconds + (rounds - 1) * (time.monotonic() - started))  # each round has a start
+
     while len(samples) < N_SAMPLES:
-        samples += _time_trainings(track, device, threads, jobs)
+        samples += _time_trainings(track, device, threads, jobs, on_warm=warm)
     calibration = Calibration(key, statistics.median(samples), tuple(samples))
     write_sealed(path, {**load, "training_seconds": calibration.training_seconds, "samples": samples})
     return calibration
@@ -80,12 +92,23 @@ def _stored(key: str, path: Path) -> Calibration:
     return Calibration(key, values["training_seconds"], tuple(values["samples"]))
 
 
-def _time_trainings(track: Track, device: str, threads: int, jobs: int) -> list[float]:
-    """Return the seconds of `jobs` trainings that start at the same moment.
+def _samples_of_process(device: str) -> int:
+    """Return how many samples a process takes: on a GPU as many as are wanted, its start takes as long as they do."""
+    return N_SAMPLES if of(device).is_gpu else 1
 
-    On a GPU each process times as many as are wanted: to start it takes as long as they do.
+
+def _time_trainings(
+    track: Track,
+    device: str,
+    threads: int,
+    jobs: int,
+    on_warm: Callable[[float], None] = lambda seconds: None,
+) -> list[float]:
+    """Return the seconds of trainings in `jobs` processes that start at the same moment.
+
+    on_warm: is told before they do about how many seconds they will take.
     """
-    samples = N_SAMPLES if of(device).is_gpu else 1
+    samples = _samples_of_process(device)
     command = [sys.executable, "-P", "-m", TIMED, str(track.folder), device, str(threads), str(samples)]
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))  # packages may lie on the latter
     own_threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
@@ -101,9 +124,7 @@ def _time_trainings(track: Track, device: str, threads: int, jobs: int) -> list[
         for _ in range(jobs)
     ]
     try:
-        for process in processes:
-            assert process.stdout is not None
-            process.stdout.readline()  # warm
+        on_warm(max(_expected_seconds(process) for process in processes))
         for process in processes:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # it died, as its exit status will say
@@ -116,3 +137,9 @@ def _time_trainings(track: Track, device: str, threads: int, jobs: int) -> list[
     if any(process.returncode for process in processes):
         raise MachineError("a training to calibrate the time limit failed; its error is above")
     return [float(seconds) for answer in answers for seconds in answer.split()]
+
+
+def _expected_seconds(process: "subprocess.Popen[str]") -> float:
+    """Wait until a process is warm, and return what it says its samples will take; 0 if it died."""
+    assert process.stdout is not None
+    return float(process.stdout.readline().removeprefix("warm ") or 0)

@@ -72,7 +72,13 @@ def _limit(track: Track, home: Path, device: str, jobs: int, fraction: float | N
     trainings = f"{jobs} trainings at once" if jobs > 1 else "trainings"
     announcement = f"timing {trainings}, once per machine: a run may use {limits.time_limit_fraction:.0%} of one ..."
     calibration = calibrate(
-        track, home, device=device, threads=limits.threads, jobs=jobs, on_start=lambda: announce(announcement)
+        track,
+        home,
+        device=device,
+        threads=limits.threads,
+        jobs=jobs,
+        on_start=lambda: announce(announcement),
+        on_estimate=lambda seconds: announce(f"... that takes {_duration(seconds)}, and is kept for the next time"),
     )
     return Limit(
         seconds=share * calibration.training_seconds,
@@ -81,3 +87,7 @@ def _limit(track: Track, home: Path, device: str, jobs: int, fraction: float | N
         training_seconds=calibration.training_seconds,
         calibration=calibration.id,
     )
+
+
+def _duration(seconds: float) -> str:
+    return f"about {max(1, round(seconds))} s" if seconds < 100 else f"about {seconds / 60:.0f} minutes"

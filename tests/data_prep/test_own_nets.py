@@ -441,7 +441,10 @@ def test_a_net_may_print_without_harm_to_the_clock(own: Harness, tmp_path: Path)
     file = write(tmp_path, chatty, ("[limits]\nseconds = 5\n", "[limits]\ntime_limit_fraction = 1.0\n"))
     assert own("prepare", file, "--jobs", 1).exit_code == 0
     track = load_track(tmp_path / "own-home" / "tracks" / "own")
-    assert calibrate(track, tmp_path, device="cpu", threads=1, jobs=1).training_seconds > 0
+    told: list[float] = []
+    found = calibrate(track, tmp_path, device="cpu", threads=1, jobs=1, on_estimate=told.append)
+    assert len(told) == 1  # beforehand, about how long it takes: the samples, and the starts between them
+    assert 0.1 * sum(found.samples) < told[0] < 60 + 10 * sum(found.samples)
 
 
 def test_a_net_that_fails_or_diverges_in_the_middle_of_training_is_told_in_one_sentence(

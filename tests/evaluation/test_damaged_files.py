@@ -224,7 +224,9 @@ def test_a_damaged_calibration_or_floor_is_named_and_measured_again(
         name = "median" if "median" in values else "training_seconds"
         write_json(path, {**values, name: values[name] * 100})
 
-    assert "timing trainings" in evaluated()
+    said = evaluated()
+    assert "timing trainings" in said
+    assert re.search(r"that takes about \d+ s, and is kept", said)
     for damage in (hold_something_else, write_another_value):
         for pattern in ("floor-*.json", "short-*.json"):
             (path,) = (tmp_path / "own" / "calibration").glob(pattern)
