@@ -28,7 +28,14 @@ from harness.models import own_file
 from harness.runs.measure import build_model
 from harness.tracks.track import Examples, Track
 
-__all__ = ["can_be_stacked", "check_architecture", "fault_of_own_file", "modules_beside", "takes_single_examples"]
+__all__ = [
+    "begins_alike",
+    "can_be_stacked",
+    "check_architecture",
+    "fault_of_own_file",
+    "modules_beside",
+    "takes_single_examples",
+]
 
 TRIED = 8  # examples of a trial
 STORED = {torch.float32, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool}
@@ -66,6 +73,13 @@ def can_be_stacked(track: Track) -> bool:
         return changed(0, 1) == changed(0)
     except Exception:  # noqa: BLE001 - vmap and what it calls refuse with whatever they have
         return False
+
+
+def begins_alike(track: Track) -> bool:
+    """Whether all nets begin with the same weights, as where a net's own file sets a seed or reads weights."""
+    nets = [initial_net(partial(build_model, track), seed) for seed in (0, 1)]
+    trained = ([parameter for parameter in net.parameters() if parameter.requires_grad] for net in nets)
+    return all(torch.equal(*pair) for pair in zip(*trained, strict=True))
 
 
 def takes_single_examples(track: Track) -> bool:
@@ -138,6 +152,8 @@ def _check(track: Track, inputs: Tensor, labels: Tensor) -> None:
     build, n_classes = partial(build_model, track), track.manifest.n_classes
     net = initial_net(build, 0)
     _check_state(net)
+    _check_form(net, initial_net(build, 1))
+    _check_copied(net)
     if not any(parameter.requires_grad for parameter in net.parameters()):
         raise UsageError("model: it has no parameters to train")
     if track.declaration.pruning is not None and not convolutions(net):
@@ -147,7 +163,10 @@ def _check(track: Track, inputs: Tensor, labels: Tensor) -> None:
             _check_outputs(outputs := net.eval()(some), len(some), n_classes)
             _check_logits(outputs)
         _check_outputs(net.train()(inputs[:TRIED]), len(inputs), n_classes, when="in training ")
+    other = initial_net(build, 1)
+    before = copy.deepcopy(other.state_dict())
     trained = train(build, inputs, labels, track.declaration.training, seed=0, epochs=1)
+    _check_apart(before, other)
     _check_repeats(trained, build, inputs)
 
 
@@ -171,6 +190,43 @@ def _check_state(net: nn.Module) -> None:
             )
 
 
+def _check_form(net: nn.Module, other: nn.Module) -> None:
+    ours, theirs = net.state_dict(), other.state_dict()
+    for name in sorted({*ours, *theirs}):
+        shapes = [tuple(state[name].shape) if name in state else "missing" for state in (ours, theirs)]
+        if shapes[0] != shapes[1]:
+            raise UsageError(
+                f"model: {name} is {shapes[0]} in one net and {shapes[1]} in another; build all nets of one form"
+            )
+
+
+def _check_apart(before: dict[str, Tensor], other: nn.Module) -> None:
+    """Raise UsageError if a net is not what it was before another was trained, as where both have the same layers."""
+    for name, value in other.state_dict().items():
+        if not torch.equal(value, before[name]):
+            raise UsageError(
+                f"model: to train one net changes {name} of another; make the layers anew in each call of the function"
+            )
+
+
+def _check_copied(net: nn.Module) -> None:
+    try:
+        copy.deepcopy(net)
+    except Exception as error:  # noqa: BLE001 - whatever the attributes of a net raise
+        for place, module in net.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Tensor) and value.grad_fn is not None:
+                    computed = f"{place}.{name}".removeprefix(".")
+                    raise UsageError(
+                        f"model: {computed} is computed by a hook; use torch.nn.utils.parametrizations, or compute it "
+                        "in forward"
+                    ) from None
+        raise UsageError(
+            f"model: nets of it cannot be copied ({_said(error)}); keep layers, tensors and plain values in their "
+            "attributes, nothing else"
+        ) from None
+
+
 def _check_outputs(outputs: object, n: int, n_classes: int, when: str = "") -> None:
     if not isinstance(outputs, Tensor):
         raise UsageError(f"model: outputs are {when}{type(outputs).__name__}, not one tensor of logits")
@@ -182,6 +238,11 @@ def _check_outputs(outputs: object, n: int, n_classes: int, when: str = "") -> N
 
 
 def _check_logits(outputs: Tensor) -> None:
+    if not outputs.isfinite().all():
+        raise UsageError(
+            "model: its outputs are no finite numbers before any training; look at its initial weights, and at mean "
+            "and std of the data"
+        )
     if (outputs >= 0).all() and torch.allclose(outputs.sum(dim=1), torch.ones(len(outputs))):
         raise UsageError(
             "model: its outputs are probabilities; leave out the softmax at the end, since the loss has one"
@@ -199,7 +260,7 @@ def _check_repeats(trained: nn.Module, build: Build, inputs: Tensor) -> None:
     if not _same(first, other):
         raise UsageError(
             "model: two nets with the same weights have other outputs; keep all that forward uses in parameters and "
-            "buffers of the state dict (register_buffer)"
+            "buffers of the state dict (register_buffer, nn.ModuleList in place of a list)"
         )
 
 

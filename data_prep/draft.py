@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.architecture import check_architecture, modules_beside, takes_single_examples
+from data_prep.architecture import begins_alike, check_architecture, modules_beside, takes_single_examples
 from data_prep.datasets import load_dataset
 from data_prep.sources.dataset import Dataset
 from data_prep.splits import label_of, split_indices
@@ -85,6 +85,11 @@ def _write(
     for name, content in own.items():
         write_bytes(draft.public / name, content.tobytes())
     check_architecture(draft, draft.examples("retain"))
+    if begins_alike(draft):
+        on_note(
+            "all nets begin with the same weights, as where net.py sets a seed or reads weights: models will differ by "
+            "the order of their batches alone"
+        )
     batch_size, declared = _batch_size_of_runs(draft), draft.declaration.training.batch_size
     if batch_size != declared:
         on_note(

@@ -5,6 +5,7 @@ torchvision only, and the latter where it is needed: it loads torch's compiler, 
 """
 
 import hashlib
+import inspect
 import sys
 import threading
 from collections.abc import Callable
@@ -61,6 +62,10 @@ def _own(file: Path, function: str) -> Callable[..., nn.Module]:
     if not hasattr(module, function):
         raise ValueError(f"{file.name} has no function {function}")
     found: Callable[..., nn.Module] = getattr(module, function)
+    try:
+        inspect.signature(found).bind(n_classes=2, channels=1)
+    except TypeError as error:
+        raise ValueError(f"{file.name}: {function} must be def {function}(n_classes, channels): {error}") from None
     return found
 
 

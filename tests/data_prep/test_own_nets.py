@@ -270,6 +270,11 @@ STACKED = {
         init="self.register_buffer('share', torch.tensor(0.5), persistent=False)",
         forward="return self.share * self.logits(images)",
     ),
+    "a table for all nets": net(
+        init="self.register_buffer('table', TABLE)",
+        forward="return self.head(self.stem(images.flatten(1)) + self.table)",
+    )
+    + "\n\nTABLE = torch.arange(8)\n",
     "a shared buffer": net(
         init="self.register_buffer('a', torch.ones(8))\nself.register_buffer('b', self.a)",
         forward="return self.head(self.a * self.b * self.stem(images.flatten(1)))",
@@ -321,7 +326,31 @@ REFUSED = {
     ),
     "other arguments": (
         NORMED.replace("n_classes, channels)", "classes)", 1),
-        "unexpected keyword argument 'n_classes'",
+        "net.py: build must be def build(n_classes, channels): missing a required argument: 'classes'",
+    ),
+    "no function at all": ("build = 3\n", "net.py: build must be def build(n_classes, channels): 3 is not a callable"),
+    "the same net again": (
+        f"import functools\n{NORMED}\n\nbuild = functools.cache(build)\n",
+        "to train one net changes 1.weight of another; make the layers anew in each call of the function",
+    ),
+    "another form each time": (
+        NORMED.replace("8", "WIDTH").replace("    return", "    global WIDTH\n    WIDTH += 1\n    return")
+        + "\n\nWIDTH = 8\n",
+        "1.bias is (9,) in one net and (10,) in another; build all nets of one form",
+    ),
+    "weights by a hook": (
+        net(init="nn.utils.prune.l1_unstructured(self.stem, 'weight', 0.5)").replace(
+            "nn\n", "nn\nimport torch.nn.utils.prune\n", 1
+        ),
+        "stem.weight is computed by a hook; use torch.nn.utils.parametrizations, or compute it in forward",
+    ),
+    "an attribute that cannot be copied": (
+        net(init="self.torch = torch"),
+        "nets of it cannot be copied (cannot pickle 'module' object); keep layers",
+    ),
+    "no finite outputs": (
+        net(init="nn.init.constant_(self.head.bias, float('inf'))"),
+        "its outputs are no finite numbers before any training",
     ),
     "no net": (NORMED.replace("return nn.Sequential", "return list") + "\n", "list expected at most 1 argument"),
     "a function": (
@@ -402,6 +431,17 @@ def test_a_net_that_cannot_work_is_refused_in_one_sentence_and_leaves_nothing(ki
     assert str(error.value).startswith("model: ")
     assert "\n" not in str(error.value)
     assert not list(tmp_path.glob("draft-*"))
+
+
+def test_nets_that_all_begin_with_the_same_weights_are_noted(tmp_path: Path) -> None:
+    notes: list[str] = []
+    draft(tmp_path, net(init="torch.manual_seed(0)\nself.head.reset_parameters()"), notes=notes)
+    assert notes == []  # the stem is not seeded
+    draft(
+        tmp_path, net().replace("super().__init__()", "super().__init__()\n        torch.manual_seed(0)"), notes=notes
+    )
+    assert len(notes) == 1
+    assert notes[0].startswith("all nets begin with the same weights, as where net.py sets a seed")
 
 
 def test_a_refused_net_does_not_stand_in_the_way_of_the_next_try(own: Harness, tmp_path: Path) -> None:
