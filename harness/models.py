@@ -15,7 +15,16 @@ from types import ModuleType
 import torch
 from torch import nn
 
-__all__ = ["SmallResNet", "build", "own_file", "resnet18_cifar"]
+__all__ = ["WRAPPERS", "SmallResNet", "build", "own_file", "qualified_name", "resnet18_cifar"]
+
+# Wrappers of torch's own that compute just what the net in them computes, by class: under which name the net is, and
+# what else they hold.
+WRAPPERS = {
+    "torch.nn.parallel.data_parallel.DataParallel": ("module", ()),
+    "torch.nn.parallel.distributed.DistributedDataParallel": ("module", ()),
+    "torch._dynamo.eval_frame.OptimizedModule": ("_orig_mod", ()),  # of torch.compile
+    "torch.optim.swa_utils.AveragedModel": ("module", ("n_averaged",)),
+}
 
 _executing = threading.Lock()
 
@@ -31,7 +40,7 @@ def build(name: str, *, n_classes: int, channels: int, width: int | None = None,
         net = _own(folder / file, name.partition(":")[2])(n_classes=n_classes, channels=channels)
         if not isinstance(net, nn.Module):
             raise ValueError(f"{name} returned {type(net).__name__}, not a torch.nn.Module")
-        return net
+        return _unwrapped(net)
     own: dict[str, Callable[..., nn.Module]] = {"small_resnet": SmallResNet, "resnet18_cifar": resnet18_cifar}
     options = {} if width is None else {"width": width}
     if options and name != "small_resnet":
@@ -46,6 +55,17 @@ def build(name: str, *, n_classes: int, channels: int, width: int | None = None,
         raise ValueError(f"torchvision's {name} takes colour images (3 channels), the data have {channels}")
     network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=n_classes)
     return network
+
+
+def qualified_name(module: nn.Module) -> str:
+    """Return how the class of a module is called, its module included."""
+    return f"{type(module).__module__}.{type(module).__qualname__}"
+
+
+def _unwrapped(net: nn.Module) -> nn.Module:
+    while (wrapper := qualified_name(net)) in WRAPPERS:
+        net = getattr(net, WRAPPERS[wrapper][0])
+    return net
 
 
 def own_file(name: str) -> str | None:

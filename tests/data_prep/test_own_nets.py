@@ -21,6 +21,8 @@ from data_prep.reference import plan_stacks
 from data_prep.training import initial_net, train, train_stack
 from harness import models
 from harness.errors import UsageError
+from harness.runner.inside.returned import flat_weights, schema_of
+from harness.runner.inside.worker import _keep_source
 from harness.runs.calibration import calibrate
 from harness.runs.measure import build_model
 from harness.tracks.archive import export_track
@@ -304,6 +306,30 @@ def test_nets_that_can_be_stacked_are_and_become_what_they_would_alone(kind: str
 
 def _initial(build: Callable[[], torch.nn.Module], seed: int) -> dict[str, torch.Tensor]:
     return initial_net(build, seed).state_dict()
+
+
+# ---- wrapped nets ---------------------------------------------------------------------------------------------------
+
+WRAPPED = ("nn.DataParallel", "torch.compile", "torch.optim.swa_utils.AveragedModel")
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_what_is_around_a_net_is_taken_off(wrapper: str, tmp_path: Path) -> None:
+    track = draft(
+        tmp_path, net().replace("return Net(n_classes, channels)", f"return {wrapper}(Net(n_classes, channels))")
+    )
+    assert set(build_model(track).state_dict()) == {"stem.weight", "stem.bias", "head.weight", "head.bias"}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:FutureWarning")
+@pytest.mark.parametrize("part", ["nn.DataParallel(self.stem)", "torch.jit.script(self.stem)"])
+def test_weights_come_back_from_a_net_that_has_a_wrapped_part(part: str, tmp_path: Path) -> None:
+    track = draft(tmp_path, net(init=f"self.stem = {part}"))
+    given = build_model(track)
+    _keep_source(given)
+    weights = flat_weights(given, schema_of(given))
+    state = given.state_dict()
+    torch.testing.assert_close(weights, torch.cat([value.flatten() for value in state.values()]))
 
 
 # ---- what is refused ------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What `unlearn` handed back, read as weights of the track's architecture; if it cannot be, what to return instead.
 
-Loaded inside a run's process: nothing here is trusted, and it imports torch only.
+Loaded inside a run's process: nothing here is trusted, and it imports little but torch.
 """
 
 import re
@@ -11,18 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.models import WRAPPERS, qualified_name
+
 __all__ = ["BadOutputError", "Schema", "flat_weights", "schema_of"]
 
 Schema = dict[str, Tensor]  # names, with shapes and types, of all that a net's state holds; on the meta device
-
-# Wrappers of torch's own that compute just what the net in them computes, by class: under which name the net is, and
-# what else they hold.
-WRAPPERS = {
-    "torch.nn.parallel.data_parallel.DataParallel": ("module", ()),
-    "torch.nn.parallel.distributed.DistributedDataParallel": ("module", ()),
-    "torch._dynamo.eval_frame.OptimizedModule": ("_orig_mod", ()),  # of torch.compile
-    "torch.optim.swa_utils.AveragedModel": ("module", ("n_averaged",)),
-}
 
 # What replaces a tensor and can be taken off: how its own tensors are called, what it is, how it is taken off.
 LEFT_ON = (
@@ -39,7 +32,7 @@ class BadOutputError(Exception):
 
 def schema_of(net: nn.Module) -> Schema:
     """Return what the state of a returned net must hold."""
-    return {name: value.to("meta") for name, value in net.state_dict().items()}
+    return {name: value.to("meta") for name, value in _state(net).items()}
 
 
 def flat_weights(returned: object, schema: Schema) -> Tensor:
@@ -61,7 +54,7 @@ def _state(net: nn.Module) -> dict[str, Tensor]:
     """Return the state of a net under the names it has without any of the WRAPPERS, around it or around a part."""
     state = dict(net.state_dict())
     for path, module in reversed(list(net.named_modules())):  # inner ones first
-        if (wrapper := _qualified_name(module)) in WRAPPERS:
+        if (wrapper := qualified_name(module)) in WRAPPERS:
             inner, others = WRAPPERS[wrapper]
             outside = f"{path}." if path else ""
             for name in others:
@@ -72,10 +65,6 @@ def _state(net: nn.Module) -> dict[str, Tensor]:
                 for name, value in state.items()
             }
     return state
-
-
-def _qualified_name(module: nn.Module) -> str:
-    return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 def _counts(value: Tensor) -> bool:

@@ -71,7 +71,8 @@ class PublicTrack:
 
 def _keep_source(net: nn.Module) -> None:
     """Keep the source of a net's classes, whose files are hidden from runs: torch.jit.script asks for it."""
-    codes = (getattr(type(module).forward, "__code__", None) for module in net.modules())
+    forwards = (getattr(type(module), "forward", None) for module in net.modules())  # of a scripted one: nothing
+    codes = (getattr(forward, "__code__", None) for forward in forwards)
     for file in {code.co_filename for code in codes if code is not None}:
         lines = linecache.getlines(file)
         linecache.cache[file] = (sum(map(len, lines)), None, lines, file)  # None: not looked for on the disk again
