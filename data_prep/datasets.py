@@ -33,4 +33,9 @@ def load_dataset(source: str, *, folder: Path, cache: Path, copy: Path | None = 
         return read_npz(place)
     if source and place.is_dir():
         return read_image_folder(place)
-    raise UsageError(f"no data source {source!r}; use {KINDS}")
+    found = (
+        f" ({place} is {'no .npz and no folder' if place.exists() else 'not there'})"
+        if source and ":" not in source
+        else ""
+    )
+    raise UsageError(f"no data source {source!r}{found}; use {KINDS}")

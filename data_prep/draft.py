@@ -126,7 +126,7 @@ def _own_architecture(declaration: Declaration, declaration_file: Path) -> dict[
 
 def _remarks(dataset: Dataset, declaration: Declaration, sets: dict[str, np.ndarray]) -> Iterator[str]:
     """Yield what may not be as its author thinks: which class is forgotten, and which are missing where."""
-    labels, forget = dataset.examples.labels, declaration.forget
+    forget = declaration.forget
     forgotten = label_of(forget, dataset) if forget.kind == "class" else None
     if forgotten is not None:
         n, among = len(sets["forget"]), len(sets["forget"]) + len(sets["retain"])
@@ -135,12 +135,25 @@ def _remarks(dataset: Dataset, declaration: Declaration, sets: dict[str, np.ndar
         other = f'; the class called {number} is label = "{number}"' if is_other else ""
         name = class_name(forgotten, dataset.class_names)
         yield f"to be forgotten: class {name}, {n} of {among} training examples{other}"
-    for name in ("retain", "val", "test"):
-        missing = np.setdiff1d(np.setdiff1d(labels, labels[sets[name]]), [] if forgotten is None else [forgotten])
-        if len(missing):
-            named = ", ".join(f"class {class_name(int(label), dataset.class_names)}" for label in missing[:MOST_NAMED])
-            more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
-            yield f"the {name} set has no example of {named}{more}"
+    yield from _missing(dataset, sets, forgotten)
+
+
+def _missing(dataset: Dataset, sets: dict[str, np.ndarray], forgotten: int | None) -> Iterator[str]:
+    """Yield which classes, but for one that is forgotten, have no example in a set."""
+    labels = dataset.examples.labels
+    retain, forget, val, test = (labels[sets[name]] for name in ("retain", "forget", "val", "test"))
+    trained = np.concatenate([retain, forget])
+    for name, missing, so in (
+        ("training", np.setdiff1d(labels, trained), ", which no model learns"),
+        ("retain", np.setdiff1d(trained, retain), ""),
+        ("val", np.setdiff1d(labels, val), ""),
+        ("test", np.setdiff1d(labels, test), ""),
+    ):
+        others = [class_name(int(label), dataset.class_names) for label in missing if label != forgotten]
+        if others:
+            named = ", ".join(f"class {other}" for other in others[:MOST_NAMED])
+            more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+            yield f"the {name} set has no example of {named}{more}{so}"
 
 
 def _family(declaration: Declaration, data: dict[str, np.ndarray], sets: dict[str, np.ndarray]) -> str | None:

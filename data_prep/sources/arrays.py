@@ -108,6 +108,8 @@ def _remedy(images: np.ndarray) -> str | None:
             return f"images[{unfit}] holds values that are no finite numbers; mend it or leave it out"
         if lowest >= 0 and highest <= 1:
             return "store (images * 255).round().astype('uint8')"
+        if lowest >= 0 and highest <= 255 and (images == np.floor(images)).all():
+            return "store images.astype('uint8')"
         return f"its values are {lowest:g} to {highest:g}; bring them to 0 to 255 and store whole numbers"
     if lowest < 0 or highest > 255:
         return f"its values are {lowest} to {highest}; bring them to 0 to 255"
@@ -214,11 +216,15 @@ def _text(name: np.generic) -> str:
 
 
 def _notes(path: Path, labels: np.ndarray, names: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Return a sentence if there are classes without an example."""
+    """Return sentences on classes without an example, and on one that may be none."""
     n_classes = max(int(labels.max()) + 1, len(names or ()))
     missing = np.setdiff1d(np.arange(n_classes), labels)
-    if not len(missing):
-        return ()
-    return (
-        f"{path.name}: no example has the label {_some(missing)}; nets have an output for each of {n_classes} classes",
-    )
+    notes = []
+    if len(missing):
+        outputs = f"nets have an output for each of {n_classes} classes"
+        notes.append(f"{path.name}: no example has the label {_some(missing)}; {outputs}")
+    if "nan" in (names or ()):
+        notes.append(
+            f"{path.name}: a class is called 'nan', as examples without a label are where a table had no value"
+        )
+    return tuple(notes)

@@ -18,6 +18,8 @@ from safetensors.numpy import load_file
 
 from data_prep.draft import lay_out
 from data_prep.reference import plan_stacks
+from data_prep.sources.dataset import Dataset
+from data_prep.splits import split_indices
 from data_prep.training import initial_net, train, train_stack
 from harness import models
 from harness.errors import UsageError
@@ -27,7 +29,7 @@ from harness.runs.calibration import calibrate
 from harness.runs.measure import build_model
 from harness.tracks.archive import export_track
 from harness.tracks.declaration import Training, read_declaration
-from harness.tracks.track import Track, load_track
+from harness.tracks.track import Examples, Track, load_track
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Harness = Callable[..., Result]
@@ -562,6 +564,19 @@ def test_weights_of_classes_do_not_need_an_example_of_each(label: int, own: Harn
     assert f"to be forgotten: class {label}, " in result.output
     weights = load_file(tmp_path / "own-home" / "tracks" / "own" / "public" / "original-0.safetensors")
     assert all(np.isfinite(value).all() for value in weights.values())
+
+
+def test_classes_that_no_model_learns_are_noted(tmp_path: Path) -> None:
+    file, notes = write(tmp_path, NORMED), list[str]()
+    data = dict(np.load(tmp_path / "four.npz"))
+    split = read_declaration(file).split.model_copy(update={"train": 140, "val": 10})
+    text = file.read_text().replace("train = 93\nval = 40", "train = 140\nval = 10")
+    sets = split_indices(Dataset(Examples(data["images"], data["labels"])), split, read_declaration(file).forget)
+    data["labels"][sets["test"][0]] = 4  # the only one of its class
+    np.savez(tmp_path / "four.npz", **data)
+    file.write_text(text)
+    lay_out(read_declaration(file), file, tmp_path / "draft", cache=tmp_path, on_note=notes.append)
+    assert notes[0] == "the training set has no example of class 4, which no model learns"
 
 
 @pytest.mark.parametrize("key", ["mean", "std"])

@@ -340,6 +340,13 @@ def test_classes_without_an_example_are_noted(tmp_path: Path) -> None:
     assert found.notes == ("data.npz: no example has the label 0, 3; nets have an output for each of 5 classes",)
 
 
+def test_a_class_that_may_be_a_missing_value_is_noted(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "data.npz", images=np.zeros((3, 4, 4, 1), np.uint8), labels=np.array([0, np.nan, 1]).astype(str)
+    )
+    assert "a class is called 'nan', as examples without a label" in read("data.npz", tmp_path).notes[0]
+
+
 def test_an_unknown_source_is_a_usage_error_that_names_the_known_ones(tmp_path: Path) -> None:
     for source in ("sklearn:iris", "data.csv", ""):
         with pytest.raises(
@@ -363,6 +370,7 @@ IMAGES, ROW = np.zeros((3, 4, 4, 1), np.uint8), np.arange(3)
         ({"labels": ROW}, "images"),
         ({}, "images"),
         ({"images": IMAGES.astype(np.float32), "labels": ROW}, r"images must be uint8 .*\(images \* 255\)"),
+        ({"images": IMAGES + 2.0, "labels": ROW}, r"store images\.astype\('uint8'\)"),
         ({"images": IMAGES[..., 0, 0], "labels": ROW}, r"images must be uint8 .*reshape"),
         (
             {"images": np.zeros((3, 3, 8, 8), np.uint8), "labels": ROW},
