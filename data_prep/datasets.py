@@ -33,9 +33,11 @@ def load_dataset(source: str, *, folder: Path, cache: Path, copy: Path | None = 
         return read_npz(place)
     if source and place.is_dir():
         return read_image_folder(place)
-    found = (
-        f" ({place} is {'no .npz and no folder' if place.exists() else 'not there'})"
-        if source and ":" not in source
-        else ""
-    )
-    raise UsageError(f"no data source {source!r}{found}; use {KINDS}")
+    raise UsageError(f"no data source {source!r}{_seen(source, place)}; use {KINDS}")
+
+
+def _seen(source: str, place: Path) -> str:
+    """Return what lies where a path that is no source leads, in brackets; nothing for what is no path."""
+    if not source or ":" in source:
+        return ""
+    return f" ({place} is {'no .npz and no folder' if place.exists() else 'not there'})"

@@ -48,16 +48,17 @@ def import_track(file: Path, tracks: Path, *, names: Collection[str] | None = No
             archive.extractall(unpacked)
         parse_declaration((unpacked / "track.toml").read_text(encoding="utf-8"))
         track = load_track(unpacked)
+        command = f"harness prepare {track.name} --import {quoted(file)}"
         if names is not None and track.name not in names:
-            command = f"harness prepare {track.name} --import {quoted(file)}"
             raise UsageError(f"{file} holds the track {track.name}, not {' or '.join(names)}; run: {command}")
         place = tracks / track.name
         if may_replace or not place.exists():
             replace_folder(unpacked, place)
         elif not _is_same(track, place):
-            whole = "the one" if track.manifest.reference_hash else "the public part of one"
+            other = "another" if track.manifest.reference_hash else "the public part alone"
             raise UsageError(
-                f"the track {track.name} is there already, in {place}; --force puts {whole} from {file} there"
+                f"the track {track.name} is there already, in {place}, and {file} holds {other}; to replace it: "
+                f"{command} --force"
             )
     except (OSError, zipfile.BadZipFile, zlib.error, ValueError) as error:
         hint = "make one with harness prepare TRACK --export FILE"

@@ -86,7 +86,7 @@ def open_declared(declared: Declared, tracks: Path) -> Track:
     if not folder.exists():
         raise UsageError(f"the track {declared.name} is not prepared; run: {command}")
     prepared = load_track(folder)
-    if declared.file.parent == folder:  # it was asked for by its name, and is its own declaration
+    if declared.file.parent.resolve() == folder.resolve():  # it was asked for by its name, and is its own declaration
         return prepared
     if prepared.declaration != declared.declaration:
         raise UsageError(_changed(declared.file, prepared, command))
@@ -112,8 +112,16 @@ def _check_files_beside(declared: Declared, prepared: Track, command: str) -> No
     file = declared.file.parent / listed
     if not file.is_file():
         raise UsageError(_gone(file, prepared, "bring it back"))
-    if set(file.read_text(errors="replace").split()) != set(map(str, read_arrays(split)["forget"])):
+    if _numbers(file) != set(read_arrays(split)["forget"].tolist()):
         raise UsageError(_changed(file, prepared, command))
+
+
+def _numbers(file: Path) -> set[int]:
+    """Return the whole numbers in a text file; none if it has anything else."""
+    try:
+        return {int(word) for word in file.read_text(encoding="utf-8-sig").split()}
+    except ValueError:
+        return set()
 
 
 def _gone(file: Path, prepared: Track, remedy: str) -> str:

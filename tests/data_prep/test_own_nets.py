@@ -279,6 +279,9 @@ STACKED = {
         forward="return self.head(self.stem(images.flatten(1)) + self.table)",
     )
     + "\n\nTABLE = torch.arange(8)\n",
+    "buffers of all kinds": net(
+        init="self.register_buffer('a', torch.tensor([float('inf'), 1]))\nself.register_buffer('b', torch.ones(2) > 0)"
+    ),
     "a shared buffer": net(
         init="self.register_buffer('a', torch.ones(8))\nself.register_buffer('b', self.a)",
         forward="return self.head(self.a * self.b * self.stem(images.flatten(1)))",

@@ -134,7 +134,7 @@ def test_export_and_import_move_a_whole_track(own_home: Path, tiny_file: Path, t
     assert call("prepare", tiny_file, "--import", tmp_path / "whole.track").exit_code == 0  # it is there already
     result = call("prepare", "tiny", "--import", tmp_path / "p.track")
     assert result.exit_code == 2
-    assert "--force puts the public part of one from" in result.output
+    assert "p.track holds the public part alone; to replace it: harness prepare tiny --import" in result.output
     assert call("prepare", "tiny", "--import", tmp_path / "p.track", "--force").exit_code == 0
     assert "no other option" in call("prepare", "tiny", "--import", tmp_path / "p.track", "--retrained", 20).output
     nonsense = tmp_path / "nonsense.track"

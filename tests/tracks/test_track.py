@@ -627,7 +627,9 @@ def test_an_import_replaces_a_track_only_where_it_may_and_leaves_nothing_else_be
     assert import_track(file, tracks).manifest == track.manifest  # this very track is there
     (track.folder / "public" / "forget.npz").write_bytes(b"damaged")
     damaged = files_of(track.folder)
-    with pytest.raises(UsageError, match=r"the track mini is there already, in .*; --force puts the one from .*mini"):
+    with pytest.raises(
+        UsageError, match=r"the track mini is there already, in .*mini\.track holds another; .* --force"
+    ):
         import_track(file, tracks)
     assert files_of(track.folder) == damaged
     import_track(file, tracks, may_replace=True)
@@ -637,7 +639,7 @@ def test_an_import_replaces_a_track_only_where_it_may_and_leaves_nothing_else_be
 
 def test_a_public_part_does_not_take_the_place_of_the_whole(track: Track, tmp_path: Path) -> None:
     export_track(track, tmp_path / "mini.track", private=False)
-    with pytest.raises(UsageError, match="--force puts the public part of one from"):
+    with pytest.raises(UsageError, match=r"mini\.track holds the public part alone; to replace it: .* --force"):
         import_track(tmp_path / "mini.track", track.folder.parent)
     assert track.private.is_dir()
 
