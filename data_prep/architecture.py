@@ -159,8 +159,11 @@ def _check(track: Track, inputs: Tensor, labels: Tensor) -> None:
     if track.declaration.pruning is not None and not convolutions(net):
         raise UsageError("pruning: the model has no convolutions (torch.nn.Conv2d) to prune")
     with torch.no_grad():
+        given = inputs.clone()
         for some in (inputs[:2], inputs[:1]):
             _check_outputs(outputs := net.eval()(some), len(some), n_classes)
+            if not torch.equal(inputs, given):
+                raise UsageError("model: forward changes the images it is given; change a copy (images = images - 0.5)")
             _check_logits(outputs)
         _check_outputs(net.train()(inputs[:TRIED]), len(inputs), n_classes, when="in training ")
     before = copy.deepcopy(other.state_dict())

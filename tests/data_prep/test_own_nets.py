@@ -379,6 +379,12 @@ REFUSED = {
         net(init="self.torch = torch"),
         "nets of it cannot be copied (cannot pickle 'module' object); keep layers",
     ),
+    "images changed in place": (
+        "from torch import nn\n\n\ndef build(n_classes, channels):\n"
+        "    first = nn.Hardtanh(0, 0.1, inplace=True)\n"
+        "    return nn.Sequential(nn.Flatten(), first, nn.Linear(channels * 16, n_classes))\n",
+        "forward changes the images it is given; change a copy",
+    ),
     "no finite outputs": (
         net(init="nn.init.constant_(self.head.bias, float('inf'))"),
         "its outputs are no finite numbers before any training",
