@@ -33,8 +33,8 @@ from harness.scoring.arrays import score_arrays
 from harness.shipped import submission_path
 from harness.submission import Submission, read_submission
 from harness.tracks import catalogue
-from harness.tracks.catalogue import DEFAULT_TRACK
 from harness.tracks.track import Track
+from harness.tracks.track_names import DEFAULT_TRACK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

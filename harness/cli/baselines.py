@@ -3,38 +3,20 @@
 import ast
 
 import click
-from pydantic import BaseModel
 
 from harness.cli.options import console
-from harness.report.numbers import UNKNOWN, number
-from harness.shipped import MEASURED, baseline_file, baseline_names
-from harness.storage import read_json
+from harness.shipped import baseline_file, baseline_names
 
 __all__ = ["baselines_command"]
-
-
-class MeasuredBaseline(BaseModel):
-    """What one baseline got."""
-
-    calibrated_score: float | None = None
-    score: float | None = None
-    fraction_of_training: float | None = None
-
-
-class Measured(BaseModel):
-    """What `benchmarks.baselines` measured."""
-
-    track: str
-    runs: int
-    machine: str
-    device: str
-    rows: dict[str, MeasuredBaseline]
 
 
 @click.command("baselines")
 def baselines_command() -> None:
     """List the baselines with the scores they were measured to have; `harness new` copies one."""
-    measured = Measured.model_validate(read_json(MEASURED))
+    from harness.report.measured import MeasuredBaseline, read_measured
+    from harness.report.numbers import UNKNOWN
+
+    measured = read_measured()
     _show("calibrated", "official", "time", "baseline", "what it does")
     for name in baseline_names():
         row = measured.rows.get(name, MeasuredBaseline())
@@ -48,6 +30,8 @@ def baselines_command() -> None:
 
 
 def _figure(value: float | None, digits: int) -> str:
+    from harness.report.numbers import UNKNOWN, number
+
     return UNKNOWN if value is None else number(value, digits)
 
 

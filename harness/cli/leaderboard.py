@@ -1,5 +1,7 @@
 """The commands of a leaderboard; those that show it are in `publishing`: parse, call, print."""
 
+from __future__ import annotations
+
 import contextlib
 import sys
 from collections import Counter
@@ -9,9 +11,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
-from rich.table import Table
 
-from harness import api
 from harness.cli.options import (
     again_option,
     chosen_device,
@@ -26,24 +26,18 @@ from harness.cli.publishing import html_command, selfcheck_command, show_command
 from harness.cli.results import require_place, write_result_json
 from harness.environment import home, require_writable
 from harness.errors import UsageError
-from harness.evaluation.make import check_runs
-from harness.leaderboard.batch.backend import Backend, RunOptions
-from harness.leaderboard.batch.batch import BatchEntry, Terms, stages_of
-from harness.leaderboard.batch.cluster import Cluster
-from harness.leaderboard.batch.progress import Progress
-from harness.leaderboard.batch.session import Session
-from harness.leaderboard.batch.teams import chosen, find_submissions, part_of, with_faults_of_choices
-from harness.leaderboard.board.entries import board_folder
 from harness.report.escaping import escaped
 from harness.runner import isolation as isolations
 from harness.runner.outcome import Outcome
-from harness.runs.conditions import conditions_here
-from harness.runs.store import Results
-from harness.tracks.track import Track
 
 if TYPE_CHECKING:
+    from harness.leaderboard.batch.backend import Backend, RunOptions
+    from harness.leaderboard.batch.batch import BatchEntry
+    from harness.leaderboard.batch.cluster import Cluster
     from harness.leaderboard.batch.cluster_worker import WorkerReport
-
+    from harness.leaderboard.batch.progress import Progress
+    from harness.leaderboard.batch.teams import SubmissionsFound
+    from harness.tracks.track import Track
 
 __all__ = ["leaderboard_group"]
 
@@ -144,10 +138,18 @@ def run_command(
         raise UsageError("--watch evaluates every file in full, as it comes; leave out --boundary, --final and --shard")
     if scheduler is not None and jobs is not None:
         raise UsageError("--jobs is for this machine; with --scheduler the workers' threads say how many run at once")
+    from harness import api
+    from harness.evaluation.make import check_runs
+    from harness.leaderboard.batch.backend import RunOptions
+    from harness.leaderboard.batch.batch import Terms, stages_of
+    from harness.leaderboard.batch.cluster import Cluster
+    from harness.leaderboard.batch.progress import Progress
+    from harness.leaderboard.batch.session import Session
+
     track = api.open_track(track_name)
     n_runs = runs or track.declaration.evaluation.runs
     check_runs(track, n_runs)
-    require_writable(home() / "calibration", board_folder(home(), track), Results.cache(home(), track))
+    _require_writable(track)
     required, zone = isolations.stronger(isolation, require_isolation), _zone(timezone)
     terms = Terms(n_runs, stages_of(n_runs, stages), boundaries, required, hidden, again)
     with contextlib.ExitStack() as stack:
@@ -161,14 +163,30 @@ def run_command(
         session = Session(track, home(), backend, terms, zone, max_per_day)
         if watch:
             session.watch(places, progress)
-        found = find_submissions(places, source_kb=track.declaration.limits.source_kb)
-        found = chosen(found) if final else with_faults_of_choices(found)
-        found = found if shard is None else part_of(found, *shard)
-        batch_entries = session.run(found, progress, is_whole=shard is None)
+        batch_entries = session.run(_found(places, track, final, shard), progress, is_whole=shard is None)
     _sum_up(batch_entries)
 
 
+def _require_writable(track: Track) -> None:
+    """Raise MachineError unless all that a batch keeps can be written."""
+    from harness.leaderboard.board.entries import board_folder
+    from harness.runs.store import Results
+
+    require_writable(home() / "calibration", board_folder(home(), track), Results.cache(home(), track))
+
+
+def _found(places: tuple[Path, ...], track: Track, final: bool, shard: tuple[int, int] | None) -> SubmissionsFound:
+    """Return what is to be run: of all files, or of those chosen for the final, the part that is asked for."""
+    from harness.leaderboard.batch.teams import chosen, find_submissions, part_of, with_faults_of_choices
+
+    found = find_submissions(places, source_kb=track.declaration.limits.source_kb)
+    found = chosen(found) if final else with_faults_of_choices(found)
+    return found if shard is None else part_of(found, *shard)
+
+
 def _of_cluster(cluster: Cluster, progress: Progress) -> Backend:
+    from harness.leaderboard.batch.backend import Backend
+
     _show_workers(cluster.reports, progress)
     return Backend(
         *(cluster.device, cluster.isolation, lambda: cluster),
@@ -178,6 +196,8 @@ def _of_cluster(cluster: Cluster, progress: Progress) -> Backend:
 
 
 def _this_machine(track: Track, options: RunOptions, jobs: int | None, progress: Progress) -> Backend:
+    from harness.leaderboard.batch.backend import Backend
+
     kind = chosen_device(options.device)
     level = isolations.choose(options.isolation, options.required_isolation, device=kind)
     return Backend.here(track, home(), device=kind, jobs=jobs, isolation=level, announce=progress.say)
@@ -200,9 +220,13 @@ def plan_command(
 
     The more runs are stored here, the better it is known: evaluate a few baselines first.
     """
+    from rich.table import Table
+
+    from harness import api
     from harness.accelerator import of
     from harness.leaderboard.assurance.costs import Request, costs, stored_runs
     from harness.leaderboard.assurance.final import steps_to_a_final
+    from harness.runs.conditions import conditions_here
 
     require_place(json_file)
     track = api.open_track(track_name)
@@ -237,7 +261,7 @@ def _zone(name: str) -> ZoneInfo:
         raise UsageError(f"--timezone takes a name such as UTC or Europe/Zurich, not {name!r}") from None
 
 
-def _show_workers(reports: "Mapping[str, WorkerReport]", progress: Progress) -> None:
+def _show_workers(reports: Mapping[str, WorkerReport], progress: Progress) -> None:
     """Say a sentence on each worker of a cluster."""
     for address, each in reports.items():
         what = f"{each.gpu or each.device}, isolation {each.isolation}, time limit {each.limit_seconds:.2f} s"

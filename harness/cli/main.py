@@ -23,7 +23,6 @@ from harness.cli.prepare import prepare_command
 from harness.cli.submissions import check_command, compare_command, evaluate_command, report_command
 from harness.environment import ELSEWHERE, home
 from harness.errors import MachineError, UsageError
-from harness.report.doctor import findings
 
 __all__ = ["cli"]
 
@@ -101,6 +100,8 @@ def cli() -> None:
 @device_option
 def doctor_command(device: str) -> None:
     """Show what this machine offers: devices, isolation and why, versions, disk."""
+    from harness.report.doctor import findings
+
     for name, value in findings(home(), device).items():
         console().print(f"{name:12s} {value}", highlight=False, soft_wrap=True)
 

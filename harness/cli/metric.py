@@ -1,9 +1,11 @@
 """The command that scores anyone's arrays."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 
 from harness.cli.options import (
     console,
@@ -11,7 +13,9 @@ from harness.cli.options import (
 from harness.cli.results import write_result_json
 from harness.errors import UsageError
 from harness.spelling import did_you_mean_file
-from harness.storage import read_arrays
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["score_command"]
 
@@ -45,6 +49,8 @@ def score_command(unlearned: Path, retrained: Path, json_file: Path | None) -> N
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:
     """Return the arrays of an .npz. Raises UsageError if it is none."""
+    from harness.storage import read_arrays
+
     try:
         return read_arrays(file)
     except FileNotFoundError:

@@ -7,10 +7,7 @@ import click
 from harness.cli.options import begins_with, console
 from harness.errors import UsageError
 from harness.quoting import quoted
-from harness.report.excerpt_lines import excerpt_lines
 from harness.shipped import TEMPLATE, baseline_file, baseline_names
-from harness.storage import write_bytes
-from harness.submission import MAX_NOTEBOOK_KB, submission_of
 
 __all__ = ["new_command"]
 
@@ -26,6 +23,8 @@ __all__ = ["new_command"]
 )
 def new_command(file: Path, origin: str | None) -> None:
     """Write a submission to start from: the template, a baseline, or what unlearn needs of a notebook."""
+    from harness.storage import write_bytes
+
     if file.exists():
         raise UsageError(f"{file} is there already; name another file, or remove it")
     if file.suffix != ".py":
@@ -39,6 +38,9 @@ def new_command(file: Path, origin: str | None) -> None:
 
 def _content(origin: str | None) -> tuple[bytes, list[str]]:
     """Return what a new file holds, and what is to be said of it. Raises UsageError."""
+    from harness.report.excerpt_lines import excerpt_lines
+    from harness.submission import MAX_NOTEBOOK_KB, submission_of
+
     if origin is None:
         return TEMPLATE.read_bytes(), []
     path = Path(origin)

@@ -1,20 +1,26 @@
-"""Options that several commands take, and the console they print to."""
+"""Options that several commands take, and the console they print to.
+
+The modules of this room load little at their top: what a command needs is loaded once it is called, so that help,
+completion and usage errors come at once.
+"""
 
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
-from rich.console import Console
 
 from harness.accelerator import FAKE_VARIABLE, resolve
 from harness.environment import home
 from harness.runner import isolation as isolations
 from harness.shipped import submission_path
-from harness.tracks.catalogue import DEFAULT_TRACK, track_names
+from harness.tracks.track_names import DEFAULT_TRACK, track_names
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = [
     "Device",
@@ -103,6 +109,8 @@ def chosen_device(requested: str) -> str:
     return resolve(requested, lambda sentence: click.echo(sentence, err=True))
 
 
-def console() -> Console:
+def console() -> "Console":
     """Return the console of standard output as it is now. What is printed is text: [names] and :names: stay."""
+    from rich.console import Console
+
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())

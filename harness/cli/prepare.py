@@ -1,8 +1,11 @@
 """The command that makes tracks ready."""
 
+from __future__ import annotations
+
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,11 +18,10 @@ from harness.cli.options import (
 from harness.cli.results import require_place
 from harness.environment import home, require_writable
 from harness.errors import MachineError, UsageError
-from harness.report.terminal import ProgressBar
-from harness.runs.store import Results
-from harness.tracks import catalogue
-from harness.tracks.archive import export_track, import_track
-from harness.tracks.track import Track
+
+if TYPE_CHECKING:
+    from harness.tracks import catalogue
+    from harness.tracks.track import Track
 
 __all__ = ["prepare_command"]
 
@@ -53,6 +55,9 @@ def prepare_command(
 
     A declaration of several forget sets makes as many tracks, which share data and originals.
     """
+    from harness.tracks import catalogue
+    from harness.tracks.archive import export_track
+
     tracks = home() / "tracks"
     for file in (public_file, whole_file):
         require_place(file)
@@ -88,6 +93,9 @@ def prepare_command(
 
 
 def _import(file: Path, track_name: str, tracks: Path, *, force: bool) -> None:
+    from harness.tracks import catalogue
+    from harness.tracks.archive import import_track
+
     is_file = track_name.endswith(".toml")
     names = [declared.name for declared in catalogue.find_tracks(track_name, tracks)] if is_file else [track_name]
     require_writable(tracks)
@@ -100,6 +108,7 @@ def _show_page(track: Track, *, anew: bool = False) -> None:
     """Say what a track is like, and where its page is; it is written if it is not there."""
     from harness.evaluation.reference import load_reference
     from harness.report.track_page import PAGE, track_page, write_track_page  # imports matplotlib
+    from harness.runs.store import Results
 
     if track.manifest.reference_hash is None or ((track.folder / PAGE).is_file() and not anew):
         return
@@ -120,6 +129,8 @@ class _Trainer:
 
     def prepare(self, declared: catalogue.Declared) -> None:
         from data_prep.prepare import prepare  # imports torch
+        from harness.report.terminal import ProgressBar
+        from harness.tracks import catalogue
 
         require_writable(self.tracks)
         with contextlib.suppress(UsageError, MachineError):  # what it is compared with, if there is anything
@@ -142,6 +153,7 @@ class _Trainer:
 
     def grow(self, track: Track, retrained: int) -> Track:
         from data_prep.prepare import grow  # imports torch
+        from harness.report.terminal import ProgressBar
 
         require_writable(self.tracks)
         with ProgressBar(console(), f"adding models to {track.name}") as bar:

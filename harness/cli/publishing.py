@@ -1,45 +1,31 @@
 """The commands that show a leaderboard: parse, call, print."""
 
+from __future__ import annotations
+
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
-from harness import api
 from harness.accelerator import of
 from harness.cli.options import chosen_device, console, device_option, jobs_option, track_option
 from harness.cli.results import write_result_json
 from harness.environment import home
 from harness.errors import UsageError
-from harness.evaluation.evaluate import Evaluation, evaluate
-from harness.evaluation.make import check_runs
-from harness.evaluation.reference import Reference, load_reference
-from harness.leaderboard.assurance.selfcheck import Known, check_enough, known_methods, selfcheck
-from harness.leaderboard.assurance.verification import (
-    commit,
-    differences_of_tables,
-    differences_of_track,
-    read_commitment,
-    recomputed,
-)
-from harness.leaderboard.board.entries import board_folder
-from harness.leaderboard.board.known_code import baselines_in, shipped_baselines, with_shared_code
-from harness.leaderboard.board.ranking import stored_test
-from harness.leaderboard.board.reviews import open_reviews, read_reviews
-from harness.leaderboard.board.rows import Leaderboard, leaderboard
-from harness.leaderboard.board.stored import Board, read_board, readable_board
-from harness.leaderboard.pages.text import UNBOUNDED, as_csv, as_json, as_markdown, as_table
 from harness.report.escaping import escaped
-from harness.report.terminal import LiveRuns, ProgressBar
 from harness.runner import isolation as isolations
-from harness.runs.conditions import conditions_here
-from harness.runs.store import Results
 from harness.shipped import BASELINES
-from harness.submission import read_submission
-from harness.tracks.track import Track
+
+if TYPE_CHECKING:
+    from harness.evaluation.evaluate import Evaluation
+    from harness.evaluation.reference import Reference
+    from harness.leaderboard.assurance.selfcheck import Known
+    from harness.leaderboard.board.rows import Leaderboard
+    from harness.leaderboard.board.stored import Board
+    from harness.tracks.track import Track
 
 __all__ = ["html_command", "selfcheck_command", "show_command", "verify_command"]
 
@@ -75,6 +61,10 @@ def show_command(track_name: str, form: str, rounded: int | None, hidden: bool, 
 
     Nothing is run. The same results give the same output, to the byte.
     """
+    from rich.console import Console
+
+    from harness.leaderboard.pages.text import UNBOUNDED, as_csv, as_json, as_markdown, as_table
+
     shown = _leaderboard(_open(track_name), rounded=rounded, hidden=hidden, baselines=baselines)
     if form == "table":
         wide = Console(highlight=False, width=None if sys.stdout.isatty() else UNBOUNDED)
@@ -101,7 +91,11 @@ def html_command(
 
     The folder needs no server and no network, and can be put anywhere as it is.
     """
+    from rich.console import Console
+
+    from harness.leaderboard.board.reviews import read_reviews
     from harness.leaderboard.pages.site import write_site  # imports matplotlib
+    from harness.report.terminal import ProgressBar
 
     track = _open(track_name)
     shown = _leaderboard(track, rounded=rounded, hidden=hidden, baselines=baselines)
@@ -130,6 +124,17 @@ def verify_command(
     From the released track, runs and leaderboard, all scores and the ranking are computed again. Exit code 0 if
     everything matches, 4 if anything does not, each difference on a line of its own.
     """
+    from rich.console import Console
+
+    from harness.leaderboard.assurance.verification import (
+        differences_of_tables,
+        differences_of_track,
+        read_commitment,
+        recomputed,
+    )
+    from harness.leaderboard.board.stored import readable_board
+    from harness.report.terminal import ProgressBar
+
     track = _open(track_name)
     if publish:
         _publish(file, track)
@@ -157,6 +162,10 @@ def verify_command(
 
 def _publish(file: Path, track: Track) -> None:
     """Write what is published at the opening; what was published once is not written again."""
+    from harness.leaderboard.assurance.verification import commit
+    from harness.leaderboard.board.entries import board_folder
+    from harness.leaderboard.board.stored import read_board
+
     if file.exists():
         raise UsageError(f"{file} is there already; a commitment is made once. Check against it without --publish")
     board = read_board(home(), track) if (board_folder(home(), track) / "board.json").is_file() else None
@@ -182,6 +191,11 @@ def selfcheck_command(track_name: str, runs: int | None, stored: bool, jobs: int
     Retraining has to get 1 without an alarm, doing nothing the floor, equal submissions a tie; fine-tuning and half a
     retraining lie between, and games that gain have to raise an alarm. Exit code 0 if all of it holds, 4 if not.
     """
+    from harness.evaluation.make import check_runs
+    from harness.evaluation.reference import load_reference
+    from harness.leaderboard.assurance.selfcheck import check_enough, known_methods, selfcheck
+    from harness.runs.store import Results
+
     track = _open(track_name)
     n_runs = runs or track.declaration.evaluation.runs
     check_runs(track, n_runs)
@@ -202,6 +216,11 @@ def selfcheck_command(track_name: str, runs: int | None, stored: bool, jobs: int
 
 def _evaluated(known: Known, track: Track, device: str, jobs: int | None, runs: int) -> Evaluation:
     """Run a method of which it is known what it does, or take its stored runs."""
+    from harness.evaluation.evaluate import evaluate
+    from harness.report.terminal import LiveRuns
+    from harness.runs.conditions import conditions_here
+    from harness.submission import read_submission
+
     source_kb = track.declaration.limits.source_kb
     submission = read_submission(BASELINES / known.file, source_kb=source_kb, constants=known.constants)
     conditions = conditions_here(
@@ -221,15 +240,24 @@ def _evaluated(known: Known, track: Track, device: str, jobs: int | None, runs: 
 
 
 def _open(track_name: str) -> Track:
+    from harness import api
+
     return api.open_track(track_name)
 
 
 def _known(baselines: Path | None) -> dict[str, str]:
+    from harness.leaderboard.board.known_code import baselines_in, shipped_baselines
+
     return shipped_baselines() if baselines is None else baselines_in(baselines)
 
 
 def _leaderboard(track: Track, *, rounded: int | None, hidden: bool, baselines: Path | None) -> Leaderboard:
     """Return a track's leaderboard as it is to be shown; reviews that its alarms ask for are opened."""
+    from harness.leaderboard.board.known_code import with_shared_code
+    from harness.leaderboard.board.reviews import open_reviews
+    from harness.leaderboard.board.stored import read_board
+    from harness.runs.store import Results
+
     known = _known(baselines)
     board = with_shared_code(read_board(home(), track), known)
     open_reviews(board)
@@ -255,6 +283,10 @@ def _shown(
     baselines: Mapping[str, str],
 ) -> Leaderboard:
     """Return a board as it is to be shown; ceilings are kept in `references`, exact tests in `exact`."""
+    from harness.evaluation.reference import load_reference
+    from harness.leaderboard.board.ranking import stored_test
+    from harness.leaderboard.board.reviews import read_reviews
+    from harness.leaderboard.board.rows import leaderboard
 
     def reference(n_runs: int) -> Reference:
         return load_reference(track, n_runs, references)

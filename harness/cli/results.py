@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import MachineError, UsageError
-from harness.storage import json_bytes, write_bytes
 
 __all__ = ["require_place", "write_result", "write_result_json"]
 
@@ -28,6 +27,8 @@ def require_place(path: Path | None) -> None:
 
 def write_result(path: Path, content: bytes) -> None:
     """Write a file atomically, or to a pipe or a device, which stays what it is. Raises MachineError."""
+    from harness.storage import write_bytes
+
     try:
         if _is_stream(path):
             path.write_bytes(content)
@@ -41,6 +42,8 @@ def write_result(path: Path, content: bytes) -> None:
 
 def write_result_json(path: Path, content: Any) -> None:
     """Write JSON as `write_result` does; NaN and infinity are refused."""
+    from harness.storage import json_bytes
+
     write_result(path, json_bytes(content))
 
 

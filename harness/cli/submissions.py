@@ -1,14 +1,14 @@
 """Commands about one submission: evaluate, check, compare, report."""
 
+from __future__ import annotations
+
 import contextlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import RenderableType
 
-from harness import api
 from harness.cli.options import (
     SubmissionFile,
     again_option,
@@ -25,19 +25,16 @@ from harness.cli.options import (
 from harness.cli.results import require_place, write_result, write_result_json
 from harness.environment import home
 from harness.errors import UsageError
-from harness.evaluation.compare import RETRAINED
-from harness.evaluation.evaluate import Evaluation, load_evaluation, load_sibling_evaluations
-from harness.evaluation.history import add_to_history, comparisons
-from harness.report.redaction import redacted
-from harness.report.summary import comparison_summary
-from harness.report.terminal import LiveRuns, show, show_check, stored_failure
 from harness.runner.isolation import choose
 from harness.runner.outcome import Outcome
-from harness.runs.conditions import conditions_here
 from harness.scoring.thresholds import FEWEST_RANKED
 from harness.shipped import submission_path
-from harness.submission import read_submission
-from harness.tracks.track import Track
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from harness.evaluation.evaluate import Evaluation
+    from harness.tracks.track import Track
 
 __all__ = ["check_command", "compare_command", "evaluate_command", "report_command"]
 
@@ -82,6 +79,11 @@ def evaluate_command(
     if rescore and again:
         raise UsageError("--rescore makes no runs, and --again makes some; give one of them")
     require_place(json_file)
+    from harness import api
+    from harness.evaluation.history import add_to_history, comparisons
+    from harness.report.redaction import redacted
+    from harness.report.terminal import show
+
     track = api.open_track(track_name)
     default_runs = track.declaration.evaluation.runs
     n_runs = runs or (min(FEWEST_RANKED, default_runs) if quick else default_runs)
@@ -131,6 +133,9 @@ def check_command(
     """Check a submission: first its text, then one run."""
     if debug and (isolation, require_isolation) != ("auto", None):
         raise UsageError("--debug runs in the foreground, without isolation; leave out --isolation or --debug")
+    from harness import api
+    from harness.report.terminal import show_check
+
     track, constants = api.open_track(track_name), _constants(settings)
     kind = chosen_device(device)
     if debug:
@@ -153,6 +158,9 @@ def check_command(
 
 def _debug(file: Path, track: Track, constants: dict[str, str], device: str) -> None:
     """Run a file in the foreground and exit, unless its text is wrong already."""
+    from harness.runs.conditions import conditions_here
+    from harness.submission import read_submission
+
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=constants)
     if submission.problems:
         return
@@ -192,6 +200,12 @@ def compare_command(
     Runs that are missing are made first. Runs under another --time-limit are kept apart from ranked ones.
     """
     require_place(json_file)
+    from harness import api
+    from harness.evaluation.compare import RETRAINED
+    from harness.report.summary import comparison_summary
+    from harness.report.terminal import show
+    from harness.submission import read_submission
+
     track = api.open_track(track_name)
     n_runs = runs or track.declaration.evaluation.runs
     files = {name: submission_path(name) for name in (first, second) if name != RETRAINED}
@@ -235,6 +249,11 @@ def report_command(
     file: Path, track_name: str, runs: int | None, settings: tuple[str, ...], device: str, out: Path | None
 ) -> None:
     """Make one page of plots and tables of an evaluated submission; nothing is run."""
+    from harness import api
+    from harness.evaluation.evaluate import load_evaluation, load_sibling_evaluations
+    from harness.report.terminal import show
+    from harness.submission import read_submission
+
     track = api.open_track(track_name)
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=_constants(settings))
     n_runs = runs or track.declaration.evaluation.runs
@@ -265,6 +284,9 @@ def _constants(settings: tuple[str, ...]) -> dict[str, str]:
 
 def _evaluated(file: Path, track: Track, runs: int, **options: Any) -> Evaluation:
     """Evaluate as the API does, with a live line once the runs begin."""
+    from harness import api
+    from harness.report.terminal import LiveRuns
+
     live = LiveRuns(console(), runs)
     with contextlib.ExitStack() as stack:
         return api.evaluate(
@@ -285,6 +307,8 @@ def _print(shown: RenderableType) -> None:
 
 def _exit_with(evaluation: Evaluation) -> None:
     """End with the exit code of an outcome; of a failure that was not made now, say how to make it again."""
+    from harness.report.terminal import stored_failure
+
     if evaluation.has_stored_failure:
         _print(stored_failure(evaluation))
     if evaluation.outcome.is_fault_of_submission:

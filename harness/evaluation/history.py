@@ -16,7 +16,7 @@ from harness.scoring.uncertainty import difference
 from harness.shipped import BASELINES
 from harness.storage import read_json, write_json
 from harness.submission import Submission, read_submission
-from harness.tracks.catalogue import DEFAULT_TRACK
+from harness.tracks.track_names import DEFAULT_TRACK
 
 __all__ = ["add_to_history", "comparisons"]
 

@@ -19,7 +19,7 @@ from harness.report.summary import alarm_sentences, remarks
 from harness.runner.outcome import Outcome
 from harness.runs.run import Run
 from harness.scoring.alarms import MAX_CODE, MAX_LITERALS
-from harness.tracks.catalogue import DEFAULT_TRACK
+from harness.tracks.track_names import DEFAULT_TRACK
 
 __all__ = ["PLAIN_SECONDS", "LiveRuns", "ProgressBar", "show", "show_check", "stored_failure"]
 

@@ -7,9 +7,9 @@ compared here with what retrained models do among themselves, on random splits o
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy import special
 
 from harness.scoring.coupling import coupling
 from harness.scoring.epsilons import interval_epsilons
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 N_SPLITS = 100
-EXTREME = float(-special.ndtri(0.0025))  # beyond the 99.75 % quantile of the splits: four statistics, 1 % in all
+EXTREME = -NormalDist().inv_cdf(0.0025)  # beyond the 99.75 % quantile of the splits: four statistics, 1 % in all
 LEVEL = 0.01  # of the test against the ceiling
 MAX_TIES = 0.01
 SAME_OUTPUT = 1e-3  # of what a run changed: one that reads its forget set at all differs by far more under another one
@@ -190,14 +190,14 @@ def _of_weights(runs: Behaviour) -> list[Alarm]:
 
 def _of_ceiling(standing: Standing) -> list[Alarm]:
     z = standing.above_ceiling / standing.standard_error if standing.standard_error > 0 else 0.0
-    bound = float(-special.ndtri(LEVEL))
+    bound = -NormalDist().inv_cdf(LEVEL)
     message = "the calibrated score is above what retraining gets, beyond its noise"
     return [Alarm("above ceiling", message, z, bound)] if z > bound else []
 
 
 def _of_matching(standing: Standing) -> list[Alarm]:
     """A score no lower than that of retraining, of models that are not like retrained ones in what is not scored."""
-    reaches_ceiling = standing.above_ceiling + float(-special.ndtri(LEVEL)) * standing.standard_error >= 0
+    reaches_ceiling = standing.above_ceiling + -NormalDist().inv_cdf(LEVEL) * standing.standard_error >= 0
     p_value = min(standing.p_values, default=1.0)
     message = "scored like retraining, yet other outputs tell the models apart: only what is scored was matched"
     found = reaches_ceiling and p_value <= MATCHING_LEVEL

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import special
+import scipy
 
 from harness.scoring.official import DELTA
 from harness.scoring.samples import Samples, check_samples, pooled_counts, random_halves
@@ -40,7 +40,7 @@ def rate_upper(n: int, alpha: float) -> np.ndarray:
     The bound after n of n is 1. The array is shared between callers and read-only.
     """
     counts = np.arange(n)
-    upper = np.append(special.betaincinv(counts + 1.0, n - counts, 1 - alpha), 1.0)
+    upper = np.append(scipy.special.betaincinv(counts + 1.0, n - counts, 1 - alpha), 1.0)
     upper.flags.writeable = False
     return upper
 
@@ -148,11 +148,11 @@ def bayesian_interval(
     Source: Zanella-Beguelin et al. 2023 (arXiv 2206.05199).
     """
     nodes = (np.arange(QUADRATURE_NODES) + 0.5) / QUADRATURE_NODES
-    fnr = special.betaincinv(0.5 + false_negatives, 0.5 + true_positives, nodes)[:, None]
-    fpr = special.betaincinv(0.5 + false_positives, 0.5 + true_negatives, nodes)[None, :]
+    fnr = scipy.special.betaincinv(0.5 + false_negatives, 0.5 + true_positives, nodes)[:, None]
+    fpr = scipy.special.betaincinv(0.5 + false_positives, 0.5 + true_negatives, nodes)[None, :]
     # Complements from the other tail: 1 - rate loses all digits of a rate near 1.
-    tpr = special.betaincinv(0.5 + true_positives, 0.5 + false_negatives, 1 - nodes)[:, None]
-    tnr = special.betaincinv(0.5 + true_negatives, 0.5 + false_positives, 1 - nodes)[None, :]
+    tpr = scipy.special.betaincinv(0.5 + true_positives, 0.5 + false_negatives, 1 - nodes)[:, None]
+    tnr = scipy.special.betaincinv(0.5 + true_negatives, 0.5 + false_positives, 1 - nodes)[None, :]
     forms = [epsilon_value(*pair) for pair in ((tpr, fpr), (tnr, fnr), (fnr, tnr), (fpr, tpr))]
     low, high = np.quantile(np.maximum(np.max(forms, axis=0), 0.0), [alpha, 1 - alpha])
     return Bounds(float(low), float(high))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit, log_softmax
+import scipy
 
 from harness.scoring.official import logit_scaled_confidence
 
@@ -196,10 +196,10 @@ def svc_attack(members: np.ndarray, non_members: np.ndarray, targets: np.ndarray
     """
     from sklearn.svm import SVC  # a second's import
 
-    features = expit(np.concatenate([members, non_members]).astype(np.float64))[:, None]
+    features = scipy.special.expit(np.concatenate([members, non_members]).astype(np.float64))[:, None]
     is_member = np.repeat([1, 0], [len(members), len(non_members)])
     classifier = SVC(C=ORIGINAL_SVC_C, kernel="rbf", gamma="auto").fit(features, is_member)
-    return np.asarray(classifier.predict(expit(targets.astype(np.float64))[:, None]), np.float64)
+    return np.asarray(classifier.predict(scipy.special.expit(targets.astype(np.float64))[:, None]), np.float64)
 
 
 def threshold_attack(members: np.ndarray, non_members: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -370,7 +370,7 @@ def _accuracy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _log_probabilities(logits: np.ndarray) -> np.ndarray:
     """Return log-probabilities (n_examples, n_classes), none below the floor's."""
-    return np.maximum(log_softmax(logits.astype(np.float64), axis=-1), np.log(PROBABILITY_FLOOR))
+    return np.maximum(scipy.special.log_softmax(logits.astype(np.float64), axis=-1), np.log(PROBABILITY_FLOOR))
 
 
 def _consistency(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 from harness.scoring.attacks import gaussian_log_ratios
 from harness.scoring.bounds import cross_fitted_value
@@ -79,12 +79,12 @@ def mu_from_auc(aucs: np.ndarray, *, n_pairs: float) -> np.ndarray:
     An AUC of 1 counts as half a pair short of it, so that mu ends at 6.0 for N = 512 and at 3.4 for N = 16.
     """
     aucs = np.clip(aucs, 0.5 / n_pairs, 1 - 0.5 / n_pairs)
-    return np.asarray(np.sqrt(2.0) * special.ndtri(aucs))
+    return np.asarray(np.sqrt(2.0) * scipy.special.ndtri(aucs))
 
 
 def mu_value(true_positive: np.ndarray, false_positive: np.ndarray) -> np.ndarray:
     """Return Phi^-1(TPR) - Phi^-1(FPR), the mu of one rule; -inf at a true positive rate of 0."""
-    return np.asarray(special.ndtri(true_positive) - special.ndtri(false_positive))
+    return np.asarray(scipy.special.ndtri(true_positive) - scipy.special.ndtri(false_positive))
 
 
 def mu_lower_bounds(
@@ -106,8 +106,8 @@ def gaussian_delta(epsilon: np.ndarray | float, mu: np.ndarray | float) -> np.nd
     delta = Phi(-epsilon/mu + mu/2) - e^epsilon Phi(-epsilon/mu - mu/2), mu > 0. Source: arXiv 1905.02383, corollary 1.
     """
     epsilon, mu = np.asarray(epsilon, np.float64), np.asarray(mu, np.float64)
-    far = np.exp(epsilon + special.log_ndtr(-epsilon / mu - mu / 2))  # e^epsilon alone overflows at 710
-    return np.asarray(special.ndtr(-epsilon / mu + mu / 2) - far)
+    far = np.exp(epsilon + scipy.special.log_ndtr(-epsilon / mu - mu / 2))  # e^epsilon alone overflows at 710
+    return np.asarray(scipy.special.ndtr(-epsilon / mu + mu / 2) - far)
 
 
 def gaussian_epsilon(delta: np.ndarray | float, mu: np.ndarray | float) -> np.ndarray:
@@ -119,7 +119,8 @@ def gaussian_epsilon(delta: np.ndarray | float, mu: np.ndarray | float) -> np.nd
     delta, mu = np.broadcast_arrays(np.asarray(delta, np.float64), np.asarray(mu, np.float64))
     positive = np.maximum(mu, 1e-9)
     low = np.zeros(mu.shape)
-    high = np.maximum(positive * (positive / 2 - special.ndtri(delta)), 0.0)  # there delta's first term alone is delta
+    first_term_alone = positive * (positive / 2 - scipy.special.ndtri(delta))  # of delta, at the upper end
+    high = np.maximum(first_term_alone, 0.0)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         too_small = gaussian_delta(middle, positive) > delta

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import special
 
 __all__ = [
     "CONFIDENCE",
@@ -68,7 +68,7 @@ def interval(value: float, half_sample_values: np.ndarray) -> tuple[float, float
 
 def normal_reach() -> float:
     """Return how many standard errors either side of an estimate its 95 % interval reaches."""
-    return float(special.ndtri((1 + CONFIDENCE) / 2))
+    return float(scipy.special.ndtri((1 + CONFIDENCE) / 2))
 
 
 def cluster_error(values: np.ndarray, clusters: np.ndarray, *, n_samples: int = 1000, seed: int = 0) -> float:
@@ -115,7 +115,7 @@ def difference_p_values(values: ArrayLike, standard_errors: ArrayLike) -> np.nda
     """Return the two-sided p-values of differences, under none; 1 where two scores are the same."""
     values, standard_errors = np.asarray(values, np.float64), np.asarray(standard_errors, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        p_values = 2 * special.ndtr(-np.abs(values) / standard_errors)
+        p_values = 2 * scipy.special.ndtr(-np.abs(values) / standard_errors)
     return np.where(values == 0, 1.0, p_values)
 
 

@@ -1,7 +1,6 @@
 """Tracks by name: which are declared here, which ships prepared, which are prepared already."""
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from harness.environment import require_writable
@@ -12,11 +11,9 @@ from harness.storage import read_arrays
 from harness.tracks.archive import import_track
 from harness.tracks.declaration import Declaration, read_declaration
 from harness.tracks.track import Track, load_track
+from harness.tracks.track_names import DATA_PREP, track_names
 
-__all__ = ["DEFAULT_TRACK", "Declared", "find_tracks", "open_declared", "open_track", "track_names"]
-
-DEFAULT_TRACK = "digits"  # where none is named
-FOLDER = Path(str(files("data_prep")))  # declarations and tracks that ship prepared
+__all__ = ["Declared", "find_tracks", "open_declared", "open_track"]
 
 
 @dataclass(frozen=True)
@@ -34,15 +31,8 @@ class Declared:
     @property
     def shipped(self) -> Path | None:
         """The file of this very track that ships prepared, if one does."""
-        shipped = FOLDER / "prepared" / f"{self.file.stem}.track"
-        return shipped if self.file.parent == FOLDER / "tracks" and shipped.is_file() else None
-
-
-def track_names(tracks: Path) -> list[str]:
-    """Return the names of the tracks that are declared here, then of others prepared below the folder `tracks`."""
-    declared = sorted(path.stem for path in (FOLDER / "tracks").glob("*.toml"))
-    prepared = sorted(path.parent.name for path in tracks.glob("[!.]*/manifest.json"))
-    return [*declared, *(name for name in prepared if name not in declared)]
+        shipped = DATA_PREP / "prepared" / f"{self.file.stem}.track"
+        return shipped if self.file.parent == DATA_PREP / "tracks" and shipped.is_file() else None
 
 
 def find_tracks(track: str, tracks: Path) -> list[Declared]:
@@ -50,7 +40,7 @@ def find_tracks(track: str, tracks: Path) -> list[Declared]:
 
     A name is that of a track declared here, or of one that is prepared below the folder `tracks`. Raises UsageError.
     """
-    known = {path.stem: path for path in sorted((FOLDER / "tracks").glob("*.toml"))}
+    known = {path.stem: path for path in sorted((DATA_PREP / "tracks").glob("*.toml"))}
     prepared = set(track_names(tracks)) - known.keys()
     if track in prepared:
         return [Declared(load_track(tracks / track).declaration, tracks / track / "track.toml")]
@@ -81,7 +71,7 @@ def open_declared(declared: Declared, tracks: Path) -> Track:
     if not folder.exists() and declared.shipped is not None:
         require_writable(tracks)
         import_track(declared.shipped, tracks)
-    is_own = declared.file.parent != FOLDER / "tracks"
+    is_own = declared.file.parent != DATA_PREP / "tracks"
     command = f"harness prepare {quoted(declared.file) if is_own else declared.name}"
     if not folder.exists():
         raise UsageError(f"the track {declared.name} is not prepared; run: {command}")
