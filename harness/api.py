@@ -76,9 +76,8 @@ def evaluate(
     file: its path, or the name of a baseline. runs: by default the track's number. constants: values of constants in
     capitals of the file. jobs: runs at once. time_limit: another share of a training. rescore: make no runs, and score
     the stored ones anew. again: make stored failures again. on_start is called once the time limit is known, and on_run
-    with every run that is made.
-    A submission that fails is no error: `outcome` says so, and `score_file.failure` why. Raises UsageError for what
-    cannot be done as asked, MachineError if the machine fails.
+    with every run that is made. A submission that fails is no error: `outcome` says so, and `score_file.failure` why.
+    Raises UsageError for what cannot be done as asked, MachineError if the machine fails.
     """
     place, kind = home or default_home(), resolve(device, announce)
     opened = track if isinstance(track, Track) else open_track(track, home=place)

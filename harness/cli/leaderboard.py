@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -33,7 +33,6 @@ from harness.runner.outcome import Outcome
 if TYPE_CHECKING:
     from harness.leaderboard.batch.backend import Backend, RunOptions
     from harness.leaderboard.batch.batch import BatchEntry
-    from harness.leaderboard.batch.cluster import Cluster
     from harness.leaderboard.batch.cluster_worker import WorkerReport
     from harness.leaderboard.batch.progress import Progress
     from harness.leaderboard.batch.teams import SubmissionsFound
@@ -73,6 +72,14 @@ def _numbers(value: str) -> tuple[int, ...]:
     return tuple(int(part) for part in value.split(","))
 
 
+def _zone(name: str) -> ZoneInfo:
+    """Return a time zone by its name."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise click.BadParameter(f"{name!r} is no name of a time zone such as UTC or Europe/Zurich") from None
+
+
 @leaderboard_group.command("run")
 @click.argument("places", metavar="FOLDER|FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @track_option
@@ -100,7 +107,9 @@ def _numbers(value: str) -> tuple[int, ...]:
 )
 @click.option("--watch", is_flag=True, help="Go on and evaluate files as they are dropped; Ctrl-C ends it.")
 @click.option("--max-per-day", type=click.IntRange(min=1), metavar="K", help="Submissions a team may enter on one day.")
-@click.option("--timezone", default="UTC", show_default=True, help="The time zone that days are counted in.")
+@click.option(
+    "--timezone", type=_zone, default="UTC", show_default=True, help="The time zone that days are counted in."
+)
 @click.option("--hidden", is_flag=True, help="Keep nothing that a run says: the forget set would leak through it.")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers make the runs.")
 @click.option("--insecure", is_flag=True, help="Use a scheduler that is neither tls:// nor on this machine.")
@@ -119,7 +128,7 @@ def run_command(
     final: bool,
     watch: bool,
     max_per_day: int | None,
-    timezone: str,
+    timezone: ZoneInfo,
     hidden: bool,
     scheduler: str | None,
     insecure: bool,
@@ -139,39 +148,36 @@ def run_command(
     if scheduler is not None and jobs is not None:
         raise UsageError("--jobs is for this machine; with --scheduler the workers' threads say how many run at once")
     from harness import api
-    from harness.evaluation.make import check_runs
     from harness.leaderboard.batch.backend import RunOptions
     from harness.leaderboard.batch.batch import Terms, stages_of
-    from harness.leaderboard.batch.cluster import Cluster
     from harness.leaderboard.batch.progress import Progress
     from harness.leaderboard.batch.session import Session
 
     track = api.open_track(track_name)
     n_runs = runs or track.declaration.evaluation.runs
-    check_runs(track, n_runs)
-    _require_writable(track)
-    required, zone = isolations.stronger(isolation, require_isolation), _zone(timezone)
+    _require_possible(track, n_runs)
+    required = isolations.stronger(isolation, require_isolation)
     terms = Terms(n_runs, stages_of(n_runs, stages), boundaries, required, hidden, again)
-    with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(Progress(console()))
-        options = RunOptions(device, isolation, require_isolation)
+    options = RunOptions(device, isolation, require_isolation)
+    with Progress(console()) as progress, contextlib.ExitStack() as stack:
         if scheduler is None:
             backend = _this_machine(track, options, jobs or (1 if final else None), progress)
         else:
-            cluster = stack.enter_context(Cluster(scheduler, track, options, is_insecure=insecure, say=progress.say))
-            backend = _of_cluster(cluster, progress)
-        session = Session(track, home(), backend, terms, zone, max_per_day)
+            backend = stack.enter_context(_of_cluster(scheduler, track, options, insecure, progress))
+        session = Session(track, home(), backend, terms, timezone, max_per_day)
         if watch:
             session.watch(places, progress)
         batch_entries = session.run(_found(places, track, final, shard), progress, is_whole=shard is None)
     _sum_up(batch_entries)
 
 
-def _require_writable(track: Track) -> None:
-    """Raise MachineError unless all that a batch keeps can be written."""
+def _require_possible(track: Track, n_runs: int) -> None:
+    """Raise an error unless the track has models for so many runs, and all that a batch keeps can be written."""
+    from harness.evaluation.make import check_runs
     from harness.leaderboard.board.entries import board_folder
     from harness.runs.store import Results
 
+    check_runs(track, n_runs)
     require_writable(home() / "calibration", board_folder(home(), track), Results.cache(home(), track))
 
 
@@ -184,15 +190,20 @@ def _found(places: tuple[Path, ...], track: Track, final: bool, shard: tuple[int
     return found if shard is None else part_of(found, *shard)
 
 
-def _of_cluster(cluster: Cluster, progress: Progress) -> Backend:
+@contextlib.contextmanager
+def _of_cluster(
+    scheduler: str, track: Track, options: RunOptions, is_insecure: bool, progress: Progress
+) -> Iterator[Backend]:
     from harness.leaderboard.batch.backend import Backend
+    from harness.leaderboard.batch.cluster import Cluster
 
-    _show_workers(cluster.reports, progress)
-    return Backend(
-        *(cluster.device, cluster.isolation, lambda: cluster),
-        gpus=cluster.gpus,
-        failure_counts=cluster.failure_counts,
-    )
+    with Cluster(scheduler, track, options, is_insecure=is_insecure, say=progress.say) as cluster:
+        _show_workers(cluster.reports, progress)
+        yield Backend(
+            *(cluster.device, cluster.isolation, lambda: cluster),
+            gpus=cluster.gpus,
+            failure_counts=cluster.failure_counts,
+        )
 
 
 def _this_machine(track: Track, options: RunOptions, jobs: int | None, progress: Progress) -> Backend:
@@ -252,13 +263,6 @@ def plan_command(
 def _number(value: float) -> str:
     """Return a figure with three digits that count."""
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise UsageError(f"--timezone takes a name such as UTC or Europe/Zurich, not {name!r}") from None
 
 
 def _show_workers(reports: Mapping[str, WorkerReport], progress: Progress) -> None:

@@ -56,7 +56,6 @@ def prepare_command(
     A declaration of several forget sets makes as many tracks, which share data and originals.
     """
     from harness.tracks import catalogue
-    from harness.tracks.archive import export_track
 
     tracks = home() / "tracks"
     for file in (public_file, whole_file):
@@ -84,12 +83,18 @@ def prepare_command(
             track = trainer.grow(track, retrained)
         for file, private in exported:
             if file is not None:
-                export_track(track, file, private=private)
-                console().print(f"wrote {'all' if private else 'the public part'} of {track.name} to {file}")
+                _export(track, file, private=private)
         console().print(
             f"{track.name} is ready: {track.manifest.retrained} retrained models in each pool, in {track.folder}"
         )
         _show_page(track, anew=is_new or retrained is not None)
+
+
+def _export(track: Track, file: Path, *, private: bool) -> None:
+    from harness.tracks.archive import export_track
+
+    export_track(track, file, private=private)
+    console().print(f"wrote {'all' if private else 'the public part'} of {track.name} to {file}")
 
 
 def _import(file: Path, track_name: str, tracks: Path, *, force: bool) -> None:

@@ -78,6 +78,7 @@ def evaluate_command(
         raise UsageError("give --quick or --runs, not both")
     if rescore and again:
         raise UsageError("--rescore makes no runs, and --again makes some; give one of them")
+    constants = _constants(settings)
     require_place(json_file)
     from harness import api
     from harness.evaluation.history import add_to_history, comparisons
@@ -85,13 +86,11 @@ def evaluate_command(
     from harness.report.terminal import show
 
     track = api.open_track(track_name)
-    default_runs = track.declaration.evaluation.runs
-    n_runs = runs or (min(FEWEST_RANKED, default_runs) if quick else default_runs)
+    usual = track.declaration.evaluation.runs
+    n_runs = runs or (min(FEWEST_RANKED, usual) if quick else usual)
     evaluation = _evaluated(
-        file,
-        track,
-        n_runs,
-        constants=_constants(settings),
+        *(file, track, n_runs),
+        constants=constants,
         jobs=jobs,
         device=chosen_device(device),
         isolation=isolation,
@@ -100,8 +99,7 @@ def evaluate_command(
         rescore=rescore,
         again=again,
     )
-    if hidden:
-        evaluation = redacted(evaluation)
+    evaluation = redacted(evaluation) if hidden else evaluation
     sentences = comparisons(home(), evaluation)
     if evaluation.outcome == Outcome.OK:
         add_to_history(home(), evaluation)
@@ -203,7 +201,6 @@ def compare_command(
     from harness import api
     from harness.evaluation.compare import RETRAINED
     from harness.report.summary import comparison_summary
-    from harness.report.terminal import show
     from harness.submission import read_submission
 
     track = api.open_track(track_name)
@@ -211,26 +208,12 @@ def compare_command(
     files = {name: submission_path(name) for name in (first, second) if name != RETRAINED}
     for file in files.values():  # both are looked at before the first is run
         read_submission(file, source_kb=track.declaration.limits.source_kb)
-    sides: list[Evaluation | str] = []
-    for name in (first, second):
-        if name == RETRAINED:
-            sides.append(name)
-            continue
-        evaluation = _evaluated(
-            files[name],
-            track,
-            n_runs,
-            jobs=jobs,
-            device=chosen_device(device),
-            isolation=isolation,
-            require_isolation=require_isolation,
-            time_limit=time_limit,
-        )
-        if evaluation.scored is None:
-            _print(show(evaluation, []))
-            _exit_with(evaluation)
-        sides.append(evaluation)
-    comparison = api.compare(sides[0], sides[1], track=track, runs=n_runs)
+    conditions = {"isolation": isolation, "require_isolation": require_isolation, "time_limit": time_limit}
+    scored = {
+        name: _scored(file, track, n_runs, jobs=jobs, device=chosen_device(device), **conditions)
+        for name, file in files.items()
+    }
+    comparison = api.compare(scored.get(first, first), scored.get(second, second), track=track, runs=n_runs)
     console().print(comparison.sentence)
     if json_file is not None:
         write_result_json(json_file, comparison_summary(comparison, time_limit))
@@ -298,6 +281,17 @@ def _evaluated(file: Path, track: Track, runs: int, **options: Any) -> Evaluatio
             on_run=live.add,
             **options,
         )
+
+
+def _scored(file: Path, track: Track, runs: int, **options: Any) -> Evaluation:
+    """Evaluate; end the command with what is said of a failure if there is nothing to compare."""
+    from harness.report.terminal import show
+
+    evaluation = _evaluated(file, track, runs, **options)
+    if evaluation.scored is None:
+        _print(show(evaluation, []))
+        _exit_with(evaluation)
+    return evaluation
 
 
 def _print(shown: RenderableType) -> None:

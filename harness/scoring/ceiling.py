@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.scoring.score import MIN_HALVED, Outputs, min_count_quality, official_score, reference_halves
-from harness.scoring.uncertainty import normal_reach
+from harness.scoring.uncertainty import NORMAL_REACH
 
 __all__ = ["Ceiling", "ceiling"]
 
@@ -33,7 +33,7 @@ class Ceiling:
         """Where 95 % of perfect submissions score."""
         if self.score is None or self.deviation is None:
             return None
-        reach = normal_reach() * self.deviation
+        reach = NORMAL_REACH * self.deviation
         return self.score - reach, self.score + reach
 
     def to_json(self) -> dict[str, Any]:

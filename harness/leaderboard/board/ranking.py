@@ -85,7 +85,7 @@ def _better(ordered: Sequence[Ranked]) -> np.ndarray:
     """Return whether contender i is significantly better than j, (k, k): by half-samples, or by having more runs."""
     runs = np.array([contender.n_runs for contender in ordered], int)
     better: np.ndarray = runs[:, None] > runs
-    for n in np.unique(runs):
+    for n in sorted({contender.n_runs for contender in ordered}):
         rows = np.flatnonzero(runs == n).tolist()
         values = np.array([ordered[row].value for row in rows])
         better[np.ix_(rows, rows)] = better_than(values, np.array([ordered[row].half_samples for row in rows]))

@@ -13,7 +13,7 @@ from harness.leaderboard.pages.submission_page import page_of
 from harness.report.escaping import escaped
 from harness.report.numbers import UNKNOWN, number
 from harness.report.score_columns import score_column
-from harness.scoring.uncertainty import CONFIDENCE, INFLATION, normal_reach
+from harness.scoring.uncertainty import CONFIDENCE, INFLATION, NORMAL_REACH
 
 __all__ = ["IndexPage", "index_page"]
 
@@ -186,7 +186,7 @@ def _data(shown: Leaderboard, in_table: list[Column]) -> dict[str, Any]:
         "rounded": shown.rounded is not None,
         "unit": UNIT,
         "inflation": INFLATION,
-        "reach": normal_reach(),
+        "reach": NORMAL_REACH,
         "digits": ranked_by.digits,
         "level": round(1 - CONFIDENCE, 10),
     }
