@@ -17,6 +17,7 @@ from harness.quoting import quoted
 from harness.record import Records
 from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
+from harness.runs.launchers import launcher_for
 from harness.runs.queue import Executor
 from harness.runs.run import Conditions, Limit, Run
 from harness.runs.run_set import RunSet
@@ -95,7 +96,6 @@ def evaluate(
     Raises UsageError if there are fewer retrained models than runs, or too few stored runs to rescore.
     """
     check_runs(track, runs)
-    reference = load_reference(track, runs, Results.cache(home, track))
     results = Results.of(home, track, submission, conditions.device, time_limit=conditions.own_time_limit)
     run_set = RunSet(
         submission,
@@ -110,7 +110,11 @@ def evaluate(
         raise UsageError(
             f"--rescore makes no runs, and {len(run_set.missing)} of {runs} are not stored; leave it out to make them"
         )
-    if not (rescore or submission.problems):
+    may_run = not (rescore or submission.problems)
+    if may_run and run_set.missing:
+        launcher_for(track, conditions).warm_up()  # beside all that is made ready here
+    reference = load_reference(track, runs, Results.cache(home, track))
+    if may_run:
         executor = cache(partial(_this_machine, track, conditions))  # what measures runs is made ready once
         for _, run in make_missing([run_set], executor):
             on_run(run)

@@ -21,21 +21,32 @@ class ForkLauncher:
         self._lock = threading.Lock()
         self._zygote: WarmZygote | None = None
 
+    def warm_up(self) -> None:
+        """Start a zygote, unless there is one."""
+        with self._lock:
+            self._living_zygote()
+
     def start(self, job: Job, n_bytes: int) -> ForkedProcess:
         """Fork a run."""
         with self._lock:
             if self.is_closed:
                 raise LaunchError("interrupted")
-            if self._zygote is not None and self._zygote.process.poll() is not None:
-                self._zygote.close()
-                self._zygote = None
-            if self._zygote is None:
-                self._zygote = WarmZygote(self.public, self.device, self.sandboxes.level)
+            zygote = self._living_zygote()
+            zygote.wait_until_warm()
             try:
                 sandbox = self.sandboxes.new()
             except OSError as error:
                 raise LaunchError(f"no sandbox for the run: {error}") from None
-            return ForkedProcess(self._zygote, sandbox, job, n_bytes=n_bytes, log_bytes=self.log_bytes)
+            return ForkedProcess(zygote, sandbox, job, n_bytes=n_bytes, log_bytes=self.log_bytes)
+
+    def _living_zygote(self) -> WarmZygote:
+        """Return the zygote; another one if it was lost."""
+        if self._zygote is not None and self._zygote.process.poll() is not None:
+            self._zygote.close()
+            self._zygote = None
+        if self._zygote is None:
+            self._zygote = WarmZygote(self.public, self.device, self.sandboxes.level)
+        return self._zygote
 
     @property
     def isolation(self) -> str:

@@ -62,6 +62,9 @@ class Launcher(Protocol):
     def isolation(self) -> str:
         """The level its runs are made at."""
 
+    def warm_up(self) -> None:
+        """Begin to get ready for runs, and return at once."""
+
     def start(self, job: Job, n_bytes: int) -> Process:
         """Start a run that hands in n_bytes of weights, in an empty folder of its own. Raises LaunchError."""
 

@@ -33,6 +33,11 @@ class SpawnLauncher:
         self._ahead: subprocess.Popen[bytes] | None = None
         self._running: list[_SpawnedProcess] = []
 
+    def warm_up(self) -> None:
+        """Start the interpreter of the first run."""
+        with self._lock:
+            self._ahead = self._ahead or self._interpreter()
+
     def start(self, job: Job, n_bytes: int) -> "_SpawnedProcess":
         """Give the job to the process started ahead, and start the next one."""
         with self._lock:

@@ -18,7 +18,7 @@ WARM_SECONDS = 120.0
 
 
 class WarmZygote:
-    """A zygote that has said that it is warm, seen from the trusted side."""
+    """A zygote, seen from the trusted side: it imports beside this process, and says when it is warm."""
 
     def __init__(self, public: Path, device: str, level: str) -> None:
         self.is_closed = False
@@ -35,11 +35,18 @@ class WarmZygote:
                 cwd="/",
                 start_new_session=True,  # a Ctrl-C is the trusted side's to handle
             )
+        self._is_warm = False
+
+    def wait_until_warm(self) -> None:
+        """Wait until it has imported all that it is to. Raises MachineError if it could not."""
+        if self._is_warm:
+            return
         self.requests.settimeout(WARM_SECONDS)
         if received(self.requests) != b"warm":
             said = self.last_words()
             self.close()
             raise MachineError(f"the process that runs submissions did not start:\n{said}")
+        self._is_warm = True
 
     def request(self, content: bytes, descriptors: list[int]) -> None:
         """Ask for a run. Raises LaunchError if the zygote is gone."""

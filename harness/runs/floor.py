@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.runner.execution import execute
 from harness.runner.message import Job
 from harness.runner.outcome import Outcome
+from harness.runs.launchers import launcher_for
 from harness.runs.run import RUNNER_VERSION, Conditions
 from harness.seal import read_sealed, whole, write_sealed
 from harness.tracks.track import Track
@@ -43,8 +44,6 @@ def _stored(path: Path) -> float:
 
 
 def _measured(track: Track, conditions: Conditions) -> list[float] | None:
-    from harness.runs.local import launcher_for  # imports torch
-
     assert conditions.limit is not None
     n_values = sum(value.size for value in track.original(0).values() if value.dtype.kind == "f")
     seeds = {"torch": 0, "numpy": 0, "random": 0}

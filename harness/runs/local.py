@@ -19,19 +19,17 @@ from harness.parallel import run_each
 from harness.quoting import readable
 from harness.runner import launch
 from harness.runner.execution import Finished, execute, how_it_died, seeds_of
-from harness.runner.launch import launcher
 from harness.runner.message import SAID_FIT, SAID_WHY_NOT, Job, not_finite
 from harness.runner.outcome import Outcome
-from harness.runner.process import Launcher
-from harness.runner.sandbox.sandboxes import Quota
 from harness.runner.sandbox.scratch import scratch_place
+from harness.runs.launchers import launcher_for
 from harness.runs.measure import NoMemoryError, NonFiniteLogitsError, Recorder
 from harness.runs.run import Conditions, Run, RunInfo
 from harness.runs.run_set import RunSet, Task
 from harness.submission import Submission
 from harness.tracks.track import Track
 
-__all__ = ["LocalExecutor", "Runner", "debug_run", "launcher_for"]
+__all__ = ["LocalExecutor", "Runner", "debug_run"]
 
 FREE_SHARE = 0.75  # of a GPU's memory, before a run that is to have it alone
 FREE_SECONDS, FREE_PAUSE = 20.0, 0.2  # how long it may take until the run before has given back its own
@@ -115,20 +113,6 @@ class Runner:
             dependencies=self.conditions.dependencies,
             made=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-
-
-def launcher_for(track: Track, conditions: Conditions) -> Launcher:
-    """Return what starts the runs of a track under some conditions; the same for all of this process."""
-    limits = track.declaration.limits
-    return launcher(
-        track.public,
-        public_hash=track.manifest.public_hash,
-        device=conditions.device,
-        log_kb=limits.log_kb,
-        isolation=conditions.isolation.level,
-        quota=Quota(limits.memory_mb, limits.processes, limits.scratch_mb, conditions.threads),
-        fork=conditions.fork,
-    )
 
 
 def _why_taken(device: Accelerator) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.accelerator import of
 from harness.runner.isolation import Isolation
 from harness.runs.conditions import Announce, conditions_here
+from harness.runs.launchers import launcher_for
 from harness.runs.queue import Executor
 from harness.runs.run import Conditions, Run
 from harness.runs.run_set import FailureCounts
@@ -39,6 +40,7 @@ class Backend:
 
         @cache
         def executor() -> Executor:
+            launcher_for(track, conditions()).warm_up()  # beside what is imported here
             from harness.runs.local import LocalExecutor  # imports torch
 
             return LocalExecutor(track, conditions())
