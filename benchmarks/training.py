@@ -26,6 +26,7 @@ import harness
 from benchmarks.evaluate import Items, accuracy, train_for_an_epoch
 from data_prep.reference import Stack, plan_stacks, prepare_process, train_models
 from data_prep.training import Weights, training_set
+from data_prep.ways import timed_way, usual_way
 from harness.accelerator import of, resolve
 from harness.cli.options import track_option
 from harness.environment import environment
@@ -93,7 +94,8 @@ def shortened(track: Track, epochs: int, models: int) -> Track:
 
 def harness_way(track: Track, jobs: int, device: str) -> dict[str, Any]:
     """Train a pool of retrained models as a preparation does."""
-    stacks = [stack for stack in plan_stacks(track, jobs, present={}) if stack.kind == POOLS[0]]
+    way = timed_way(track, jobs, device)
+    stacks = [stack for stack in plan_stacks(track, jobs, present={}, way=way) if stack.kind == POOLS[0]]
     with joblib.Parallel(n_jobs=jobs) as parallel:
         parallel(joblib.delayed(warm)(track, device) for _ in range(jobs))
         started = time.perf_counter()
@@ -113,7 +115,7 @@ def harness_way(track: Track, jobs: int, device: str) -> dict[str, Any]:
 def warm(track: Track, device: str) -> None:
     """Import what a training needs, and train for an epoch, in a process that the next training finds again."""
     prepare_process(device)
-    train_models(shortened(track, 1, 1), Stack(POOLS[0], 0, (0,)), device)
+    train_models(shortened(track, 1, 1), Stack(POOLS[0], 0, (0,), usual_way(track, device)), device)
 
 
 # ---- the official way ---------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from data_prep.draft import OnNote, lay_out
 from data_prep.pruning import n_trainings
 from data_prep.reference import Stack, prepare_process
 from data_prep.training import Build, train, train_stack, training_set
+from data_prep.ways import Way, way_of_draft
 from harness.accelerator import of
 from harness.loaders import Images, loader
 from harness.record import SETS, record_bytes
@@ -41,6 +42,7 @@ class Estimate:
     jobs: int
     threads: int  # of one run
     n_models: int  # originals and both pools
+    way: Way  # of training them
     seconds_per_step: dict[int, float]  # of stacks by their number of models, `jobs` of them at once
     preparation_seconds: float
     track_bytes: int
@@ -59,6 +61,7 @@ class Estimate:
         share = self.limit_seconds / self.training_seconds
         return [
             ("preparation", _duration(self.preparation_seconds), f"{self.n_models} models; a step takes {steps}"),
+            ("way", self.way.precision, f"{self.way}: the fastest here of those that were timed"),
             ("disk", f"{self.track_bytes / 1e6:.3g} MB", f"and {self.run_bytes / 1e6:.2g} MB for every run"),
             ("one training", _duration(self.training_seconds), f"a model alone, threads: {self.threads}"),
             ("time limit", _duration(self.limit_seconds), f"{share:.0%} of it"),
@@ -89,7 +92,8 @@ def estimate(
     with tempfile.TemporaryDirectory(dir=tracks, prefix=".estimate-") as folder:
         draft, cache = Path(folder) / "draft", tracks.parent / "data"
         track = lay_out(declaration, declaration_file, draft, cache=cache, data=data, on_note=on_note)
-        stacks = reference.plan_stacks(track, jobs, present={})
+        way = way_of_draft(track, None, jobs, device)
+        stacks = reference.plan_stacks(track, jobs, present={}, way=way)
         by_size = {len(stack.seeds): stack for stack in stacks}
         seconds_per_step = {size: _step_of_stack(track, stack, jobs, device) for size, stack in by_size.items()}
         limits, n_models = declaration.limits, sum(len(stack.seeds) for stack in stacks)
@@ -104,6 +108,7 @@ def estimate(
             jobs=jobs,
             threads=limits.threads,
             n_models=n_models,
+            way=way,
             seconds_per_step=seconds_per_step,
             preparation_seconds=(stacked + n_models * _measuring(track, device)) / min(jobs, len(stacks)),
             track_bytes=_track_bytes(track, n_models),
@@ -137,7 +142,8 @@ def _step_of_stack(track: Track, stack: Stack, jobs: int, device: str) -> float:
 
 def _step_in_process(track: Track, stack: Stack, device: str) -> float:
     prepare_process(device)
-    together = partial(train_stack, seeds=stack.seeds, mixed=of(device).is_mixed, device=device)
+    mixed, channels_last = stack.way.is_mixed, stack.way.is_channels_last
+    together = partial(train_stack, seeds=stack.seeds, mixed=mixed, channels_last=channels_last, device=device)
     return _timed(lambda some, tick: together(*some, epochs=1 + EPOCHS, on_epoch=tick), track, device)
 
 

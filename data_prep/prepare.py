@@ -7,13 +7,14 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data_prep import reference
 from data_prep.draft import OnNote, is_draft_of, lay_out, mark_as_draft
 from data_prep.drift import Drift, drift
 from data_prep.reference import OnProgress
+from data_prep.ways import Way, recorded_way, way_of_draft
 from harness.environment import environment
 from harness.errors import MachineError, UsageError
 from harness.locks import LockedError, locked
@@ -59,13 +60,14 @@ def prepare(
         before = _retrained_before(place)
         cache = tracks.parent / "data"
         draft = lay_out(declaration, declaration_file, _partial(place), cache=cache, data=data, on_note=on_note)
-        stacks = reference.plan_stacks(draft, jobs, present={})
         sibling = next(iter(siblings(draft)), None)
+        way = way_of_draft(draft, sibling, jobs, device)
+        stacks = reference.plan_stacks(draft, jobs, present={}, way=way)
         if sibling is not None:
             reference.adopt_originals(draft, stacks, sibling, device)
         reference.train_missing(draft, stacks, jobs, device, on_progress)
         reference.join(draft, stacks)
-        _complete(draft, place, device, time.monotonic() - started)
+        _complete(draft, place, device, way, time.monotonic() - started)
     track, originals_of = load_track(place), None if sibling is None else sibling.name
     if before is None or before.fingerprint != track.manifest.fingerprint:
         return Prepared(track, None, originals_of)
@@ -96,13 +98,14 @@ def grow(
         if not resumed:
             shutil.rmtree(draft.folder, ignore_errors=True)
             shutil.copytree(track.folder, draft.folder)
-        stacks = reference.plan_stacks(draft, jobs, present=present)
+        way = recorded_way(track)
+        stacks = reference.plan_stacks(draft, jobs, present=present, way=way)
         if not resumed:
             reference.split_off(draft, stacks)
             mark_as_draft(draft)
         reference.train_missing(draft, stacks, jobs, device, on_progress)
         reference.join(draft, stacks)
-        _complete(draft, track.folder, device, time.monotonic() - started)
+        _complete(draft, track.folder, device, way, time.monotonic() - started)
     return load_track(track.folder)
 
 
@@ -140,10 +143,11 @@ def _all_retrained(track: Track) -> Records:
     return Records.concatenate(track.retrained(pool) for pool in POOLS)
 
 
-def _complete(draft: Track, place: Path, device: str, seconds: float) -> None:
+def _complete(draft: Track, place: Path, device: str, way: Way, seconds: float) -> None:
     """Write the manifest and put the folder in its place."""
     here = environment()
     found = {"torch": here["torch"], "device": device, "machine": here["machine"], "seconds": round(seconds, 1)}
+    found |= asdict(way)
     hashes = {
         "public_hash": hash_folder(draft.public),
         "reference_hash": reference_hash(draft.private),
@@ -151,5 +155,6 @@ def _complete(draft: Track, place: Path, device: str, seconds: float) -> None:
     }
     manifest = draft.manifest.model_copy(update={**hashes, "prepared": found})
     write_manifest(draft.folder, manifest)
-    (draft.folder / "draft").unlink()
+    for name in ("draft", "way.json"):
+        (draft.folder / name).unlink(missing_ok=True)
     replace_folder(draft.folder, place)

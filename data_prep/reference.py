@@ -8,7 +8,6 @@ import hmac
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import joblib
@@ -17,14 +16,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from data_prep.architecture import can_be_stacked, fault_of_own_file
+from data_prep.architecture import fault_of_own_file
 from data_prep.pruning import mask_of, n_trainings, train_pruned
 from data_prep.training import NO_MEMORY, Trainer, Weights, training_set
+from data_prep.ways import AS_MANY, Way, largest_stack, trainer_of
 from harness.accelerator import is_out_of_memory, of
 from harness.errors import MachineError, UsageError
 from harness.parallel import repeated
 from harness.record import Records
-from harness.runs.measure import NonFiniteLogitsError, Recorder, build_model
+from harness.runs.measure import NonFiniteLogitsError, Recorder
 from harness.storage import read_arrays, write_arrays
 from harness.tracks.track import ORIGINALS, POOLS, Track
 
@@ -41,10 +41,6 @@ __all__ = [
     "train_models",
 ]
 
-STACK_SIZE = 32  # more models at once gain nothing further and take more memory
-# Of all models of a stack. Larger ones are not bound by the overhead of calls.
-STACK_PARAMETERS = 4_000_000
-STACK_INPUTS = 8_000_000  # values of a batch of all models: their activations take many times that
 REPORT_SECONDS = 0.5  # between two looks at how far it is
 OnProgress = Callable[[int, int], None]  # epochs trained so far, over all models, of how many
 
@@ -56,29 +52,27 @@ class Stack:
     kind: str  # ORIGINALS or one of the POOLS
     first: int
     seeds: tuple[int, ...]
+    way: Way = AS_MANY
 
     @property
     def name(self) -> str:
         return f"{self.kind}-{self.first:04d}-{len(self.seeds)}"
 
 
-def plan_stacks(track: Track, jobs: int, *, present: Mapping[str, int]) -> list[Stack]:
-    """Return the stacks a track's models are trained in, evenly over the jobs; of one each if they cannot be stacked.
+def plan_stacks(track: Track, jobs: int, *, present: Mapping[str, int], way: Way | None = None) -> list[Stack]:
+    """Return the stacks a track's models are trained in, evenly over the jobs.
 
-    present: how many models of a kind there are already; they make one stack.
+    present: how many models of a kind there are already; they make one stack. way: how they are trained, by default
+    in stacks as large as may be.
     """
     stacks = []
-    n_parameters = sum(value.numel() for value in build_model(track).parameters())
-    n_inputs = track.declaration.training.batch_size * track.examples("forget").images[0].size
-    most = max(1, min(STACK_SIZE, STACK_PARAMETERS // n_parameters, STACK_INPUTS // n_inputs))
-    if most > 1 and not can_be_stacked(track):
-        most = 1
+    way = way or Way(largest_stack(track))
     for kind, size in _sizes(track).items():
         there = present.get(kind, 0)
         new = np.arange(there, size)
-        n_stacks = max(-(-len(new) // most), min(jobs, len(new)))
+        n_stacks = max(-(-len(new) // way.stack), min(jobs, len(new)))
         groups = [np.arange(there), *(np.array_split(new, n_stacks) if n_stacks else [])]
-        stacks += [_stack(track, kind, rows) for rows in groups if len(rows)]
+        stacks += [_stack(track, kind, rows, way) for rows in groups if len(rows)]
     return stacks
 
 
@@ -86,8 +80,8 @@ def _sizes(track: Track) -> dict[str, int]:
     return dict.fromkeys(POOLS, track.manifest.retrained) | {ORIGINALS: track.declaration.reference.originals}
 
 
-def _stack(track: Track, kind: str, rows: np.ndarray) -> Stack:
-    return Stack(kind, int(rows[0]), tuple(_seed(track, kind, int(row)) for row in rows))
+def _stack(track: Track, kind: str, rows: np.ndarray, way: Way) -> Stack:
+    return Stack(kind, int(rows[0]), tuple(_seed(track, kind, int(row)) for row in rows), way)
 
 
 def _seed(track: Track, kind: str, index: int) -> int:
@@ -212,20 +206,12 @@ _recorders: dict[tuple[object, ...], Recorder] = {}
 
 def _trainer(track: Track, stack: Stack, device: str) -> Trainer:
     """Return what trains a stack: that of the stack before if it was of the same examples and size."""
-    key = (*_named(track, device), stack.kind == ORIGINALS, len(stack.seeds))
+    key = (*_named(track, device), stack.kind == ORIGINALS, len(stack.seeds), stack.way)
     if key not in _trainers:
         _trainers.clear()  # and its memory with it, before the next one takes its own
         card = of(device)
         images, labels = (values.to(card.device()) for values in _examples(track, stack.kind))
-        _trainers[key] = Trainer(
-            partial(build_model, track),
-            images,
-            labels,
-            track.declaration.training,
-            n_models=len(stack.seeds),
-            mixed=card.is_mixed,
-            device=device,
-        )
+        _trainers[key] = trainer_of(track, images, labels, stack.way, len(stack.seeds), device)
     return _trainers[key]
 
 

@@ -50,14 +50,17 @@ def train(
     seed: int,
     epochs: int | None = None,
     mixed: bool = False,
+    channels_last: bool = False,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> nn.Module:
     """Train one model step by step, as a participant would, and return it in eval mode on the device of the images.
 
-    images: (n, channels, height, width) float32. labels: (n,) int64. epochs, mixed: as in `Trainer`.
+    images: (n, channels, height, width) float32. labels: (n,) int64. epochs, mixed, channels_last: as in `Trainer`.
     """
     device = "cuda" if images.is_cuda else "cpu"
-    trainer = Trainer(build, images, labels, recipe, mixed=mixed, device=device, is_captured=False)
+    trainer = Trainer(
+        build, images, labels, recipe, mixed=mixed, channels_last=channels_last, device=device, is_captured=False
+    )
     trainer.train([seed], epochs=epochs, on_epoch=on_epoch)
     assert isinstance(trainer.models, _Alone)
     return trainer.models.net.eval()
@@ -75,6 +78,7 @@ def train_stack(
     first_epoch: int = 0,
     epochs: int | None = None,
     mixed: bool = False,
+    channels_last: bool = False,
     device: str = "cpu",
     on_epoch: Callable[[], None] = lambda: None,
 ) -> list[Weights]:
@@ -82,7 +86,10 @@ def train_stack(
 
     Equal to `train` with each seed up to the rounding of the machine's arithmetic.
     """
-    trainer = Trainer(build, images, labels, recipe, n_models=len(seeds), mixed=mixed, device=device)
+    n_models = len(seeds)
+    trainer = Trainer(
+        build, images, labels, recipe, n_models=n_models, mixed=mixed, channels_last=channels_last, device=device
+    )
     return trainer.train(seeds, initial=initial, masks=masks, first_epoch=first_epoch, epochs=epochs, on_epoch=on_epoch)
 
 
@@ -98,13 +105,15 @@ class Trainer:
         *,
         n_models: int = 1,
         mixed: bool = False,
+        channels_last: bool = False,
         device: str = "cpu",
         is_captured: bool = True,
     ) -> None:
         """images: (n, channels, height, width) float32, labels: (n,) int64, on the device.
 
         mixed: one model alone computes in bfloat16 where that keeps accuracy (weights stay float32), channels last:
-        faster on a GPU. Several stay float32, since it is not their arithmetic that takes the time.
+        faster on a GPU, and on processors that have bfloat16. channels_last: it is laid out so in float32 too.
+        Several stay float32, since it is not their arithmetic that takes the time.
         is_captured: whether steps are captured where the device can.
         """
         self.build, self.images, self.labels, self.recipe = build, images, labels, recipe
@@ -113,7 +122,7 @@ class Trainer:
         class_weights = _class_weights(labels, recipe)
         self.models: _Alone | _Stacked
         if n_models == 1:
-            self.models = _Alone(build, images.device, class_weights, mixed=mixed)
+            self.models = _Alone(build, images.device, class_weights, mixed=mixed, channels_last=mixed or channels_last)
         else:
             self.models = _Stacked(build, images.device, class_weights, n_models)
         self.optimizer = _optimizer(self.models.parameters, recipe, has_tensor_rate=self.is_captured)
@@ -221,11 +230,13 @@ class _Repeat:
 class _Alone:
     """One model."""
 
-    def __init__(self, build: Build, device: torch.device, class_weights: Tensor | None, *, mixed: bool) -> None:
+    def __init__(
+        self, build: Build, device: torch.device, class_weights: Tensor | None, *, mixed: bool, channels_last: bool
+    ) -> None:
         self.net = initial_net(build, 0).to(device).train()
-        if mixed:
+        if channels_last:
             self.net = self.net.to(memory_format=torch.channels_last)
-        self.class_weights, self.mixed = class_weights, mixed
+        self.class_weights, self.mixed, self.channels_last = class_weights, mixed, channels_last
         self.tensors: Weights = self.net.state_dict(keep_vars=True)
 
     @property
@@ -244,7 +255,7 @@ class _Alone:
     def set_gradients(self, inputs: Tensor, targets: Tensor) -> None:
         """Set the gradients of the loss; inputs: (1, batch_size, channels, height, width), targets: (1, batch_size)."""
         images = inputs[0]
-        if self.mixed:
+        if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with _mixed_precision(images.device) if self.mixed else contextlib.nullcontext():
             logits = self.net(images)

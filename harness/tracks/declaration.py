@@ -137,6 +137,8 @@ class Training(TomlSection):
     milestones: list[Positive] = _added([])  # step: epochs from which on the learning rate is a tenth of before
     augment: bool = _added(False)  # random crop after padding by 4 pixels, and horizontal flip
     class_weights: bool = _added(False)  # inverse to the classes' numbers of training examples
+    # auto: computed in bfloat16 (weights stay float32) where that is clearly faster; float32: nowhere
+    precision: Literal["auto", "float32"] = _added("auto")
 
     @model_validator(mode="after")
     def _has_a_schedule(self) -> "Training":

@@ -1,0 +1,225 @@
+"""Ways to train the models of a track: how many at once, in which precision, in which memory format.
+
+On a CPU the fastest differs by net and processor: stacks where calls take the time, models alone where arithmetic does.
+So a few steps of each are timed before anything is trained. All models of a track are then trained in the one way that
+was chosen, those that are added later too: originals and retrained models that differ by rounding to bfloat16 would be
+told apart by it.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import joblib
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_prep.architecture import can_be_stacked
+from data_prep.training import Trainer
+from harness.accelerator import of
+from harness.loaders import to_inputs
+from harness.models import own_file
+from harness.runs.measure import build_model
+from harness.storage import read_json, write_json
+from harness.tracks.track import Track
+
+__all__ = [
+    "AS_MANY",
+    "Way",
+    "chosen",
+    "largest_stack",
+    "recorded_way",
+    "seconds_of_step",
+    "time_ways",
+    "timed_way",
+    "trainer_of",
+    "usual_way",
+    "way_of_draft",
+]
+
+STACK_SIZE = 64  # more models at once gain nothing further and take more memory
+# Of all models of a stack. Larger ones are not bound by the overhead of calls.
+STACK_PARAMETERS = 4_000_000
+STACK_INPUTS = 8_000_000  # values of a batch of all models: their activations take many times that
+STACKS_TIMED = (4, 16)  # and the largest, until one is slower than that before
+
+STEPS = 2  # of each epoch that is timed
+MOST_EPOCHS, FEWEST_EPOCHS, SECONDS = 12, 3, 0.3  # the first is to warm up; then until so much time has passed
+# A way has to be so many times as fast as the usual one, so that chance does not choose. Rounding has to be worth it.
+GAIN, GAIN_OF_ROUNDING = 1.1, 1.25
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the models of a track are trained."""
+
+    stack: int  # most models at once
+    precision: str = "float32"  # or bfloat16, of models alone
+    memory_format: str = "contiguous"  # or channels_last, of models alone
+
+    @property
+    def is_mixed(self) -> bool:
+        return self.precision == "bfloat16"
+
+    @property
+    def is_channels_last(self) -> bool:
+        return self.memory_format == "channels_last"
+
+    def __str__(self) -> str:
+        count = "one model at a time" if self.stack == 1 else f"up to {self.stack} models in a stack"
+        return f"{count}, {self.precision}, {self.memory_format.replace('_', ' ')}"
+
+
+AS_MANY = Way(STACK_SIZE)  # as can be stacked
+
+
+def largest_stack(track: Track) -> int:
+    """Return how many models of a track can be trained as one at most."""
+    n_parameters = sum(value.numel() for value in build_model(track).parameters())
+    n_inputs = track.declaration.training.batch_size * track.examples("forget").images[0].size
+    most = max(1, min(STACK_SIZE, STACK_PARAMETERS // n_parameters, STACK_INPUTS // n_inputs))
+    return most if most > 1 and can_be_stacked(track) else 1
+
+
+def usual_way(track: Track, device: str) -> Way:
+    """Return the way without timing any: the largest stacks, and bfloat16 for large models on a GPU."""
+    most = largest_stack(track)
+    if most == 1 and of(device).is_mixed and track.declaration.training.precision == "auto":
+        return Way(1, "bfloat16", "channels_last")
+    return Way(most)
+
+
+# ---- what a track has ---------------------------------------------------------------------------------------------
+
+
+def way_of_draft(draft: Track, sibling: Track | None, jobs: int, device: str) -> Way:
+    """Return the way of a track in preparation, and note it there, for when the preparation is resumed.
+
+    It is that of its sibling, whose originals it has. On a CPU a new one is timed, in as many processes as will train.
+    """
+    file = draft.folder / "way.json"
+    if not file.is_file():
+        if sibling is not None:
+            way = recorded_way(sibling)
+        elif (draft.folder / "parts").exists():  # of a version that timed none
+            way = usual_way(draft, device)
+        else:
+            way = timed_way(draft, jobs, device)
+        write_json(file, asdict(way))
+    return Way(**read_json(file))
+
+
+def recorded_way(track: Track) -> Way:
+    """Return the way in which the models of a prepared track were trained."""
+    prepared = track.manifest.prepared
+    if "precision" not in prepared:  # of a version that timed none
+        return usual_way(track, prepared.get("device", "cpu"))
+    return Way(*(prepared[name] for name in ("stack", "precision", "memory_format")))
+
+
+# ---- the choice ---------------------------------------------------------------------------------------------------
+
+
+def timed_way(track: Track, jobs: int, device: str) -> Way:
+    """Return the fastest way by a few steps of each, timed in `jobs` processes at once; on a GPU the usual one."""
+    if of(device).is_gpu:
+        return usual_way(track, device)
+    most = largest_stack(track)
+    found = joblib.Parallel(n_jobs=jobs)(joblib.delayed(time_ways)(track, most) for _ in range(jobs))
+    everywhere = [way for way in found[0] if all(way in other for other in found)]
+    return chosen({way: float(np.mean([seconds[way] for seconds in found])) for way in everywhere})
+
+
+def chosen(seconds: Mapping[Way, float]) -> Way:
+    """Return the way to take, given the seconds of a step and model of each: a smaller stack, another memory format and
+    rounding have to be worth it.
+    """
+    best = max(seconds, key=lambda way: (not way.is_mixed, not way.is_channels_last, way.stack))
+    for gain, mixed in ((GAIN, False), (GAIN_OF_ROUNDING, True)):
+        fastest = min((way for way in seconds if way.is_mixed == mixed), key=seconds.__getitem__, default=best)
+        if seconds[fastest] * gain < seconds[best]:
+            best = fastest
+    return best
+
+
+def time_ways(track: Track, most: int) -> dict[Way, float]:
+    """Return the seconds of this process that a step takes for each model, by the way of training it.
+
+    most: models in a stack. Ways that the net cannot be trained in are left out.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone = _time_alone(track)
+        return alone | _time_stacks(track, most, alone[Way(1)])
+    finally:
+        torch.set_num_threads(before)
+
+
+def _time_alone(track: Track) -> dict[Way, float]:
+    """Time models alone: as a participant trains them, and as is faster on some processors."""
+    ways = [Way(1), Way(1, memory_format="channels_last")]
+    # What rounding does to a net of one's own is not known.
+    if track.declaration.training.precision == "auto" and own_file(track.declaration.model.name) is None:
+        ways.append(Way(1, "bfloat16", "channels_last"))
+    return {way: seconds for way in ways if (seconds := seconds_of_step(track, way)) is not None}
+
+
+def _time_stacks(track: Track, most: int, alone: float) -> dict[Way, float]:
+    """Time stacks, until a larger one is slower for each of its models: one step of it can take many seconds.
+
+    alone: seconds of a step of one model.
+    """
+    found: dict[Way, float] = {}
+    for size in sorted({size for size in STACKS_TIMED if size < most} | ({most} if most > 1 else set())):
+        seconds = seconds_of_step(track, Way(size))
+        if seconds is None or seconds > min(alone, *found.values()):
+            break
+        found[Way(size)] = seconds
+    return found
+
+
+class _EnoughError(Exception):
+    """Enough epochs were timed."""
+
+
+def seconds_of_step(track: Track, way: Way) -> float | None:
+    """Return the seconds of the processor that a step takes for each model; None if it fails."""
+    data, recipe = track.declaration.data, track.declaration.training
+    some = track.examples("retain")[: STEPS * recipe.batch_size]
+    images = to_inputs(some.images, scale=data.scale, mean=data.mean, std=data.std)
+    ticks = [time.process_time()]
+
+    def tick() -> None:
+        ticks.append(time.process_time())
+        if len(ticks) > FEWEST_EPOCHS and (ticks[-1] - ticks[1] > SECONDS or len(ticks) > MOST_EPOCHS):
+            raise _EnoughError
+
+    try:
+        trainer = trainer_of(track, images, torch.from_numpy(some.labels), way)
+        trainer.train(range(way.stack), epochs=MOST_EPOCHS, on_epoch=tick)
+    except _EnoughError:
+        pass
+    except Exception:  # noqa: BLE001 - a net may refuse a memory format with whatever it has
+        return None
+    steps = math.ceil(len(some) / recipe.batch_size)
+    return float(np.diff(ticks)[1:].min()) / steps / way.stack
+
+
+def trainer_of(
+    track: Track, images: Tensor, labels: Tensor, way: Way, n_models: int | None = None, device: str = "cpu"
+) -> Trainer:
+    """Return what trains so many models of a track, by default a whole stack; inputs and labels are on the device."""
+    return Trainer(
+        partial(build_model, track),
+        images,
+        labels,
+        track.declaration.training,
+        n_models=n_models or way.stack,
+        mixed=way.is_mixed,
+        channels_last=way.is_channels_last,
+        device=device,
+    )
