@@ -26,6 +26,11 @@ from harness.tracks.track import ORIGINALS, POOLS, Track, load_track, siblings, 
 
 __all__ = ["Prepared", "grow", "prepare"]
 
+ROUNDED = (
+    "models are trained in bfloat16, which is clearly faster here; to train them in float32 on every machine, "
+    'write precision = "float32" below [training]'
+)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -62,6 +67,8 @@ def prepare(
         draft = lay_out(declaration, declaration_file, _partial(place), cache=cache, data=data, on_note=on_note)
         sibling = next(iter(siblings(draft)), None)
         way = way_of_draft(draft, sibling, jobs, device)
+        if way.is_mixed and device == "cpu":
+            on_note(ROUNDED)
         stacks = reference.plan_stacks(draft, jobs, present={}, way=way)
         if sibling is not None:
             reference.adopt_originals(draft, stacks, sibling, device)

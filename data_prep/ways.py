@@ -6,7 +6,9 @@ was chosen, those that are added later too: originals and retrained models that 
 told apart by it.
 """
 
+import contextlib
 import math
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,7 +26,7 @@ from harness.loaders import to_inputs
 from harness.models import own_file
 from harness.runs.measure import build_model
 from harness.storage import read_json, write_json
-from harness.tracks.track import Track
+from harness.tracks.track import POOLS, Track
 
 __all__ = [
     "AS_MANY",
@@ -44,12 +46,12 @@ STACK_SIZE = 64  # more models at once gain nothing further and take more memory
 # Of all models of a stack. Larger ones are not bound by the overhead of calls.
 STACK_PARAMETERS = 4_000_000
 STACK_INPUTS = 8_000_000  # values of a batch of all models: their activations take many times that
+SOON = 5.0  # seconds within which models are trained in the usual way, whichever is the fastest
 STACKS_TIMED = (4, 16)  # and the largest, until one is slower than that before
 
 STEPS = 2  # of each epoch that is timed
-MOST_EPOCHS, FEWEST_EPOCHS, SECONDS = 12, 3, 0.3  # the first is to warm up; then until so much time has passed
-# A way has to be so many times as fast as the usual one, so that chance does not choose. Rounding has to be worth it.
-GAIN, GAIN_OF_ROUNDING = 1.1, 1.25
+MOST_EPOCHS, FEWEST_EPOCHS, SECONDS = 12, 3, 0.2  # the first is to warm up; then until so much time has passed
+ABOUT, CLEARLY = 1.1, 1.25  # as fast, and faster
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Way:
 
     def __str__(self) -> str:
         count = "one model at a time" if self.stack == 1 else f"up to {self.stack} models in a stack"
-        return f"{count}, {self.precision}, {self.memory_format.replace('_', ' ')}"
+        return f"{count}, {self.memory_format.replace('_', ' ')}"
 
 
 AS_MANY = Way(STACK_SIZE)  # as can be stacked
@@ -100,16 +102,20 @@ def way_of_draft(draft: Track, sibling: Track | None, jobs: int, device: str) ->
 
     It is that of its sibling, whose originals it has. On a CPU a new one is timed, in as many processes as will train.
     """
-    file = draft.folder / "way.json"
-    if not file.is_file():
-        if sibling is not None:
-            way = recorded_way(sibling)
-        elif (draft.folder / "parts").exists():  # of a version that timed none
-            way = usual_way(draft, device)
-        else:
-            way = timed_way(draft, jobs, device)
-        write_json(file, asdict(way))
-    return Way(**read_json(file))
+    file, parts = draft.folder / "way.json", draft.folder / "parts"
+    noted = Way(**read_json(file)) if file.is_file() else None
+    if sibling is not None:
+        way = recorded_way(sibling)
+    elif noted is not None:
+        return noted
+    elif parts.exists():  # of a version that timed none
+        way = usual_way(draft, device)
+    else:
+        way = timed_way(draft, jobs, device)
+    if noted is not None and noted.precision != way.precision:  # the sibling was not there yet
+        shutil.rmtree(parts, ignore_errors=True)
+    write_json(file, asdict(way))
+    return way
 
 
 def recorded_way(track: Track) -> Way:
@@ -124,25 +130,36 @@ def recorded_way(track: Track) -> Way:
 
 
 def timed_way(track: Track, jobs: int, device: str) -> Way:
-    """Return the fastest way by a few steps of each, timed in `jobs` processes at once; on a GPU the usual one."""
-    if of(device).is_gpu:
+    """Return the fastest way by a few steps of each, timed in `jobs` processes at once.
+
+    It is the usual one on a GPU, and where all models are trained before the others would be timed.
+    """
+    if of(device).is_gpu or _is_trained_soon(track):
         return usual_way(track, device)
     most = largest_stack(track)
     found = joblib.Parallel(n_jobs=jobs)(joblib.delayed(time_ways)(track, most) for _ in range(jobs))
     everywhere = [way for way in found[0] if all(way in other for other in found)]
+    if Way(1) not in everywhere:  # which training explains better
+        return usual_way(track, device)
     return chosen({way: float(np.mean([seconds[way] for seconds in found])) for way in everywhere})
 
 
+def _is_trained_soon(track: Track) -> bool:
+    """Whether all models are trained within seconds; so it is too if a step fails, which training explains better."""
+    training, n_models = track.declaration.training, len(POOLS) * track.manifest.retrained
+    n_steps = n_models * training.epochs * math.ceil(len(track.examples("retain")) / training.batch_size)
+    return n_steps * (seconds_of_step(track, Way(1)) or 0.0) < SOON
+
+
 def chosen(seconds: Mapping[Way, float]) -> Way:
-    """Return the way to take, given the seconds of a step and model of each: a smaller stack, another memory format and
-    rounding have to be worth it.
+    """Return the way to take, given the seconds of a step and model of each.
+
+    It is the most usual one in float32 that is about as fast as the fastest, so that chance does not choose: in larger
+    stacks, contiguous. Unless bfloat16 is clearly faster still.
     """
-    best = max(seconds, key=lambda way: (not way.is_mixed, not way.is_channels_last, way.stack))
-    for gain, mixed in ((GAIN, False), (GAIN_OF_ROUNDING, True)):
-        fastest = min((way for way in seconds if way.is_mixed == mixed), key=seconds.__getitem__, default=best)
-        if seconds[fastest] * gain < seconds[best]:
-            best = fastest
-    return best
+    exact = sorted((way for way in seconds if not way.is_mixed), key=lambda way: (-way.stack, way.is_channels_last))
+    best = next(way for way in exact if seconds[way] <= ABOUT * min(seconds[one] for one in exact))
+    return next((way for way in seconds if way.is_mixed and CLEARLY * seconds[way] < seconds[best]), best)
 
 
 def time_ways(track: Track, most: int) -> dict[Way, float]:
@@ -150,13 +167,8 @@ def time_ways(track: Track, most: int) -> dict[Way, float]:
 
     most: models in a stack. Ways that the net cannot be trained in are left out.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        alone = _time_alone(track)
-        return alone | _time_stacks(track, most, alone[Way(1)])
-    finally:
-        torch.set_num_threads(before)
+    alone = _time_alone(track)
+    return alone | _time_stacks(track, most, alone.get(Way(1), math.inf))
 
 
 def _time_alone(track: Track) -> dict[Way, float]:
@@ -176,7 +188,7 @@ def _time_stacks(track: Track, most: int, alone: float) -> dict[Way, float]:
     found: dict[Way, float] = {}
     for size in sorted({size for size in STACKS_TIMED if size < most} | ({most} if most > 1 else set())):
         seconds = seconds_of_step(track, Way(size))
-        if seconds is None or seconds > min(alone, *found.values()):
+        if seconds is None or seconds > min([alone, *found.values()]):
             break
         found[Way(size)] = seconds
     return found
@@ -187,7 +199,7 @@ class _EnoughError(Exception):
 
 
 def seconds_of_step(track: Track, way: Way) -> float | None:
-    """Return the seconds of the processor that a step takes for each model; None if it fails."""
+    """Return the seconds of the processor, on one thread, that a step takes for each model; None if it fails."""
     data, recipe = track.declaration.data, track.declaration.training
     some = track.examples("retain")[: STEPS * recipe.batch_size]
     images = to_inputs(some.images, scale=data.scale, mean=data.mean, std=data.std)
@@ -195,16 +207,19 @@ def seconds_of_step(track: Track, way: Way) -> float | None:
 
     def tick() -> None:
         ticks.append(time.process_time())
-        if len(ticks) > FEWEST_EPOCHS and (ticks[-1] - ticks[1] > SECONDS or len(ticks) > MOST_EPOCHS):
+        if len(ticks) > FEWEST_EPOCHS and ticks[-1] - ticks[1] > SECONDS:
             raise _EnoughError
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         trainer = trainer_of(track, images, torch.from_numpy(some.labels), way)
-        trainer.train(range(way.stack), epochs=MOST_EPOCHS, on_epoch=tick)
-    except _EnoughError:
-        pass
+        with contextlib.suppress(_EnoughError):
+            trainer.train(range(way.stack), epochs=MOST_EPOCHS, on_epoch=tick)
     except Exception:  # noqa: BLE001 - a net may refuse a memory format with whatever it has
         return None
+    finally:
+        torch.set_num_threads(threads)
     steps = math.ceil(len(some) / recipe.batch_size)
     return float(np.diff(ticks)[1:].min()) / steps / way.stack
 

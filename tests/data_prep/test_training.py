@@ -215,6 +215,14 @@ def test_a_network_with_dropout_is_trained_and_repeats(data: tuple[Tensor, Tenso
         assert_identical(ours, theirs)
 
 
+def test_channels_last_is_another_memory_format_and_the_same_training(data: tuple[Tensor, Tensor]) -> None:
+    last, usual = (train(build, *data, RECIPE, seed=3, channels_last=way).state_dict() for way in (True, False))
+    assert_close(last, usual)
+    (weights,) = train_stack(build, *data, RECIPE, seeds=[3], channels_last=True)
+    assert_identical(weights, last)
+    assert all(value.is_contiguous() for value in weights.values())
+
+
 def test_mixed_precision_rounds_and_learns_as_well(data: tuple[Tensor, Tensor]) -> None:
     recipe = Training(epochs=12, batch_size=8, learning_rate=0.1)
     ours, exact = (train(build, *data, recipe, seed=3, mixed=mixed) for mixed in (True, False))
