@@ -7,6 +7,7 @@ compares them with the results. The commands that measure are named beside the t
 """
 
 from collections.abc import Iterable, Sequence
+from statistics import mean, stdev
 from typing import Any
 
 import click
@@ -56,6 +57,61 @@ def training() -> str:
 def trained(one: dict[str, float]) -> list[str]:
     """Return the cells of one way to train."""
     return [f"{one['seconds_per_model']:.2f}", f"{one['models_per_hour']:,.0f}", percent(one["test_accuracy"])]
+
+
+def ways() -> str:
+    """Return what a step takes in each way to train, and which one a preparation would choose."""
+    found = stored("preparation-cpu")
+    rows = []
+    for one in found["timed"]:
+        height, width, channels = one["input"]
+        net = f"{one['net']}, {height}x{width}x{channels}, batch {one['batch_size']}"
+        for way in one["ways"]:
+            is_chosen = all(way[name] == value for name, value in one["chosen"].items())
+            rows.append([net, *way_of(way), f"{way['ms']:.3g}", "yes" if is_chosen else ""])
+    head = ["net, inputs", "models in a stack", "precision", "memory format", "ms per model and step", "chosen"]
+    return table(head, rows, f"Milliseconds of the processor, on one thread, other work beside it. {machine(found)}.")
+
+
+def preparing() -> str:
+    """Return how fast models are trained in three ways, and how accurate they are."""
+    found = stored("preparation-cpu")
+    usual, rows = found["trained"][0], []
+    for one in found["trained"]:
+        speed = [f"{one['seconds_per_model']:.1f}", f"{usual['seconds_per_model'] / one['seconds_per_model']:.1f}"]
+        rows.append([*way_of(one), *speed, *(beside(one[name], usual[name]) for name in ("retain", "forget", "test"))])
+    sizes = f"{found['examples']} images, {found['epochs']} epochs of batches of {found['timed'][1]['batch_size']}"
+    same = f"N = {found['models']} models of the same seeds each way"
+    note = (
+        f"{found['timed'][1]['net']}, {found['images']}, {sizes}; {same}. Accuracies in percent: mean and standard "
+        "deviation over models; in brackets the difference from the first row, model by model, and its standard error. "
+        f"Seconds of the processor, on one thread. {machine(found)}."
+    )
+    head = [
+        "models in a stack",
+        "precision",
+        "memory format",
+        "s per model",
+        "times as fast",
+        "retain",
+        "forget",
+        "test",
+    ]
+    return table(head, rows, note)
+
+
+def way_of(way: dict[str, Any]) -> list[str]:
+    """Return the cells of a way to train."""
+    return [str(way["stack"]), way["precision"], way["memory_format"].replace("_", " ")]
+
+
+def beside(ours: list[float], usual: list[float]) -> str:
+    """Return models' accuracies, and how far they are from those of the same models trained in the usual way."""
+    said = f"{100 * mean(ours):.1f} ({100 * stdev(ours):.1f})"
+    if ours == usual:
+        return said
+    differences = [100 * (one - other) for one, other in zip(ours, usual, strict=True)]
+    return f"{said} [{mean(differences):+.2f} ({stdev(differences) / len(differences) ** 0.5:.2f})]"
 
 
 def evaluating() -> str:
@@ -265,6 +321,8 @@ TABLES = (
     sparsity.TABLE,
     channels.TABLE,
     Table(SPEED, mark("training"), END, training),
+    Table(SPEED, mark("preparing"), END, preparing),
+    Table(SPEED, mark("ways"), END, ways),
     Table(SPEED, mark("evaluating"), END, evaluating),
     Table(SPEED, mark("a run"), END, per_run),
     Table(SPEED, mark("the metric"), END, metric),

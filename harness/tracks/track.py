@@ -54,7 +54,7 @@ class Manifest(TomlSection):
     class_names: list[str] | None = None
     channels: Positive
     retrained: Positive  # models in each of the two pools
-    prepared: dict[str, Any]  # versions, device, seconds
+    prepared: dict[str, Any]  # versions, device, seconds, the way in which models were trained
     secret_commitment: str | None = None  # None in a public export, and in tracks of earlier versions
     sibling: int = 0  # which of the tracks that its declaration stands for
     family: str | None = None  # sha256 of all that siblings share; None for a track without
