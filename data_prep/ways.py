@@ -47,7 +47,7 @@ STACK_SIZE = 64  # more models at once gain nothing further and take more memory
 STACK_PARAMETERS = 4_000_000
 STACK_INPUTS = 8_000_000  # values of a batch of all models: their activations take many times that
 SOON = 5.0  # seconds within which models are trained in the usual way, whichever is the fastest
-STACKS_TIMED = (4, 16)  # and the largest, until one is slower than that before
+STACKS_TIMED = (4, 16)  # and the largest, until one is clearly slower than a smaller one
 
 # Of one step each. Of a large net on large pictures one can take a minute.
 MOST_EPOCHS, FEWEST_EPOCHS, SECONDS = 24, 3, 0.2  # the first is to warm up; then until so much time has passed
@@ -181,14 +181,14 @@ def _time_alone(track: Track) -> dict[Way, float]:
 
 
 def _time_stacks(track: Track, most: int, alone: float) -> dict[Way, float]:
-    """Time stacks, until a larger one is slower for each of its models: one step of it can take many seconds.
+    """Time stacks, until a larger one is clearly slower for each model: one step of it can take many seconds.
 
     alone: seconds of a step of one model.
     """
     found: dict[Way, float] = {}
     for size in sorted({size for size in STACKS_TIMED if size < most} | ({most} if most > 1 else set())):
         seconds = seconds_of_step(track, Way(size))
-        if seconds is None or seconds > min([alone, *found.values()]):
+        if seconds is None or seconds > CLEARLY * min([alone, *found.values()]):
             break
         found[Way(size)] = seconds
     return found
