@@ -76,27 +76,23 @@ def ways() -> str:
 def preparing() -> str:
     """Return how fast models are trained in three ways, and how accurate they are."""
     found = stored("preparation-cpu")
-    usual, rows = found["trained"][0], []
-    for one in found["trained"]:
-        speed = [f"{one['seconds_per_model']:.1f}", f"{usual['seconds_per_model'] / one['seconds_per_model']:.1f}"]
-        rows.append([*way_of(one), *speed, *(beside(one[name], usual[name]) for name in ("retain", "forget", "test"))])
+    rows = []
+    for seeds, those in (("first", found["trained"]), ("other", found.get("again", []))):
+        for one in those:
+            ratio = those[0]["seconds_per_model"] / one["seconds_per_model"]
+            cells = [f"{one['seconds_per_model']:.1f}", f"{ratio:.1f}"]
+            cells += [beside(one[name], those[0][name]) for name in ("retain", "forget", "test")]
+            rows.append([seeds, *way_of(one), *cells])
     sizes = f"{found['examples']} images, {found['epochs']} epochs of batches of {found['timed'][1]['batch_size']}"
-    same = f"N = {found['models']} models of the same seeds each way"
+    same = f"N = {found['models']} models each way, of the same seeds"
     note = (
         f"{found['timed'][1]['net']}, {found['images']}, {sizes}; {same}. Accuracies in percent: mean and standard "
-        "deviation over models; in brackets the difference from the first row, model by model, and its standard error. "
+        "deviation over models; in brackets the difference from the first row of these seeds, model by model, and its "
+        "standard error. "
         f"Seconds of the processor, on one thread. {machine(found)}."
     )
-    head = [
-        "models in a stack",
-        "precision",
-        "memory format",
-        "s per model",
-        "times as fast",
-        "retain",
-        "forget",
-        "test",
-    ]
+    head = ["seeds", "models in a stack", "precision", "memory format", "s per model", "times as fast"]
+    head += ["retain", "forget", "test"]
     return table(head, rows, note)
 
 

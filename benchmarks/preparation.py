@@ -12,7 +12,7 @@ Writes benchmarks/results/preparation-cpu.json.
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -82,18 +82,16 @@ runs = 1
 def main(again: bool, data: Path | None, source: str, models: int, train: int, epochs: int) -> None:
     """Time the ways, and train models in three of them."""
     prepare_process()
+    sizes = {"train": train, "models": models, "epochs": epochs}
     with tempfile.TemporaryDirectory() as folder:
         if again:
-            file = declared(
-                Path(folder), width=16, batch_size=64, train=train, models=models, epochs=epochs, seeds="again"
-            )
+            file = declared(Path(folder), {"width": 16, "batch_size": 64, **sizes}, seeds="again")
             found = trained_alone(draft(file, Path(folder), data))
             write_json(RESULTS / "preparation-cpu.json", {**stored("preparation-cpu"), "again": found})
             return
         digits = draft(ROOT / "data_prep" / "tracks" / "digits.toml", Path(folder), data)
-        sizes = {"train": train, "models": models, "epochs": epochs}
         small, large = (
-            draft(declared(Path(folder), width=width, batch_size=batch_size, **sizes), Path(folder), data)
+            draft(declared(Path(folder), {"width": width, "batch_size": batch_size, **sizes}), Path(folder), data)
             for width, batch_size in ((16, 64), (32, 128))
         )
         result = {
@@ -108,7 +106,7 @@ def main(again: bool, data: Path | None, source: str, models: int, train: int, e
     write_json(RESULTS / "preparation-cpu.json", result)
 
 
-def declared(folder: Path, *, seeds: str = "first", **sizes: int) -> Path:
+def declared(folder: Path, sizes: Mapping[str, int], *, seeds: str = "first") -> Path:
     """Write the declaration of a track of these sizes, and return its file."""
     file = folder / f"width-{sizes['width']}.toml"
     file.write_text(TRACK.format(secret=SECRETS[seeds], **sizes))
