@@ -82,20 +82,20 @@ def main(
 
 
 def shortened(track: Track, epochs: int, models: int) -> Track:
-    """Return the track with fewer epochs, no augmentation and about so many retrained models to train, in two pools."""
+    """Return the track with fewer epochs, no augmentation and so many retrained models to train."""
     plain = {"epochs": epochs, "augment": False, "class_weights": False, "optimizer": "sgd", "schedule": "cosine"}
     training = track.declaration.training.model_copy(update=plain)
     declaration = track.declaration.model_copy(update={"training": training, "pruning": None})
-    return Track(track.folder, declaration, track.manifest.model_copy(update={"retrained": -(-models // len(POOLS))}))
+    return Track(track.folder, declaration, track.manifest.model_copy(update={"retrained": models}))
 
 
 # ---- ours ---------------------------------------------------------------------------------------------------------
 
 
 def harness_way(track: Track, jobs: int, device: str) -> dict[str, Any]:
-    """Train both pools of retrained models as a preparation does."""
+    """Train a pool of retrained models as a preparation does."""
     way = timed_way(track, jobs, device)
-    stacks = [stack for stack in plan_stacks(track, jobs, present={}, way=way) if stack.kind in POOLS]
+    stacks = [stack for stack in plan_stacks(track, jobs, present={}, way=way) if stack.kind == POOLS[0]]
     with joblib.Parallel(n_jobs=jobs) as parallel:
         parallel(joblib.delayed(warm)(track, device) for _ in range(jobs))
         started = time.perf_counter()

@@ -70,8 +70,7 @@ def plan_stacks(track: Track, jobs: int, *, present: Mapping[str, int], way: Way
     for kind, size in _sizes(track).items():
         there = present.get(kind, 0)
         new = np.arange(there, size)
-        at_once = jobs // len(POOLS) if kind in POOLS and jobs % len(POOLS) == 0 else jobs  # pools are trained together
-        n_stacks = max(-(-len(new) // way.stack), min(at_once, len(new)))
+        n_stacks = max(-(-len(new) // way.stack), min(jobs, len(new)))
         groups = [np.arange(there), *(np.array_split(new, n_stacks) if n_stacks else [])]
         stacks += [_stack(track, kind, rows, way) for rows in groups if len(rows)]
     return stacks

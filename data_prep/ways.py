@@ -42,7 +42,7 @@ __all__ = [
     "way_of_draft",
 ]
 
-STACK_SIZE = 64  # more models at once gain nothing further and take more memory
+STACK_SIZE = 32  # more models at once gain nothing further and take more memory
 # Of all models of a stack. Larger ones are not bound by the overhead of calls.
 STACK_PARAMETERS = 4_000_000
 STACK_INPUTS = 8_000_000  # values of a batch of all models: their activations take many times that

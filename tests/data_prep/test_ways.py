@@ -92,14 +92,12 @@ def test_models_that_are_trained_within_seconds_are_not_timed(tmp_path: Path, mo
     assert ways.timed_way(draft_of(tmp_path), 1, "cpu") == usual_way(draft_of(tmp_path), "cpu")
 
 
-def test_both_pools_share_the_jobs(tmp_path: Path) -> None:
+def test_models_are_trained_in_stacks_no_larger_than_chosen(tmp_path: Path) -> None:
     track = draft_of(tmp_path)
-    sizes = [
-        [len(one.seeds) for one in plan_stacks(track, jobs, present={}) if one.kind in POOLS] for jobs in (1, 2, 4)
-    ]
-    assert sizes == [[4, 4], [4, 4], [2, 2, 2, 2]]
-    alone = plan_stacks(track, 2, present={}, way=ROUNDED)
-    assert {(len(stack.seeds), stack.way) for stack in alone} == {(1, ROUNDED)}
+    for way, expected in ((Way(3), {1, 2}), (ROUNDED, {1})):
+        stacks = plan_stacks(track, 1, present={}, way=way)
+        assert {len(stack.seeds) for stack in stacks} == expected
+        assert {stack.way for stack in stacks} == {way}
 
 
 # ---- what a track keeps -------------------------------------------------------------------------------------------
