@@ -61,7 +61,7 @@ class Estimate:
         share = self.limit_seconds / self.training_seconds
         return [
             ("preparation", _duration(self.preparation_seconds), f"{self.n_models} models; a step takes {steps}"),
-            ("precision", self.way.precision, f"{self.way}, which is the fastest here"),
+            ("precision", self.way.precision, str(self.way)),
             ("disk", f"{self.track_bytes / 1e6:.3g} MB", f"and {self.run_bytes / 1e6:.2g} MB for every run"),
             ("one training", _duration(self.training_seconds), f"a model alone, threads: {self.threads}"),
             ("time limit", _duration(self.limit_seconds), f"{share:.0%} of it"),
