@@ -5,7 +5,10 @@ PYTHON ?= python3
 TORCH ?= torch
 OLDEST_TORCH := torch==2.11.*
 
-.PHONY: demo test test-long test-slow test-oldest lint baselines
+.PHONY: demo test test-long test-slow test-oldest lint baselines benchmarks
+
+# What docs/performance.md and the table of batches are made of; each is also a command: python -m benchmarks.NAME
+BENCHMARKS ?= training preparation evaluate overhead isolation scoring batch growth startup
 
 demo: $(VENV)/installed
 	$(BIN)/harness evaluate submissions/template.py
@@ -30,6 +33,10 @@ lint: $(VENV)/installed-dev
 
 baselines: $(VENV)/installed
 	$(BIN)/python -m benchmarks.baselines
+
+benchmarks: $(VENV)/installed-dev
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.figures
 
 # torch and torchvision are asked for together, by plain names, so that they fit each other.
 $(VENV)/installed: pyproject.toml

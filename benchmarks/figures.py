@@ -15,11 +15,12 @@ import click
 from benchmarks import baselines, reproduction, sparsity
 from benchmarks.channels import table as channels
 from benchmarks.pages import RESULTS, ROOT, Table, machine, stored
+from harness.report.numbers import UNKNOWN
 
 __all__ = ["TABLES"]
 
-SPEED, SCORING, SECURITY, ORGANIZERS = (
-    ROOT / "docs" / f"{name}.md" for name in ("speed", "scoring", "security", "organizers")
+PERFORMANCE, SCORING, SECURITY, ORGANIZERS = (
+    ROOT / "docs" / f"{name}.md" for name in ("performance", "scoring", "security", "organizers")
 )
 END = "<!-- end of table -->"
 NOT_RECORDED = {"overhead-digits": "none", "batch": "full"}  # isolation of results from before they named it
@@ -32,7 +33,7 @@ def main() -> None:
         table.write()
 
 
-# ---- docs/speed.md -------------------------------------------------------------------------------------------------
+# ---- docs/performance.md -------------------------------------------------------------------------------------------
 
 
 def training() -> str:
@@ -294,6 +295,49 @@ def batches() -> str:
     return f"{table(head, rows, note)}\n{follows}\n\n```\n{lines}\n```\n"
 
 
+def startup() -> str:
+    """Return what commands take that compute nothing."""
+    found = stored("startup")
+    rows = []
+    for one in found["commands"]:
+        before = one.get("beside")
+        rows.append([one["what"], f"{one['here']:.2f}", UNKNOWN if before is None else f"{before:.2f}"])
+    note = f"Seconds of the processors, the median of {found['calls']} calls, by turns; {machine(found)}."
+    return table(["command", "seconds", f"at commit {found.get('commit', UNKNOWN)}"], rows, note)
+
+
+def growth() -> str:
+    """Return what runs, scores and leaderboards cost at one, ten and a hundred times their usual size."""
+    found = stored("growth")
+    rows = [["runs of constant work", *grown(one, f"{one['disk_mb']:.1f} MB on disk")] for one in found["runs"]]
+    rows += [["runs in a score", *grown(one, f"{one['peak_mb']:.0f} MB of memory")] for one in found["score"]]
+    rows += [["rows of a leaderboard, shown", *grown(one, "")] for one in found["board"]]
+    note = f"`{found['track']}`, isolation `{found['isolation']}`, from a cold start. Seconds of the processors."
+    return table(["what", "how many", "seconds", "each, ms", "and"], rows, f"{note} {machine(found)}.")
+
+
+def grown(one: dict[str, float], also: str) -> list[str]:
+    """Return the cells of one size."""
+    return [f"{one['count']:,.0f}", f"{one['seconds']:.2f}", f"{1000 * one['seconds'] / one['count']:.3g}", also]
+
+
+def competition() -> str:
+    """Return what a competition takes at three sizes, and what would be the limit after its GPUs."""
+    found = stored("growth")
+    rows = []
+    for one in found["competition"]:
+        busy = [percent(one[f"{part}_busy"]) for part in ("gpus", "queue", "scorers")]
+        rows.append([f"{one['submissions']:,.0f}", f"{one['hours']:.1f}", *busy])
+    parts, last = found["parts"], found["competition"][-1]
+    queue_ms = f"{1000 * parts['queue']:.1f} ms"
+    each = f"a run {parts['run']:.2f} s, its place in the queue {queue_ms}, a score {parts['score']:.2f} s"
+    limits = f"With more than {last['gpus_until_queue']:.0f} GPUs runs would wait for the queue"
+    note = f"{each}. {limits}, with more than {last['gpus_until_scorers']:,.0f} for the scores. {machine(found)}."
+    return table(
+        ["submissions", "hours", "GPUs busy", "queue busy", "scoring busy"], rows, f"Parts as measured: {note}"
+    )
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], note: str) -> str:
     """Return a page's table with a line below it."""
     lines = [head, ["---"] * len(head), *rows]
@@ -316,14 +360,17 @@ TABLES = (
     reproduction.TABLE,
     sparsity.TABLE,
     channels.TABLE,
-    Table(SPEED, mark("training"), END, training),
-    Table(SPEED, mark("preparing"), END, preparing),
-    Table(SPEED, mark("ways"), END, ways),
-    Table(SPEED, mark("evaluating"), END, evaluating),
-    Table(SPEED, mark("a run"), END, per_run),
-    Table(SPEED, mark("the metric"), END, metric),
-    Table(SPEED, mark("scoring"), END, scoring),
-    Table(SPEED, mark("one by one"), END, one_by_one),
+    Table(PERFORMANCE, mark("training"), END, training),
+    Table(PERFORMANCE, mark("preparing"), END, preparing),
+    Table(PERFORMANCE, mark("ways"), END, ways),
+    Table(PERFORMANCE, mark("evaluating"), END, evaluating),
+    Table(PERFORMANCE, mark("a run"), END, per_run),
+    Table(PERFORMANCE, mark("the metric"), END, metric),
+    Table(PERFORMANCE, mark("scoring"), END, scoring),
+    Table(PERFORMANCE, mark("one by one"), END, one_by_one),
+    Table(PERFORMANCE, mark("start-up"), END, startup),
+    Table(PERFORMANCE, mark("growth"), END, growth),
+    Table(PERFORMANCE, mark("competition"), END, competition),
     Table(SCORING, mark("validation"), END, validation),
     Table(SECURITY, mark("lookup files"), END, lookups),
     Table(ORGANIZERS, mark("batches"), END, batches),

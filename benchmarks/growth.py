@@ -1,0 +1,179 @@
+"""Measure how cost grows: runs of one submission, models in a score, rows of a leaderboard; and where the limit lies.
+
+    python -m benchmarks.growth
+
+Each is measured at one, ten and a hundred times its usual size, in seconds of the processors, so that other work on the
+machine does not count. Runs do constant work and are made by a warm zygote; a leaderboard's rows are copies of one that
+was evaluated here, with other names and scores. Then a competition on GPUs is simulated over measured parts: what runs
+cost from `benchmarks.batch`, the score from here. Writes benchmarks/results/growth.json.
+"""
+
+import heapq
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+import harness
+from benchmarks.overhead import SOURCE
+from benchmarks.pages import RESULTS, ROOT, stored
+from benchmarks.scoring import half_samples, in_child, scored_runs
+from harness.environment import environment
+from harness.evaluation.evaluate import evaluate
+from harness.leaderboard.board.entries import Entry, board_folder, write_entry
+from harness.runner.isolation import choose
+from harness.runner.launch import close_all
+from harness.runs.run import Conditions, Limit
+from harness.runs.store import Results
+from harness.seal import sealed
+from harness.storage import read_json, write_json
+from harness.submission import submission_of
+from harness.tracks.track import Track
+
+RUNS, MODELS, ROWS = (6, 60, 600), (64, 640, 6400), (10, 100, 1000)
+EXAMPLES = 64
+SUBMISSIONS, RUNS_OF_EACH, GPUS = (10, 100, 1000), 512, 8
+SCORERS = 2  # processes that score, as many as the machine of benchmarks.batch has cores
+
+
+@click.command()
+def main() -> None:
+    """Measure and write the results."""
+    track = harness.open_track()
+    result: dict[str, Any] = {"track": track.name, "isolation": choose().level, **environment()}
+    result["runs"] = [runs_of_one(track, count) for count in RUNS]
+    result["score"] = [score_of(count) for count in MODELS]
+    with tempfile.TemporaryDirectory() as folder:
+        result["board"] = [board_of(track, Path(folder), count) for count in ROWS]
+    result["parts"] = parts()
+    result["competition"] = [simulated(count, **result["parts"]) for count in SUBMISSIONS]
+    for name in ("runs", "score", "board", "competition"):
+        for row in result[name]:
+            click.echo(f"{name:12s}" + ", ".join(f"{key} {value:.4g}" for key, value in row.items()))
+    write_json(RESULTS / "growth.json", result)
+
+
+def processor_seconds() -> float:
+    """Return the seconds of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+# ---- what is measured ---------------------------------------------------------------------------------------------
+
+
+def runs_of_one(track: Track, count: int) -> dict[str, float]:
+    """Make runs of one submission from a cold start, and score what the track has retrained models for."""
+    conditions = Conditions(Limit(60.0, 0.1), choose(), threads=track.declaration.limits.threads, jobs=2)
+    per_submission = min(count, track.manifest.retrained)
+    with tempfile.TemporaryDirectory() as folder:
+        started, wall = processor_seconds(), time.perf_counter()
+        for number in range(-(-count // per_submission)):
+            submission = submission_of(Path("work.py"), f"NUMBER = {number}\n{SOURCE}".encode(), source_kb=256)
+            evaluate(submission, track, conditions, runs=per_submission, home=Path(folder))
+        wall = time.perf_counter() - wall
+        close_all()  # what ended is counted
+        size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+        made = -(-count // per_submission) * per_submission
+        return {"count": made, "seconds": processor_seconds() - started, "wall": wall, "disk_mb": size / 1e6}
+
+
+def score_of(count: int) -> dict[str, float]:
+    """Score so many runs: intervals, audit and alarms."""
+    found = in_child(scored_runs, count, EXAMPLES)
+    return {"count": count, "seconds": found["seconds"], "peak_mb": found["peak_mb"]}
+
+
+def board_of(track: Track, folder: Path, count: int) -> dict[str, float]:
+    """Show a leaderboard of so many rows, all of which have scores of their own."""
+    home = folder / f"home-{count}"
+    submissions = folder / "submissions"
+    if not submissions.exists():
+        submissions.mkdir()
+        shutil.copy(ROOT / "baselines" / "finetune.py", submissions / "first.py")
+        (submissions / "first.py").open("a").write("\nOWN = 1\n")
+        command(folder / "evaluated", "run", str(submissions), "--runs", "16")
+    shutil.copytree(folder / "evaluated", home)
+    copy_rows(board_folder(home, track), Results.cache(home, track), count)
+    command(home, "show", "--format", "json")  # what is kept is kept
+    started = processor_seconds()
+    shown = command(home, "show", "--format", "json")
+    seconds = processor_seconds() - started
+    assert sum(row["rank"] is not None for row in json.loads(shown)) == count
+    return {"count": count, "seconds": seconds}
+
+
+def copy_rows(board: Path, results: Path, count: int) -> None:
+    """Make one entry of a leaderboard, and what is stored of it, into so many."""
+    (file,) = (board / "entries").glob("*.json")
+    entry = Entry.model_validate(read_json(file))
+    score = read_json(results / entry.results / f"{entry.score}.json")
+    generator = np.random.default_rng(0)
+    for number in range(1, count):
+        code_hash = f"{number:064x}"
+        name, own_results = f"copy{number}.py", f"{code_hash[-16:]}-cpu-v1"
+        shift = float(generator.normal(0, 0.05))
+        own = {**score, "submission": name, "code_hash": code_hash}
+        own["calibrated_score"] = score["calibrated_score"] + shift
+        write_json(results / own_results / f"{entry.score}.json", sealed(own))
+        named = {"submission": name, "file": name, "code_hash": code_hash, "results": own_results}
+        write_entry(board, entry.model_copy(update=named))
+
+
+def command(home: Path, *arguments: str) -> str:
+    """Call `harness leaderboard` with a home, and return what it prints."""
+    call = [sys.executable, "-m", "harness", "leaderboard", *arguments]
+    done = subprocess.run(
+        call, env={"HARNESS_HOME": str(home), "PATH": "/usr/bin:/bin"}, stdout=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+# ---- a competition, simulated --------------------------------------------------------------------------------------
+
+
+def parts() -> dict[str, float]:
+    """Return what a large competition is made of, in seconds: measured, with every run at its limit."""
+    batch = stored("batch")
+    plan = {figure["name"]: figure["value"] for figure in batch["plan"]}
+    return {
+        "run": plan["time limit of a run"] + plan["around a run"],
+        "queue": batch["dask_2"]["queue_ms"] / 1000,
+        "score": in_child(half_samples, RUNS_OF_EACH, EXAMPLES)["seconds"],
+    }
+
+
+def simulated(submissions: int, *, run: float, queue: float, score: float) -> dict[str, float]:
+    """Return hours and how busy each part is, in a competition whose submissions come one after another.
+
+    Runs of a submission are shared by all GPUs, each run passes one queue, and a submission whose runs are there is
+    scored by the first of SCORERS that is free, while the runs of the next are made.
+    """
+    seconds = RUNS_OF_EACH * max(run / GPUS, queue)
+    free = [0.0] * SCORERS
+    for number in range(submissions):
+        start = max(heapq.heappop(free), (number + 1) * seconds)
+        heapq.heappush(free, start + score)
+    end = max(free)
+    return {
+        "submissions": submissions,
+        "hours": end / 3600,
+        "gpus_busy": submissions * RUNS_OF_EACH * run / GPUS / end,
+        "queue_busy": submissions * RUNS_OF_EACH * queue / end,
+        "scorers_busy": submissions * score / SCORERS / end,
+        "gpus_until_queue": run / queue,  # more of them would wait for it
+        "gpus_until_scorers": RUNS_OF_EACH * run * SCORERS / score,
+    }
+
+
+if __name__ == "__main__":
+    main()
