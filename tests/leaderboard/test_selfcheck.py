@@ -61,7 +61,7 @@ def test_known_methods_lie_between_doing_nothing_and_retraining(
     assert half.constants["EPOCHS"] == "4"
     nearly_all = replace(half, constants={**half.constants, "EPOCHS": "8"})
     destroying = Known("destroying", "finetune.py", {"LEARNING_RATE": "100"})
-    monkeypatch.setattr("harness.cli.publishing.known_methods", lambda training: (finetuning, nearly_all, destroying))
+    monkeypatch.setattr("harness.leaderboard.assurance.selfcheck.known_methods", lambda training: (finetuning, nearly_all, destroying))
     result = selfcheck("--runs", 16)
     assert result.exit_code == 4
     found = lines(result)
@@ -76,7 +76,7 @@ def test_a_method_that_does_not_fit_into_the_limit_is_told(
     selfcheck: Selfcheck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     methods = (Known("fine-tuning", "finetune.py", time_limit=0.001),)
-    monkeypatch.setattr("harness.cli.publishing.known_methods", lambda training: methods)
+    monkeypatch.setattr("harness.leaderboard.assurance.selfcheck.known_methods", lambda training: methods)
     result = selfcheck("--runs", 16)
     assert result.exit_code == 4
     assert lines(result)["fine-tuning runs on this track"] == "NO"
