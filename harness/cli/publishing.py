@@ -174,7 +174,8 @@ def _publish(file: Path, track: Track) -> None:
 
 
 def _report(what: str, verdict: str, differences: Sequence[str]) -> None:
-    click.echo(f"{what} {verdict}" if not differences else f"{what}: {len(differences)} differences")
+    found = f"{len(differences)} {'difference' if len(differences) == 1 else 'differences'}"
+    click.echo(f"{what}: {found}" if differences else f"{what} {verdict}")
     for difference in differences:
         click.echo(f"  {escaped(difference)}")
 

@@ -142,7 +142,7 @@ def test_damaged_scores_and_runs_are_named_and_the_rest_is_verified(
         f"{run} is damaged",
         "1 of 16 runs of bob/noise.py are missing or damaged",
         "the track and its terms are those published",
-        "2 scores: 1 differences",
+        "2 scores: 1 difference\n",
     ):
         assert said in result.output
     assert "0.97" not in result.output

@@ -58,6 +58,13 @@ def test_a_stored_failure_is_said_to_be_one_and_run_again_where_asked(call: Any,
     assert "give one of them" in call("evaluate", evaluated / BROKEN, "--again", "--rescore", exit_code=2)
 
 
+def test_a_board_that_takes_over_a_stored_failure_is_verified(call: Any, evaluated: Path, tmp_path: Path) -> None:
+    said = call("leaderboard", "run", evaluated / BROKEN, "--runs", 16, exit_code=0)
+    assert "were stored before" in said
+    call("leaderboard", "verify", "--publish", tmp_path / "opening.json", exit_code=0)
+    assert "difference" not in call("leaderboard", "verify", tmp_path / "opening.json", exit_code=0)
+
+
 def test_a_failure_is_made_again_once_a_package_was_installed(
     call: Any, evaluated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -225,7 +225,8 @@ class SubmissionBatch:
         for batch_entry, result in zip(complete, results, strict=True):
             batch_entry.report = result.report
             if result.score is None:
-                self._close(batch_entry, "failed", outcome=result.outcome, message=result.message)
+                failure = {"stage": stage, "outcome": result.outcome, "message": result.message}
+                self._close(batch_entry, "failed", **failure)
             else:
                 batch_entry.intervals[stage] = self._interval(result.score)
                 batch_entry.update(state="queued", **self._standing(batch_entry))
