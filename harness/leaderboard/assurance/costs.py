@@ -12,7 +12,7 @@ from typing import Any
 from harness.accelerator import of
 from harness.record import SETS, record_bytes
 from harness.runner.outcome import Outcome
-from harness.runs.run import Limit
+from harness.runs.run import Limit, Run
 from harness.runs.run_set import N_SWAPPED
 from harness.runs.store import Results, first_runs
 from harness.scoring.thresholds import FEWEST_RANKED
@@ -36,12 +36,12 @@ class Request:
 
 @dataclass(frozen=True)
 class StoredRuns:
-    """What runs on this track took here, in the mean over submissions."""
+    """What runs on this track took here: seconds and bytes in the mean over submissions, the rest in the median."""
 
     n_submissions: int
     n_runs: int
     seconds: float  # on a participant's clock
-    around: float | None  # seconds around that: start, measuring; None if no stored run says
+    around: float | None  # seconds around that: start, measuring; the median of all runs, None if none of them says
     bytes: float  # of one run on disk
 
 
@@ -61,33 +61,29 @@ class Figure:
 
 def stored_runs(home: Path, track: Track, device: str) -> StoredRuns | None:
     """Return what the runs that are stored on this machine took, or None if there are none that ended well."""
-    taken = [_taken(folder) for folder in sorted(Results.cache(home, track).glob(f"*-{device}-v*"))]
-    found = [each for each in taken if each is not None]
+    read = [_read(folder) for folder in sorted(Results.cache(home, track).glob(f"*-{device}-v*"))]
+    found = [runs for runs in read if runs]
     if not found:
         return None
-    around = [each.around for each in found if each.around is not None]
+    around = [
+        run.info.whole_seconds - run.seconds
+        for runs in found
+        for run in runs.values()
+        if run.info.whole_seconds is not None
+    ]
     return StoredRuns(
         n_submissions=len(found),
-        n_runs=sum(each.n_runs for each in found),
-        seconds=statistics.mean(each.seconds for each in found),
-        around=statistics.mean(around) if around else None,
-        bytes=statistics.mean(each.bytes for each in found),
+        n_runs=sum(map(len, found)),
+        seconds=statistics.mean(statistics.mean(run.seconds for run in runs.values()) for runs in found),
+        # The first run of each command waits for imports, which in a batch of many nobody does.
+        around=statistics.median(around) if around else None,
+        bytes=statistics.mean(statistics.mean(path.stat().st_size for path in runs) for runs in found),
     )
 
 
-def _taken(folder: Path) -> StoredRuns | None:
-    """Return what the first runs in one results folder took."""
-    runs = [(path, run) for path, run in first_runs(folder, RUNS_READ) if run.outcome == Outcome.OK]
-    if not runs:
-        return None
-    around = [run.info.whole_seconds - run.seconds for _, run in runs if run.info.whole_seconds is not None]
-    return StoredRuns(
-        n_submissions=1,
-        n_runs=len(runs),
-        seconds=statistics.mean(run.seconds for _, run in runs),
-        around=statistics.median(around) if around else None,  # the first one may have waited for imports
-        bytes=statistics.mean(path.stat().st_size for path, _ in runs),
-    )
+def _read(folder: Path) -> dict[Path, Run]:
+    """Return the first runs in one results folder that ended well, by their files."""
+    return {path: run for path, run in first_runs(folder, RUNS_READ) if run.outcome == Outcome.OK}
 
 
 def costs(request: Request, track: Track, device: str, limit: Limit, stored: StoredRuns | None) -> list[Figure]:
