@@ -177,6 +177,7 @@ def _require_possible(track: Track, n_runs: int) -> None:
     from harness.leaderboard.board.entries import board_folder
     from harness.runs.store import Results
 
+    track.require_private()
     check_runs(track, n_runs)
     require_writable(home() / "calibration", board_folder(home(), track), Results.cache(home(), track))
 

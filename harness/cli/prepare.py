@@ -93,6 +93,8 @@ def prepare_command(
 def _export(track: Track, file: Path, *, private: bool) -> None:
     from harness.tracks.archive import export_track
 
+    if private:
+        track.require_private()
     export_track(track, file, private=private)
     console().print(f"wrote {'all' if private else 'the public part'} of {track.name} to {file}")
 

@@ -126,6 +126,7 @@ def _null(track: Track, pools: list[Records], scored: tuple[Outputs, Outputs]) -
 
 def reference_name(track: Track, n: int) -> str:
     """Return what scores of n runs are stored under: another reference or another scorer gives another name."""
+    track.require_private()
     assert track.manifest.reference_hash is not None
     return f"{n}-{track.manifest.reference_hash[:12]}-v{SCORER_VERSION}"
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from harness.environment import ELSEWHERE
-from harness.errors import MachineError
+from harness.errors import MachineError, UsageError
 from harness.record import Records
 from harness.storage import hash_folder, read_arrays, write_json
 from harness.tracks.declaration import Declaration, Positive, TomlSection, parse_declaration
@@ -106,10 +106,13 @@ class Track:
     @property
     def secret(self) -> bytes:
         """The key all seeds of runs are derived with."""
+        self.require_private()
         return bytes.fromhex((self.private / "secret").read_text().strip())
 
     def examples(self, name: str) -> Examples:
         """Return the retain, forget, val or test set."""
+        if name == "test":
+            self.require_private()
         arrays = read_arrays(self.examples_file(name))
         return Examples(arrays["images"], arrays["labels"], arrays.get("subjects"))
 
@@ -125,15 +128,28 @@ class Track:
 
     def originals(self) -> Records:
         """Return the records of the original models."""
-        return Records.from_arrays(read_arrays(self.records_file(ORIGINALS)))
+        return self._records(ORIGINALS)
 
     def retrained(self, pool: str) -> Records:
         """Return the records of one of the two POOLS of retrained models."""
-        return Records.from_arrays(read_arrays(self.records_file(pool)))
+        return self._records(pool)
 
     def records_file(self, kind: str) -> Path:
         """Return the file of records of the ORIGINALS or of one of the POOLS."""
         return self.private / (f"{kind}.npz" if kind == ORIGINALS else f"retrained-{kind}.npz")
+
+    def require_private(self) -> None:
+        """Raise UsageError if the public part alone is here."""
+        if self.manifest.reference_hash is None and not self.private.exists():  # a draft has no hash yet
+            raise UsageError(
+                f"only the public part of {self.name} is here: its test set, retrained models and secret, without "
+                "which nothing is run or scored, are with whoever prepared it. Where you have all of it, as written "
+                f"by --export-private: harness prepare {self.name} --import FILE --force"
+            )
+
+    def _records(self, kind: str) -> Records:
+        self.require_private()
+        return Records.from_arrays(read_arrays(self.records_file(kind)))
 
 
 def load_track(folder: Path) -> Track:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from harness import shipped
 from harness.seal import read_sealed_arrays, sealed, write_sealed_arrays
 from harness.storage import read_arrays, read_json, write_arrays, write_json
 from harness.tracks.track import Track
@@ -172,7 +173,7 @@ def test_what_is_no_commitment_is_a_wrong_usage(
     assert "odd.json" in result.output
 
 
-def test_a_track_without_its_private_part_cannot_be_committed_to(
+def test_a_track_without_its_private_part_can_neither_be_committed_to_nor_score(
     home: Path, tiny: Track, tiny_file: Path, harness: Callable[..., Result], tmp_path: Path
 ) -> None:
     public = tmp_path / "public.track"
@@ -182,3 +183,10 @@ def test_a_track_without_its_private_part_cannot_be_committed_to(
     result = harness("leaderboard", "verify", "--publish", tmp_path / "opening.json", "--track", tiny_file)
     assert result.exit_code == 2
     assert "no private part" in " ".join(result.output.split())
+    whole = ("prepare", "--export-private", tmp_path / "whole.track", "tiny")
+    baseline = Path(shipped.BASELINES, "finetune.py")
+    commands = [(*command, baseline, "--track", tiny_file) for command in (("check",), ("leaderboard", "run"))]
+    for command in (whole, *commands):
+        result = harness(*command)
+        assert result.exit_code == 2, result.output
+        assert "only the public part of tiny is here" in result.output

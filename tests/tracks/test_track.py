@@ -608,6 +608,9 @@ def test_an_imported_public_export_is_a_track_without_a_reference(track: Track, 
     assert imported.manifest.fingerprint == track.manifest.fingerprint
     assert np.array_equal(imported.examples("forget").images, track.examples("forget").images)
     assert load_track(track.folder).manifest.reference_hash is not None  # the exported one still has its own
+    for ask in (lambda: imported.secret, lambda: imported.examples("test"), imported.originals):
+        with pytest.raises(UsageError, match="only the public part of mini is here"):
+            ask()
 
 
 def test_two_exports_of_a_track_are_the_same_file(track: Track, tmp_path: Path) -> None:
