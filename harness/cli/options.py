@@ -4,6 +4,7 @@ The modules of this room load little at their top: what a command needs is loade
 completion and usage errors come at once.
 """
 
+import glob
 import os
 import sys
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from click.shell_completion import CompletionItem
 from harness.accelerator import FAKE_VARIABLE, resolve
 from harness.environment import home
 from harness.runner import isolation as isolations
-from harness.shipped import submission_path
+from harness.shipped import baseline_names, submission_path
 from harness.tracks.track_names import DEFAULT_TRACK, track_names
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ __all__ = [
     "jobs_option",
     "require_isolation_option",
     "set_option",
+    "submissions_beginning",
     "time_limit_option",
     "track_option",
+    "tracks_beginning",
 ]
 
 
@@ -62,11 +65,26 @@ class SubmissionFile(click.Path):
         """Return the path."""
         return super().convert(submission_path(value), param, ctx)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return what a shell completes the word to: files if any begin so, else baselines."""
+        return submissions_beginning(incomplete)
+
+
+def submissions_beginning(begun: str) -> list[CompletionItem]:
+    """Return what a shell completes a submission to: a file, or where none begins so the name of a baseline."""
+    is_file = not begun or any(Path().glob(f"{glob.escape(begun)}*"))
+    return begins_with(begun, [] if is_file else baseline_names())
+
 
 def begins_with(begun: str, names: Iterable[str]) -> list[CompletionItem]:
     """Return the names that a shell completes a word to, and files where there are none."""
     found = [CompletionItem(name) for name in names if name.startswith(begun)]
     return found or [CompletionItem(begun, type="file")]
+
+
+def tracks_beginning(begun: str) -> list[CompletionItem]:
+    """Return what a shell completes a track to: its name, or a file."""
+    return begins_with(begun, track_names(home() / "tracks"))
 
 
 track_option = click.option(
@@ -75,7 +93,7 @@ track_option = click.option(
     default=DEFAULT_TRACK,
     show_default=True,
     help="A track's name, or a TOML file.",
-    shell_complete=lambda context, parameter, begun: begins_with(begun, track_names(home() / "tracks")),
+    shell_complete=lambda context, parameter, begun: tracks_beginning(begun),
 )
 device_option = click.option("--device", type=Device(), default="auto", show_default=True, help="What runs use.")
 set_option = click.option(

@@ -19,6 +19,7 @@ from harness.cli.options import (
     jobs_option,
     require_isolation_option,
     set_option,
+    submissions_beginning,
     time_limit_option,
     track_option,
 )
@@ -171,8 +172,8 @@ def _debug(file: Path, track: Track, constants: dict[str, str], device: str) -> 
 
 
 @click.command("compare")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=lambda context, parameter, begun: submissions_beginning(begun))
+@click.argument("second", metavar="B", shell_complete=lambda context, parameter, begun: submissions_beginning(begun))
 @track_option
 @click.option("--runs", type=click.IntRange(min=2), help="How many runs of each.  [default: the track's]")
 @jobs_option

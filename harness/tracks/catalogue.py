@@ -6,7 +6,7 @@ from pathlib import Path
 from harness.environment import require_writable
 from harness.errors import UsageError
 from harness.quoting import quoted
-from harness.spelling import did_you_mean
+from harness.spelling import did_you_mean_file
 from harness.storage import read_arrays
 from harness.tracks.archive import import_track
 from harness.tracks.declaration import Declaration, read_declaration
@@ -46,9 +46,9 @@ def find_tracks(track: str, tracks: Path) -> list[Declared]:
         return [Declared(load_track(tracks / track).declaration, tracks / track / "track.toml")]
     if not track.endswith(".toml") and track not in known:
         names = track_names(tracks)
-        meant = did_you_mean(track, names)
+        meant = did_you_mean_file(Path(track), {".toml"}, names)
         there = ", ".join(names)
-        raise UsageError(f"no track {track!r}{meant}; there are {there}, or give a declaration: --track my.toml")
+        raise UsageError(f"no track {track!r}{meant}; there are {there}, or give the file of a declaration: my.toml")
     file = known.get(track, Path(track))
     return [Declared(declaration, file) for declaration in read_declaration(file).siblings]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
 from harness.cli.main import cli
 
@@ -57,6 +58,9 @@ def test_a_hint_names_a_command_and_options_that_exist(hint: str) -> None:
         ("harness evaluate foo.py --track dig", "digits"),
         ("harness new foo.py --from fine", "finetune"),
         ("harness leaderboard sh", "show"),
+        ("harness prepare dig", "digits"),
+        ("harness check fine", "finetune"),
+        ("harness compare foo.py fine", "finetune"),
     ],
 )
 def test_a_shell_completes_commands_options_tracks_and_baselines(words: str, expected: str, tmp_path: Path) -> None:
@@ -71,3 +75,11 @@ def test_a_shell_completes_commands_options_tracks_and_baselines(words: str, exp
         check=True,
     )
     assert f"plain,{expected}" in found.stdout.split()
+
+
+@pytest.mark.parametrize("words", ["harness check bas", "harness compare bas", "harness compare foo.py "])
+def test_a_shell_completes_submissions_to_files(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    *before, begun = words.split(" ")
+    completed = ShellComplete(cli, {}, "harness", "").get_completions(before[1:], begun)
+    assert [item.type for item in completed] == ["file"]
