@@ -49,6 +49,7 @@ def prepare(
     jobs: int,
     device: str = "cpu",
     data: Path | None = None,
+    anew: bool = True,
     on_progress: OnProgress = lambda done, total: None,
     on_note: OnNote = lambda note: None,
 ) -> Prepared:
@@ -56,12 +57,15 @@ def prepare(
 
     The original models are those of a sibling, if one is prepared there. device: what models are trained on, cpu or
     cuda. data: a folder that has the source's data already; else they are downloaded where that is possible.
+    anew: False keeps one that is there, such as one that another process prepared since nothing was found there.
     on_note: is told what may not be meant, before anything is trained.
     Raises UsageError if the declaration does not fit its data, or if another process is preparing the same track.
     """
     started = time.monotonic()
     place = tracks / declaration.name
     with _locked(place):
+        if place.exists() and not anew:
+            return Prepared(load_track(place), None, None)
         before = _retrained_before(place)
         cache = tracks.parent / "data"
         draft = lay_out(declaration, declaration_file, _partial(place), cache=cache, data=data, on_note=on_note)

@@ -78,7 +78,7 @@ def prepare_command(
     for declared in found:
         is_new = force or not ((tracks / declared.name).exists() or declared.shipped is not None)
         if is_new:
-            trainer.prepare(declared)
+            trainer.prepare(declared, anew=force)
         track = catalogue.open_declared(declared, tracks)
         if retrained is not None:
             track = trainer.grow(track, retrained)
@@ -135,7 +135,7 @@ class _Trainer:
     device: str
     data: Path | None
 
-    def prepare(self, declared: catalogue.Declared) -> None:
+    def prepare(self, declared: catalogue.Declared, *, anew: bool) -> None:
         from data_prep.prepare import prepare  # imports torch
         from harness.report.terminal import ProgressBar
         from harness.tracks import catalogue
@@ -151,6 +151,7 @@ class _Trainer:
                 jobs=self.jobs,
                 device=self.device,
                 data=self.data,
+                anew=anew,
                 on_progress=bar,
                 on_note=bar.console.print,
             )

@@ -112,6 +112,13 @@ def test_an_interrupted_preparation_goes_on_and_ends_the_same(tiny: Track, tiny_
         assert np.allclose(ours.forget_logits, theirs.forget_logits, atol=1e-2)  # other stacks, other rounding
 
 
+def test_a_track_that_another_process_prepared_meanwhile_is_kept(own_home: Path, tiny_file: Path) -> None:
+    before = (own_home / "tracks" / "tiny" / "manifest.json").stat().st_mtime_ns
+    found = prepare(read_declaration(tiny_file), tiny_file, own_home / "tracks", jobs=1, anew=False)
+    assert found.drift is None
+    assert (found.track.folder / "manifest.json").stat().st_mtime_ns == before
+
+
 def test_a_second_preparation_at_the_same_time_is_refused(own_home: Path, tiny_file: Path) -> None:
     with FileLock(own_home / "tracks" / ".tiny.lock"):
         result = call("prepare", tiny_file, "--force")
