@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Iterator
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -65,8 +66,19 @@ def show_check(evaluation: Evaluation) -> RenderableType:
         table.add_row(name, f"{taken / 1024:.1f} KB when compressed, an alarm above {most / 1024:g} KB")
     table.add_row("output", f"{len(evaluation.runs[0].info.log) / 1024:.1f} of {limits.log_kb} KB kept")
     next_step = _line(f"score it: {_command(evaluation)}")
-    alarms = [Text(sentence, style="yellow") for sentence in alarm_sentences(evaluation)]
-    return Group(title, *excerpt, table, *alarms, next_step)
+    warnings = [Text(sentence, style="yellow") for sentence in (*_warnings(evaluation), *alarm_sentences(evaluation))]
+    return Group(title, *excerpt, table, *warnings, next_step)
+
+
+def _warnings(evaluation: Evaluation) -> Iterator[str]:
+    """Yield what one run that went well may not have been meant to do."""
+    run = evaluation.runs[0]
+    if evaluation.share_of_limit > 1:
+        yield "over the time limit: with a mean above it a submission is shown and not ranked"
+    if run.record is not None and run.record.distance[0] == 0:
+        yield "the weights are those of the original model: was a copy of the net changed, or nothing?"
+    if run.info.log:
+        yield f"to see what it printed: harness check --debug {quoted(evaluation.submission.path)}"
 
 
 def stored_failure(evaluation: Evaluation) -> Text:

@@ -1,13 +1,18 @@
 """Bad input through the real command line: the right outcome or usage error, the next step, the exit code."""
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import Result
+from rich.console import Console
 
+from harness import api
+from harness.report.terminal import show_check
 from harness.tracks.track import Track
 from tests.ground.notebooks import notebook
 
@@ -348,6 +353,22 @@ def test_check_runs_once_and_shows_what_was_used(harness: Harness, submission: W
     assert "harness evaluate" in result.output
 
 
+def test_check_says_what_a_run_that_is_ok_may_not_have_been_meant_to_do(
+    submission: Write, tiny: Track, home: Path
+) -> None:
+    file = submission(f"{SIGNATURE}\n    print('nothing yet')")
+    evaluation = api.evaluate(file, track=tiny, runs=1, home=home)
+    over = evaluation.score_file.model_copy(update={"share_of_limit": 1.2})
+    console = Console(file=io.StringIO(), width=200)
+    for each in (evaluation, replace(evaluation, score_file=over)):
+        with console.capture() as shown:
+            console.print(show_check(each))
+        said = shown.get()
+        assert "the weights are those of the original model" in said
+        assert f"to see what it printed: harness check --debug {file}" in said
+        assert ("over the time limit" in said) == (each.share_of_limit > 1)
+
+
 def test_check_runs_at_the_level_that_is_asked_for(harness: Harness, submission: Write, tiny_file: Path) -> None:
     call = ("check", submission(IDENTITY), "--track", tiny_file, "--isolation", "none")
     result = harness(*call)
@@ -365,6 +386,7 @@ def test_check_debug_runs_in_the_foreground_with_a_whole_traceback(
     assert done.returncode == 3
     assert "'SmallResNet'" in done.stdout
     assert f'File "{file}", line 5, in helper' in done.stderr
+    assert "foreground.py" not in done.stderr
     assert harness("check", submission(IDENTITY), "--track", tiny_file, "--debug").exit_code == 0
 
 

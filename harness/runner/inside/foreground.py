@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from torch import nn
     from torch.utils.data import DataLoader
 
@@ -61,9 +63,17 @@ def _why_not_fit(job: "Job", net: "nn.Module", loaders: "list[DataLoader[Batch]]
     except Exception as error:  # noqa: BLE001 - it is shown whole
         if (to_do := hint(text_of(error))) is not None:
             error.add_note(to_do)
-        return traceback.format_exc().rstrip()
+        return "".join(traceback.format_exception(error.with_traceback(_outside(error)))).rstrip()
     where = not_finite(~weights.isfinite(), sizes)
     return where and f"NON_FINITE: {where}"
+
+
+def _outside(error: Exception) -> "TracebackType | None":
+    """Return the traceback of an error from the submission's first line on; all of it if it has no such line."""
+    ours, rest = str(Path(__file__).parent), error.__traceback__
+    while rest is not None and rest.tb_frame.f_code.co_filename.startswith(ours):
+        rest = rest.tb_next
+    return rest or error.__traceback__
 
 
 if __name__ == "__main__":
