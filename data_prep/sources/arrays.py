@@ -7,6 +7,7 @@ import numpy as np
 
 from data_prep.sources.dataset import Dataset, natural_order
 from harness.errors import UsageError
+from harness.spelling import did_you_mean_file
 from harness.storage import read_arrays
 from harness.tracks.track import Examples
 
@@ -55,7 +56,7 @@ def _arrays(path: Path) -> Arrays:
             there = ", ".join(sorted(arrays)) or "nothing"
             raise KeyError(f"no {' and no '.join(sorted(missing))} in it, but {there}")
     except FileNotFoundError:
-        raise UsageError(f"no data file {path}") from None
+        raise UsageError(f"no data file {path}{did_you_mean_file(path, {path.suffix})}") from None
     except (OSError, ValueError, KeyError) as error:
         said = str(error.args[0] if isinstance(error, KeyError) else error)
         if "Object arrays" in said:

@@ -1,5 +1,6 @@
 """Tracks as one file each, to hand on: with the private part or without it."""
 
+import contextlib
 import os
 import shutil
 import zipfile
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from harness.errors import MachineError, UsageError
 from harness.quoting import quoted
+from harness.spelling import did_you_mean_file
 from harness.storage import files_in, replace_folder
 from harness.tracks.declaration import parse_declaration
 from harness.tracks.track import Track, load_track
@@ -40,6 +42,9 @@ def import_track(file: Path, tracks: Path, *, names: Collection[str] | None = No
     names: those it may have. may_replace: whether it takes the place of another track of its name.
     Raises UsageError if the file is no track, or one that is not to be unpacked, MachineError if it is damaged.
     """
+    hint = "make one with harness prepare TRACK --export FILE"
+    if not file.exists():
+        raise UsageError(f"no file {file}{did_you_mean_file(file, {file.suffix})}; {hint}")
     tracks.mkdir(parents=True, exist_ok=True)
     unpacked = tracks / f".import-{os.getpid()}"
     try:
@@ -55,13 +60,11 @@ def import_track(file: Path, tracks: Path, *, names: Collection[str] | None = No
         if may_replace or not place.exists():
             replace_folder(unpacked, place)
         elif not _is_same(track, place):
-            other = "another" if track.manifest.reference_hash else "the public part alone"
             raise UsageError(
-                f"the track {track.name} is there already, in {place}, and {file} holds {other}; to replace it: "
-                f"{command} --force"
+                f"the track {track.name} is there already, in {place}, and {file} holds {_other(track, place)}; to "
+                f"replace it: {command} --force"
             )
     except (OSError, zipfile.BadZipFile, zlib.error, ValueError) as error:
-        hint = "make one with harness prepare TRACK --export FILE"
         raise UsageError(f"{file} is no exported track ({error}); {hint}") from None
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
@@ -74,6 +77,17 @@ def _is_same(track: Track, place: Path) -> bool:
         return load_track(place).manifest == track.manifest
     except MachineError:
         return False
+
+
+def _other(track: Track, place: Path) -> str:
+    """Return what a track is beside the one at a place."""
+    if track.manifest.reference_hash is None:
+        return "the public part alone"
+    with contextlib.suppress(MachineError):
+        there = load_track(place).manifest
+        if there.reference_hash is None and there.public_hash == track.manifest.public_hash:
+            return "all of it, not the public part alone"
+    return "another"
 
 
 def _check_names(archive: zipfile.ZipFile) -> None:

@@ -356,8 +356,9 @@ def test_an_unknown_source_is_a_usage_error_that_names_the_known_ones(tmp_path: 
 
 
 def test_a_missing_data_file_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no data file .*data\.npz"):
-        read("data.npz", tmp_path)
+    (tmp_path / "data.npz").touch()
+    with pytest.raises(UsageError, match=r"no data file .*dta\.npz \(did you mean .*data\.npz\?\)"):
+        read("dta.npz", tmp_path)
 
 
 IMAGES, ROW = np.zeros((3, 4, 4, 1), np.uint8), np.arange(3)
@@ -647,6 +648,15 @@ def test_a_public_part_does_not_take_the_place_of_the_whole(track: Track, tmp_pa
     assert track.private.is_dir()
 
 
+def test_the_whole_beside_its_public_part_is_called_so(track: Track, tmp_path: Path) -> None:
+    for private in (False, True):
+        export_track(track, tmp_path / f"{private}.track", private=private)
+    import_track(tmp_path / "False.track", tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match=r"True\.track holds all of it, not the public part alone; .* --force"):
+        import_track(tmp_path / "True.track", tmp_path / "elsewhere")
+    assert import_track(tmp_path / "True.track", tmp_path / "elsewhere", may_replace=True).secret == track.secret
+
+
 def archive_with(track: Track, file: Path, **changed: str | bytes | None) -> None:
     """Write a private export with some files changed, added or (None) left out; names with `__` for `/`."""
     contents: dict[str, str | bytes] = dict(files_of(track.folder))
@@ -689,14 +699,13 @@ def test_an_import_under_a_name_that_is_a_path_is_refused(track: Track, tmp_path
     assert not (tmp_path / "deep" / "mini").exists()
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "missing", "cut off", "a folder", "another archive"])
+@pytest.mark.parametrize("kind", ["text", "empty", "cut off", "a folder", "another archive"])
 def test_a_file_that_is_no_exported_track_is_a_usage_error(track: Track, tmp_path: Path, kind: str) -> None:
     file = tmp_path / "mini.track"
     export_track(track, file, private=True)
-    if kind in ("missing", "a folder"):
+    if kind == "a folder":
         file.unlink()
-        if kind == "a folder":
-            file.mkdir()
+        file.mkdir()
     elif kind == "another archive":
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr("public/readme.txt", "no declaration here")
@@ -705,6 +714,12 @@ def test_a_file_that_is_no_exported_track_is_a_usage_error(track: Track, tmp_pat
     with pytest.raises(UsageError, match=r"mini\.track is no exported track .*--export FILE"):
         import_track(file, tmp_path / "elsewhere")
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_an_exported_track_that_is_not_there_is_a_usage_error(track: Track, tmp_path: Path) -> None:
+    export_track(track, tmp_path / "mini.track", private=True)
+    with pytest.raises(UsageError, match=r"no file .*/mni\.track \(did you mean .*/mini\.track\?\); .*--export FILE"):
+        import_track(tmp_path / "mni.track", tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("position", [0.1, 0.3, 0.5, 0.7])
