@@ -108,7 +108,7 @@ jobs_option = click.option(
 )
 again_option = click.option("--again", is_flag=True, help="Make runs again that are stored as failed.")
 time_limit_option = click.option(
-    "--time-limit", type=float, metavar="FRACTION", help="Another share of a training; not ranked."
+    "--time-limit", type=float, metavar="FRACTION", help="Another share of a training, such as 0.2; not ranked."
 )
 isolation_option = click.option(
     "--isolation",

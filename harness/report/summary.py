@@ -23,7 +23,7 @@ def remarks(evaluation: Evaluation) -> list[str]:
         few = "; a score of so few means little" if evaluation.n_requested < FEWEST_RANKED else ""
         found.append(f"not ranked: {evaluation.score_file.unranked_because}{few}")
     elif evaluation.n_requested < full:
-        found.append(f"quick: {evaluation.n_requested} runs instead of {full}")
+        found.append(f"{evaluation.n_requested} runs instead of the {full} of the track")
     if (excerpt := evaluation.submission.excerpt) is not None:
         file = evaluation.submission.path
         found.append(

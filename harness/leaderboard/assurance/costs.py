@@ -92,7 +92,7 @@ def costs(request: Request, track: Track, device: str, limit: Limit, stored: Sto
 
 
 def _a_run(track: Track, limit: Limit, stored: StoredRuns | None) -> Iterator[Figure]:
-    where = "the track's own" if limit.calibration is None else f"measured: {limit.fraction:.0%} of a training alone"
+    where = "the track's own" if limit.calibration is None else f"measured: {limit.fraction:.0%} of one training"
     yield Figure("time limit of a run", limit.seconds, "s", where)
     if stored is None:
         return
