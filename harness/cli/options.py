@@ -72,7 +72,7 @@ class SubmissionFile(click.Path):
 
 def submissions_beginning(begun: str) -> list[CompletionItem]:
     """Return what a shell completes a submission to: a file, or where none begins so the name of a baseline."""
-    is_file = not begun or any(Path().glob(f"{glob.escape(begun)}*"))
+    is_file = not begun or bool(glob.glob(f"{glob.escape(begun)}*"))
     return begins_with(begun, [] if is_file else baseline_names())
 
 

@@ -77,7 +77,10 @@ def test_a_shell_completes_commands_options_tracks_and_baselines(words: str, exp
     assert f"plain,{expected}" in found.stdout.split()
 
 
-@pytest.mark.parametrize("words", ["harness check bas", "harness compare bas", "harness compare foo.py "])
+@pytest.mark.parametrize(
+    "words",
+    ["harness check bas", "harness compare bas", "harness compare foo.py ", "harness check /", "harness check ~/f"],
+)
 def test_a_shell_completes_submissions_to_files(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     *before, begun = words.split(" ")
