@@ -78,7 +78,7 @@ def _warnings(evaluation: Evaluation) -> Iterator[str]:
     if run.record is not None and run.record.distance[0] == 0:
         yield "the weights are those of the original model: was a copy of the net changed, or nothing?"
     if run.info.log:
-        yield f"to see what it printed: harness check --debug {quoted(evaluation.submission.path)}"
+        yield f"to see what it printed: {_command(evaluation, 'check --debug')}"
 
 
 def stored_failure(evaluation: Evaluation) -> Text:
@@ -89,13 +89,13 @@ def stored_failure(evaluation: Evaluation) -> Text:
     return _line(f"this failure was {when}; run it again: {_command(evaluation)} --again")
 
 
-def _command(evaluation: Evaluation) -> str:
+def _command(evaluation: Evaluation, command: str = "evaluate") -> str:
     """Return the command that evaluates a file as it was, but for the number of runs."""
     under, submission = evaluation.conditions, evaluation.submission
     track, time_limit = evaluation.track.name, under.own_time_limit
     return " ".join(
         [
-            f"harness evaluate {quoted(submission.path)}",
+            f"harness {command} {quoted(submission.path)}",
             *([f"--track {track}"] if track != DEFAULT_TRACK else []),
             *(f"--set {quoted(f'{name}={value}')}" for name, value in submission.constants.items()),
             *([f"--time-limit {time_limit:g}"] if time_limit is not None else []),

@@ -365,7 +365,7 @@ def test_check_says_what_a_run_that_is_ok_may_not_have_been_meant_to_do(
             console.print(show_check(each))
         said = shown.get()
         assert "the weights are those of the original model" in said
-        assert f"to see what it printed: harness check --debug {file}" in said
+        assert f"to see what it printed: harness check --debug {file} --track tiny" in said
         assert ("over the time limit" in said) == (each.share_of_limit > 1)
 
 
