@@ -12,7 +12,7 @@ from harness.errors import UsageError
 from harness.evaluation.make import check_runs, make_missing
 from harness.evaluation.reference import Reference, Scored, load_reference
 from harness.evaluation.score_file import ScoreFile
-from harness.evaluation.stored_score import outcome_of, score_of
+from harness.evaluation.stored_score import load_what_scores, outcome_of, score_of
 from harness.quoting import quoted
 from harness.record import Records
 from harness.runner.isolation import Isolation
@@ -23,6 +23,7 @@ from harness.runs.run import Conditions, Limit, Run
 from harness.runs.run_set import RunSet
 from harness.runs.store import Results
 from harness.scoring.alarms import Alarm
+from harness.scoring.thresholds import FEWEST_RANKED
 from harness.submission import Submission
 from harness.tracks.track import Track, siblings
 
@@ -113,6 +114,8 @@ def evaluate(
     may_run = not (rescore or submission.problems)
     if may_run and run_set.missing:
         launcher_for(track, conditions).warm_up()  # beside all that is made ready here
+        if runs >= FEWEST_RANKED:
+            load_what_scores()
     reference = load_reference(track, runs, Results.cache(home, track))
     if may_run:
         executor = cache(partial(_this_machine, track, conditions))  # what measures runs is made ready once

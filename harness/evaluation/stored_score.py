@@ -1,5 +1,6 @@
 """The score of a set of runs: as it is stored, or computed from the runs and then stored."""
 
+import importlib
 from collections.abc import Sequence
 
 from harness.evaluation.findings import findings_of
@@ -17,7 +18,13 @@ from harness.seal import whole
 from harness.storage import read_json, write_json
 from harness.tracks.track import Track
 
-__all__ = ["outcome_of", "score_name", "score_of", "stored_score", "unranked_because"]
+__all__ = ["load_what_scores", "outcome_of", "score_name", "score_of", "stored_score", "unranked_because"]
+
+
+def load_what_scores() -> None:
+    """Import what scoring imports late, which takes a second: for whoever waits for something else anyway."""
+    for library in ("scipy.stats", "sklearn.svm"):
+        importlib.import_module(library)
 
 
 def score_of(run_set: RunSet, track: Track, conditions: Conditions, reference: Reference, *, anew: bool) -> ScoreFile:

@@ -61,7 +61,8 @@ def test_known_methods_lie_between_doing_nothing_and_retraining(
     assert half.constants["EPOCHS"] == "4"
     nearly_all = replace(half, constants={**half.constants, "EPOCHS": "8"})
     destroying = Known("destroying", "finetune.py", {"LEARNING_RATE": "100"})
-    monkeypatch.setattr("harness.leaderboard.assurance.selfcheck.known_methods", lambda training: (finetuning, nearly_all, destroying))
+    methods = (finetuning, nearly_all, destroying)
+    monkeypatch.setattr("harness.leaderboard.assurance.selfcheck.known_methods", lambda training: methods)
     result = selfcheck("--runs", 16)
     assert result.exit_code == 4
     found = lines(result)
