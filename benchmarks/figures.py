@@ -318,7 +318,7 @@ def growth() -> str:
 
 def grown(one: dict[str, float], also: str) -> list[str]:
     """Return the cells of one size."""
-    return [f"{one['count']:,.0f}", f"{one['seconds']:.2f}", f"{1000 * one['seconds'] / one['count']:.3g}", also]
+    return [f"{one['count']:,.0f}", f"{one['seconds']:.2f}", f"{1000 * one['seconds'] / one['count']:,.1f}", also]
 
 
 def competition() -> str:

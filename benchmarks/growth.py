@@ -3,13 +3,14 @@
     python -m benchmarks.growth
 
 Each is measured at one, ten and a hundred times its usual size, in seconds of the processors, so that other work on the
-machine does not count. Runs do constant work and are made by a warm zygote; a leaderboard's rows are copies of one that
-was evaluated here, with other names and scores. Then a competition on GPUs is simulated over measured parts: what runs
-cost from `benchmarks.batch`, the score from here. Writes benchmarks/results/growth.json.
+machine does not count. Runs do constant work, from a cold start; a leaderboard's rows are copies of one that was
+evaluated here, with other names and scores. Then a competition on GPUs is simulated over parts that `benchmarks.batch`
+measured. Writes benchmarks/results/growth.json.
 """
 
 import heapq
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ import numpy as np
 import harness
 from benchmarks.overhead import SOURCE
 from benchmarks.pages import RESULTS, ROOT, stored
-from benchmarks.scoring import half_samples, in_child, scored_runs
+from benchmarks.scoring import ONE_THREAD, in_child, scored_runs
 from harness.environment import environment
 from harness.evaluation.evaluate import evaluate
 from harness.leaderboard.board.entries import Entry, board_folder, write_entry
@@ -47,10 +48,11 @@ SCORERS = 2  # processes that score, as many as the machine of benchmarks.batch 
 @click.command()
 def main() -> None:
     """Measure and write the results."""
+    os.environ.update(ONE_THREAD)
+    scores = [score_of(count) for count in MODELS]  # first: a process begins with the peak of the one that starts it
     track = harness.open_track()
-    result: dict[str, Any] = {"track": track.name, "isolation": choose().level, **environment()}
+    result: dict[str, Any] = {"track": track.name, "isolation": choose().level, **environment(), "score": scores}
     result["runs"] = [runs_of_one(track, count) for count in RUNS]
-    result["score"] = [score_of(count) for count in MODELS]
     with tempfile.TemporaryDirectory() as folder:
         result["board"] = [board_of(track, Path(folder), count) for count in ROWS]
     result["parts"] = parts()
@@ -148,7 +150,7 @@ def parts() -> dict[str, float]:
     return {
         "run": plan["time limit of a run"] + plan["around a run"],
         "queue": batch["dask_2"]["queue_ms"] / 1000,
-        "score": in_child(half_samples, RUNS_OF_EACH, EXAMPLES)["seconds"],
+        "score": batch["scoring"]["constant"] + RUNS_OF_EACH * batch["scoring"]["per_run"],
     }
 
 
