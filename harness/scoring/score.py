@@ -221,6 +221,12 @@ def _calibrated(quality: float, ceiling_quality: float, retain_ratio: float, tes
 def _ratios(unlearned: Outputs, retrained: Outputs) -> tuple[float, float]:
     """Return retain ratio and test ratio."""
     return (
-        float(unlearned.retain_accuracy.mean() / retrained.retain_accuracy.mean()),
-        float(unlearned.test_accuracy.mean() / retrained.test_accuracy.mean()),
+        _ratio(unlearned.retain_accuracy, retrained.retain_accuracy),
+        _ratio(unlearned.test_accuracy, retrained.test_accuracy),
     )
+
+
+def _ratio(unlearned: np.ndarray, retrained: np.ndarray) -> float:
+    """Return the ratio of mean accuracies; 1 where retrained models get nothing right, and so have no use to lose."""
+    usual = retrained.mean()
+    return float(unlearned.mean() / usual) if usual > 0 else 1.0

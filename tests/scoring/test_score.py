@@ -95,6 +95,14 @@ def test_ratios_are_ratios_of_means_and_not_means_of_ratios() -> None:
     assert result.test_ratio == pytest.approx(2.0)
 
 
+def test_where_retrained_models_get_nothing_right_there_is_no_use_to_lose() -> None:
+    unlearned, retrained = two_sides(4, 5)
+    nothing, half, original = np.zeros(4), np.full(4, 0.5), np.zeros(4, int)
+    for ours in (nothing, half):
+        result = score(Outputs(unlearned, half, ours, original), Outputs(retrained, half, nothing, original))
+        assert (result.retain_ratio, result.test_ratio) == (1.0, 1.0)
+
+
 def test_labels_choose_the_classes_whose_confidences_are_compared() -> None:
     rng = np.random.default_rng(LABELS_SEED)
     logits, labels = rng.normal(0, 1, (16, 6, 4)), np.array([2, 0, 1, 3, 2, 0])
