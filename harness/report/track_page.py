@@ -181,7 +181,7 @@ def _facts(track: Track, sets: dict[str, Examples]) -> list[tuple[str, str]]:
             "time limit",
             fixed or f"{limits.time_limit_fraction:.0%} of one training, timed on the machine that runs submissions",
         ),
-        ("prepared", ", ".join(f"{name} {value}" for name, value in manifest.prepared.items())),
+        ("prepared", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in manifest.prepared.items())),
         ("fingerprint", manifest.fingerprint[:16]),
     ]
 
