@@ -78,7 +78,8 @@ def _warnings(evaluation: Evaluation) -> Iterator[str]:
     if run.record is not None and run.record.distance[0] == 0:
         yield "the weights are those of the original model: was a copy of the net changed, or nothing?"
     if run.info.log:
-        yield f"to see what it printed: {_command(evaluation, 'check --debug')}"
+        options = " ".join(["", *_options(evaluation)])
+        yield f"to see what it printed: harness check --debug {quoted(evaluation.submission.path)}{options}"
 
 
 def stored_failure(evaluation: Evaluation) -> Text:
@@ -89,18 +90,21 @@ def stored_failure(evaluation: Evaluation) -> Text:
     return _line(f"this failure was {when}; run it again: {_command(evaluation)} --again")
 
 
-def _command(evaluation: Evaluation, command: str = "evaluate") -> str:
+def _command(evaluation: Evaluation) -> str:
     """Return the command that evaluates a file as it was, but for the number of runs."""
-    under, submission = evaluation.conditions, evaluation.submission
-    track, time_limit = evaluation.track.name, under.own_time_limit
-    return " ".join(
-        [
-            f"harness {command} {quoted(submission.path)}",
-            *([f"--track {track}"] if track != DEFAULT_TRACK else []),
-            *(f"--set {quoted(f'{name}={value}')}" for name, value in submission.constants.items()),
-            *([f"--time-limit {time_limit:g}"] if time_limit is not None else []),
-        ]
-    )
+    time_limit = evaluation.conditions.own_time_limit
+    limited = [] if time_limit is None else [f"--time-limit {time_limit:g}"]
+    return " ".join([f"harness evaluate {quoted(evaluation.submission.path)}", *_options(evaluation), *limited])
+
+
+def _options(evaluation: Evaluation) -> list[str]:
+    """Return the options that every command on the file takes: the same track and constants."""
+    track = evaluation.track.name
+    constants = evaluation.submission.constants.items()
+    return [
+        *([f"--track {track}"] if track != DEFAULT_TRACK else []),
+        *(f"--set {quoted(f'{name}={value}')}" for name, value in constants),
+    ]
 
 
 def _line(text: str) -> Text:
@@ -185,7 +189,7 @@ def _failure(evaluation: Evaluation) -> list[RenderableType]:
         parts.append(Text.assemble((evaluation.outcome, "bold red"), place))
         parts += [Text(f"  | {escaped(line)}") for line in (*run.info.lines, run.info.message)]
         parts += _output(run)
-    parts.append(_line(f"remedy: {evaluation.outcome.remedy(evaluation.submission.path)}"))
+    parts.append(_line(f"remedy: {evaluation.outcome.remedy(evaluation.submission.path, *_options(evaluation))}"))
     return parts
 
 

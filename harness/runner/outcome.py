@@ -27,9 +27,9 @@ class Outcome(StrEnum):
         """Whether the file has to change; such a run is never repeated."""
         return self not in (Outcome.OK, Outcome.HARNESS_ERROR)
 
-    def remedy(self, file: str | Path) -> str:
-        """Return what to do about it, for the author of a file."""
-        return _REMEDIES[self].replace("FILE", quoted(file))
+    def remedy(self, file: str | Path, *options: str) -> str:
+        """Return what to do about it, for the author of a file; options: of a command on that file."""
+        return _REMEDIES[self].replace("FILE", " ".join([quoted(file), *options]))
 
 
 _REMEDIES = {

@@ -180,6 +180,10 @@ def test_a_failed_submission_is_not_run_again(harness: Harness, submission: Writ
     assert first.exit_code == again.exit_code == 3
     assert {path: path.stat().st_mtime_ns for path in home.glob("results/*/*/run-*.npz")} == stored
     assert len(stored) == 1
+    assert (
+        f"remedy: run it in the foreground, with prints and breakpoint(): harness check --debug {file} --track tiny"
+        in (first.output)
+    )
 
 
 def test_100_mb_of_output_neither_block_nor_fill(harness: Harness, submission: Write, tiny_file: Path) -> None:
