@@ -326,16 +326,14 @@ def competition() -> str:
     found = stored("growth")
     rows = []
     for one in found["competition"]:
-        busy = [percent(one[f"{part}_busy"]) for part in ("gpus", "queue", "scorers")]
-        rows.append([f"{one['submissions']:,.0f}", f"{one['hours']:.1f}", *busy])
+        hours = [f"{one[f'hours_of_{what}']:.2f}" for what in ("runs", "scoring")]
+        rows.append([f"{one['submissions']:,.0f}", *hours, percent(one["gpus_busy"]), percent(one["queue_busy"])])
     parts, last = found["parts"], found["competition"][-1]
     queue_ms = f"{1000 * parts['queue']:.1f} ms"
     each = f"a run {parts['run']:.2f} s, its place in the queue {queue_ms}, a score {parts['score']:.2f} s"
-    limits = f"With more than {last['gpus_until_queue']:.0f} GPUs runs would wait for the queue"
-    note = f"{each}. {limits}, with more than {last['gpus_until_scorers']:,.0f} for the scores. {machine(found)}."
-    return table(
-        ["submissions", "hours", "GPUs busy", "queue busy", "scoring busy"], rows, f"Parts as measured: {note}"
-    )
+    note = f"{each}. More than {last['gpus_until_queue']:.0f} GPUs would wait for the queue. {machine(found)}."
+    head = ["submissions", "hours of runs", "hours of scoring", "GPUs busy", "queue busy"]
+    return table(head, rows, f"Parts as measured: {note}")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], note: str) -> str:

@@ -8,7 +8,6 @@ evaluated here, with other names and scores. Then a competition on GPUs is simul
 measured. Writes benchmarks/results/growth.json.
 """
 
-import heapq
 import json
 import os
 import resource
@@ -155,25 +154,20 @@ def parts() -> dict[str, float]:
 
 
 def simulated(submissions: int, *, run: float, queue: float, score: float) -> dict[str, float]:
-    """Return hours and how busy each part is, in a competition whose submissions come one after another.
+    """Return the hours of a competition's runs and of its scores, and how busy GPUs and queue are.
 
-    Runs of a submission are shared by all GPUs, each run passes one queue, and a submission whose runs are there is
-    scored by the first of SCORERS that is free, while the runs of the next are made.
+    Runs are shared by all GPUs, and each passes one queue. When all runs are there, SCORERS processes score.
     """
-    seconds = RUNS_OF_EACH * max(run / GPUS, queue)
-    free = [0.0] * SCORERS
-    for number in range(submissions):
-        start = max(heapq.heappop(free), (number + 1) * seconds)
-        heapq.heappush(free, start + score)
-    end = max(free)
+    runs = submissions * RUNS_OF_EACH
+    seconds = runs * max(run / GPUS, queue)
+    scoring = -(-submissions // SCORERS) * score
     return {
         "submissions": submissions,
-        "hours": end / 3600,
-        "gpus_busy": submissions * RUNS_OF_EACH * run / GPUS / end,
-        "queue_busy": submissions * RUNS_OF_EACH * queue / end,
-        "scorers_busy": submissions * score / SCORERS / end,
+        "hours_of_runs": seconds / 3600,
+        "hours_of_scoring": scoring / 3600,
+        "gpus_busy": runs * run / GPUS / (seconds + scoring),
+        "queue_busy": runs * queue / (seconds + scoring),
         "gpus_until_queue": run / queue,  # more of them would wait for it
-        "gpus_until_scorers": RUNS_OF_EACH * run * SCORERS / score,
     }
 
 

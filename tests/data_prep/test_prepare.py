@@ -276,4 +276,4 @@ def test_a_track_that_was_prepared_is_found_by_its_name(own_home: Path, tmp_path
     result = call("evaluate", tmp_path / "foo.py", "--track", "tini", "--runs", 2)
     assert result.exit_code == 2
     assert "no track 'tini' (did you mean tiny?); there are" in result.output
-    assert ", tiny, or give a declaration" in result.output
+    assert ", tiny, or give the file of a declaration" in result.output
