@@ -75,15 +75,16 @@ def runs_of_one(track: Track, count: int) -> dict[str, float]:
     """Make runs of one submission from a cold start, and score what the track has retrained models for."""
     conditions = Conditions(Limit(60.0, 0.1), choose(), threads=track.declaration.limits.threads, jobs=2)
     per_submission = min(count, track.manifest.retrained)
+    n_submissions = -(-count // per_submission)
     with tempfile.TemporaryDirectory() as folder:
         started, wall = processor_seconds(), time.perf_counter()
-        for number in range(-(-count // per_submission)):
+        for number in range(n_submissions):
             submission = submission_of(Path("work.py"), f"NUMBER = {number}\n{SOURCE}".encode(), source_kb=256)
             evaluate(submission, track, conditions, runs=per_submission, home=Path(folder))
         wall = time.perf_counter() - wall
         close_all()  # what ended is counted
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-        made = -(-count // per_submission) * per_submission
+        made = n_submissions * per_submission
         return {"count": made, "seconds": processor_seconds() - started, "wall": wall, "disk_mb": size / 1e6}
 
 

@@ -8,8 +8,6 @@ benchmarks/results/startup.json.
 """
 
 import os
-import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from typing import Any
 
 import click
 
+from benchmarks.growth import processor_seconds
 from benchmarks.pages import RESULTS, ROOT
 from harness.environment import environment
 from harness.storage import write_json
@@ -75,18 +74,14 @@ def call(place: Path, version: Path, *arguments: str) -> float:
     """Call the command line of a version, and return the seconds that it took of the processors."""
     environ = {**os.environ, "HARNESS_HOME": str(place / "home"), "PYTHONPATH": str(version)}
     command = [sys.executable, "-m", "harness", *arguments]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = processor_seconds()
     subprocess.run(command, env=environ if arguments else environ | COMPLETION, cwd=place, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return processor_seconds() - started
 
 
 def git(folder: Path) -> str:
     """Return the commit of a checkout."""
-    git_command = shutil.which("git")
-    assert git_command is not None
-    done = subprocess.run([git_command, "-C", str(folder), "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE)
-    return done.stdout.decode().strip()
+    return subprocess.check_output(["git", "-C", str(folder), "rev-parse", "--short", "HEAD"], text=True).strip()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from harness.quoting import quoted, readable
 from harness.shipped import baseline_names
 from harness.spelling import did_you_mean_file
 
-__all__ = ["MAX_NOTEBOOK_KB", "SUFFIXES", "Submission", "read_submission", "submission_of"]
+__all__ = ["MAX_NOTEBOOK_KB", "Submission", "read_submission", "submission_of"]
 
 MAX_NOTEBOOK_KB = 16 * 1024  # with its pictures; of its code the track's limit holds
 

@@ -108,7 +108,12 @@ def _zone(name: str) -> ZoneInfo:
 @click.option("--watch", is_flag=True, help="Go on and evaluate files as they are dropped; Ctrl-C ends it.")
 @click.option("--max-per-day", type=click.IntRange(min=1), metavar="K", help="Submissions a team may enter on one day.")
 @click.option(
-    "--timezone", type=_zone, default="UTC", show_default=True, help="The time zone that days are counted in."
+    "--timezone",
+    type=_zone,
+    metavar="ZONE",
+    default="UTC",
+    show_default=True,
+    help="The time zone that days are counted in.",
 )
 @click.option("--hidden", is_flag=True, help="Keep nothing that a run says: the forget set would leak through it.")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers make the runs.")

@@ -67,10 +67,10 @@ class SubmissionFile(click.Path):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return what a shell completes the word to: files if any begin so, else baselines."""
-        return submissions_beginning(incomplete)
+        return submissions_beginning(ctx, param, incomplete)
 
 
-def submissions_beginning(begun: str) -> list[CompletionItem]:
+def submissions_beginning(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """Return what a shell completes a submission to: a file, or where none begins so the name of a baseline."""
     is_file = not begun or bool(glob.glob(f"{glob.escape(begun)}*"))
     return begins_with(begun, [] if is_file else baseline_names())
@@ -82,7 +82,7 @@ def begins_with(begun: str, names: Iterable[str]) -> list[CompletionItem]:
     return found or [CompletionItem(begun, type="file")]
 
 
-def tracks_beginning(begun: str) -> list[CompletionItem]:
+def tracks_beginning(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """Return what a shell completes a track to: its name, or a file."""
     return begins_with(begun, track_names(home() / "tracks"))
 
@@ -93,7 +93,7 @@ track_option = click.option(
     default=DEFAULT_TRACK,
     show_default=True,
     help="A track's name, or a TOML file.",
-    shell_complete=lambda context, parameter, begun: tracks_beginning(begun),
+    shell_complete=tracks_beginning,
 )
 device_option = click.option("--device", type=Device(), default="auto", show_default=True, help="What runs use.")
 set_option = click.option(

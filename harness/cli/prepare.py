@@ -28,7 +28,7 @@ __all__ = ["prepare_command"]
 
 
 @click.command("prepare")
-@click.argument("track_name", metavar="TRACK", shell_complete=lambda context, parameter, begun: tracks_beginning(begun))
+@click.argument("track_name", metavar="TRACK", shell_complete=tracks_beginning)
 @click.option("--force", is_flag=True, help="Prepare or import it anew; of the former, say how far it is from the old.")
 @click.option("--retrained", type=click.IntRange(min=1), help="Add models until each pool holds so many.")
 @click.option("--estimate", is_flag=True, help="Say how long it takes, from a few timed steps; prepare nothing.")

@@ -172,8 +172,8 @@ def _debug(file: Path, track: Track, constants: dict[str, str], device: str) -> 
 
 
 @click.command("compare")
-@click.argument("first", metavar="A", shell_complete=lambda context, parameter, begun: submissions_beginning(begun))
-@click.argument("second", metavar="B", shell_complete=lambda context, parameter, begun: submissions_beginning(begun))
+@click.argument("first", metavar="A", shell_complete=submissions_beginning)
+@click.argument("second", metavar="B", shell_complete=submissions_beginning)
 @track_option
 @click.option("--runs", type=click.IntRange(min=2), help="How many runs of each.  [default: the track's]")
 @jobs_option

@@ -65,7 +65,7 @@ def show_check(evaluation: Evaluation) -> RenderableType:
     for name, taken, most in (("literals", said.literals, MAX_LITERALS), ("code", said.code, MAX_CODE)):
         table.add_row(name, f"{taken / 1024:.1f} KB when compressed, an alarm above {most / 1024:g} KB")
     table.add_row("output", f"{len(evaluation.runs[0].info.log) / 1024:.1f} of {limits.log_kb} KB kept")
-    next_step = _line(f"score it: {_command(evaluation)}")
+    next_step = _line(f"score it: {_evaluate(evaluation)}")
     warnings = [Text(sentence, style="yellow") for sentence in (*_warnings(evaluation), *alarm_sentences(evaluation))]
     return Group(title, *excerpt, table, *warnings, next_step)
 
@@ -78,8 +78,7 @@ def _warnings(evaluation: Evaluation) -> Iterator[str]:
     if run.record is not None and run.record.distance[0] == 0:
         yield "the weights are those of the original model: was a copy of the net changed, or nothing?"
     if run.info.log:
-        options = " ".join(["", *_options(evaluation)])
-        yield f"to see what it printed: harness check --debug {quoted(evaluation.submission.path)}{options}"
+        yield f"to see what it printed: {_command('check --debug', evaluation)}"
 
 
 def stored_failure(evaluation: Evaluation) -> Text:
@@ -87,14 +86,18 @@ def stored_failure(evaluation: Evaluation) -> Text:
     run = evaluation.failed
     assert run is not None
     when = f"stored on {run.info.made[:10]}" if run.info.made else "stored before"
-    return _line(f"this failure was {when}; run it again: {_command(evaluation)} --again")
+    return _line(f"this failure was {when}; run it again: {_evaluate(evaluation)} --again")
 
 
-def _command(evaluation: Evaluation) -> str:
+def _evaluate(evaluation: Evaluation) -> str:
     """Return the command that evaluates a file as it was, but for the number of runs."""
-    time_limit = evaluation.conditions.own_time_limit
-    limited = [] if time_limit is None else [f"--time-limit {time_limit:g}"]
-    return " ".join([f"harness evaluate {quoted(evaluation.submission.path)}", *_options(evaluation), *limited])
+    time_limit, command = evaluation.conditions.own_time_limit, _command("evaluate", evaluation)
+    return command if time_limit is None else f"{command} --time-limit {time_limit:g}"
+
+
+def _command(name: str, evaluation: Evaluation) -> str:
+    """Return a command on the file as it was evaluated."""
+    return " ".join([f"harness {name} {quoted(evaluation.submission.path)}", *_options(evaluation)])
 
 
 def _options(evaluation: Evaluation) -> list[str]:

@@ -32,6 +32,7 @@ __all__ = [
 N_SPLITS = 100
 EXTREME = -NormalDist().inv_cdf(0.0025)  # beyond the 99.75 % quantile of the splits: four statistics, 1 % in all
 LEVEL = 0.01  # of the test against the ceiling
+BEYOND = -NormalDist().inv_cdf(LEVEL)  # standard errors, at that level
 MAX_TIES = 0.01
 SAME_OUTPUT = 1e-3  # of what a run changed: one that reads its forget set at all differs by far more under another one
 MAX_LITERALS = 1024  # bytes after compression: some times what any baseline has, `python -m benchmarks.lookup`
@@ -190,14 +191,13 @@ def _of_weights(runs: Behaviour) -> list[Alarm]:
 
 def _of_ceiling(standing: Standing) -> list[Alarm]:
     z = standing.above_ceiling / standing.standard_error if standing.standard_error > 0 else 0.0
-    bound = -NormalDist().inv_cdf(LEVEL)
     message = "the calibrated score is above what retraining gets, beyond its noise"
-    return [Alarm("above ceiling", message, z, bound)] if z > bound else []
+    return [Alarm("above ceiling", message, z, BEYOND)] if z > BEYOND else []
 
 
 def _of_matching(standing: Standing) -> list[Alarm]:
     """A score no lower than that of retraining, of models that are not like retrained ones in what is not scored."""
-    reaches_ceiling = standing.above_ceiling + -NormalDist().inv_cdf(LEVEL) * standing.standard_error >= 0
+    reaches_ceiling = standing.above_ceiling + BEYOND * standing.standard_error >= 0
     p_value = min(standing.p_values, default=1.0)
     message = "scored like retraining, yet other outputs tell the models apart: only what is scored was matched"
     found = reaches_ceiling and p_value <= MATCHING_LEVEL

@@ -225,8 +225,7 @@ class SubmissionBatch:
         for batch_entry, result in zip(complete, results, strict=True):
             batch_entry.report = result.report
             if result.score is None:
-                failure = {"stage": stage, "outcome": result.outcome, "message": result.message}
-                self._close(batch_entry, "failed", **failure)
+                self._close(batch_entry, "failed", stage=stage, outcome=result.outcome, message=result.message)
             else:
                 batch_entry.intervals[stage] = self._interval(result.score)
                 batch_entry.update(state="queued", **self._standing(batch_entry))

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.contract import SUFFIXES
 from harness.errors import UsageError
 from harness.leaderboard.board.names import name_key, name_problem
-from harness.submission import SUFFIXES
 
 __all__ = ["FINAL", "LOG", "MAX_FILES", "File", "files", "link_problem"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
+from harness.contract import SUFFIXES
 from harness.errors import UsageError
 from harness.leaderboard.batch.backend import Backend
 from harness.leaderboard.batch.batch import BatchEntry, SubmissionBatch, Terms
@@ -21,7 +22,7 @@ from harness.leaderboard.board.entries import BoardFile, Entry, board_folder, bo
 from harness.leaderboard.board.known_code import shared_code, told_of_shared
 from harness.locks import LockedError, locked
 from harness.runs.store import Results
-from harness.submission import SUFFIXES, Submission
+from harness.submission import Submission
 from harness.tracks.track import Track
 
 __all__ = ["Session"]

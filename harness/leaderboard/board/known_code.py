@@ -5,12 +5,13 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from harness.contract import SUFFIXES
 from harness.leaderboard.board.entries import Entry
 from harness.leaderboard.board.names import listed, name_key
 from harness.leaderboard.board.stored import Board
 from harness.report.escaping import escaped
 from harness.shipped import BASELINES, TEMPLATE
-from harness.submission import SUFFIXES, read_submission
+from harness.submission import read_submission
 
 __all__ = ["SOURCE_KB", "baselines_in", "shared_code", "shipped_baselines", "told_of_shared", "with_shared_code"]
 
