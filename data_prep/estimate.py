@@ -22,6 +22,7 @@ from data_prep.training import Build, train, train_stack, training_set
 from data_prep.ways import Way, way_of_draft
 from harness.accelerator import of
 from harness.loaders import Images, loader
+from harness.parallel import processes_may_end
 from harness.record import SETS, record_bytes
 from harness.runs.measure import build_model
 from harness.tracks.declaration import Declaration, Training
@@ -136,7 +137,10 @@ def _n_steps_of(track: Track, stack: Stack) -> int:
 
 def _step_of_stack(track: Track, stack: Stack, jobs: int, device: str) -> float:
     """Return the seconds of a step of a stack while `jobs` of them are trained at once."""
-    found = joblib.Parallel(n_jobs=jobs)(joblib.delayed(_step_in_process)(track, stack, device) for _ in range(jobs))
+    with processes_may_end():
+        found = joblib.Parallel(n_jobs=jobs)(
+            joblib.delayed(_step_in_process)(track, stack, device) for _ in range(jobs)
+        )
     return float(np.mean(found))
 
 

@@ -22,7 +22,7 @@ from data_prep.training import NO_MEMORY, Trainer, Weights, training_set
 from data_prep.ways import AS_MANY, Way, largest_stack, trainer_of
 from harness.accelerator import is_out_of_memory, of
 from harness.errors import MachineError, UsageError
-from harness.parallel import repeated
+from harness.parallel import processes_may_end, repeated
 from harness.record import Records
 from harness.runs.measure import NonFiniteLogitsError, Recorder
 from harness.storage import read_arrays, write_arrays
@@ -106,7 +106,7 @@ def train_missing(track: Track, stacks: list[Stack], jobs: int, device: str, on_
     def report() -> None:
         on_progress(min(total, total - left + tally.stat().st_size), total)
 
-    with repeated(report, REPORT_SECONDS):
+    with repeated(report, REPORT_SECONDS), processes_may_end():
         for originals in (True, False):  # whose masks the retrained models of a pruned track take
             stage = [stack for stack in missing if (stack.kind == ORIGINALS) == originals]
             joblib.Parallel(n_jobs=jobs)(

@@ -24,6 +24,7 @@ from data_prep.training import Trainer
 from harness.accelerator import of
 from harness.loaders import to_inputs
 from harness.models import own_file
+from harness.parallel import processes_may_end
 from harness.runs.measure import build_model
 from harness.storage import read_json, write_json
 from harness.tracks.track import POOLS, Track
@@ -137,7 +138,8 @@ def timed_way(track: Track, jobs: int, device: str) -> Way:
     if of(device).is_gpu or _is_trained_soon(track):
         return usual_way(track, device)
     most = largest_stack(track)
-    found = joblib.Parallel(n_jobs=jobs)(joblib.delayed(time_ways)(track, most) for _ in range(jobs))
+    with processes_may_end():
+        found = joblib.Parallel(n_jobs=jobs)(joblib.delayed(time_ways)(track, most) for _ in range(jobs))
     everywhere = [way for way in found[0] if all(way in other for other in found)]
     if Way(1) not in everywhere:  # which training explains better
         return usual_way(track, device)

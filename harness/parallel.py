@@ -15,7 +15,7 @@ import joblib
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["repeated", "run_each"]
+__all__ = ["processes_may_end", "repeated", "run_each"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,6 +40,18 @@ def run_each(
     finally:
         with warnings.catch_warnings(action="ignore"):  # joblib's: that results are made which nobody asks for
             results.close()
+
+
+@contextlib.contextmanager
+def processes_may_end() -> Iterator[None]:
+    """Let joblib's processes end between two calls, as those do that hold much memory: others take their place.
+
+    It warns of that from a thread of its own, which nobody can act on. As an error it would end the thread, and whoever
+    waits for results would wait for ever.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
+        yield
 
 
 @contextlib.contextmanager

@@ -2,11 +2,13 @@
 
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 
+import joblib
 import pytest
 
-from harness.parallel import run_each
+from harness.parallel import processes_may_end, run_each
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -71,3 +73,29 @@ def test_results_that_nobody_asks_for_any_more_are_dropped_in_silence(jobs: int)
     results = run_each(lambda item: item, range(100), jobs=jobs)
     assert next(results) in range(100)
     del results
+
+
+def test_a_process_that_ends_between_two_calls_is_no_warning_and_others_are() -> None:
+    said = "A worker stopped while some jobs were given to the executor. This can be caused by a memory leak."
+    with processes_may_end():
+        warnings.warn(said, UserWarning, stacklevel=1)
+        with pytest.raises(UserWarning, match="something else"):
+            warnings.warn("something else", UserWarning, stacklevel=1)
+
+
+@pytest.mark.slow
+def test_processes_that_hold_much_memory_are_replaced_and_nobody_waits_for_ever() -> None:
+    with processes_may_end():
+        for _ in range(6):
+            calls = (joblib.delayed(_hold)(number) for number in range(6))
+            assert joblib.Parallel(n_jobs=2, timeout=60)(calls) == list(range(6))
+
+
+_held: list[bytes] = []
+
+
+def _hold(number: int) -> int:
+    """Take memory for good; the processes look at it once a second."""
+    _held.append(b"x" * 200_000_000)
+    time.sleep(1.1)
+    return number

@@ -26,6 +26,7 @@ from harness.leaderboard.board.known_code import SOURCE_KB
 from harness.leaderboard.board.rows import Leaderboard
 from harness.leaderboard.board.stored import Board, ScoredEntry
 from harness.leaderboard.pages.text import as_json
+from harness.parallel import processes_may_end
 from harness.quoting import quoted
 from harness.record import Records
 from harness.runner.outcome import Outcome
@@ -132,7 +133,7 @@ def recomputed(
     Half-samples are what takes time: at 500 examples 6 s a submission for 64 runs, a minute for 512. Nothing that was
     kept of ceiling, floor or scores is used.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, processes_may_end():
 
         @cache
         def reference(n: int) -> Reference:

@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from harness.evaluation.evaluate import Evaluation, load_evaluation
 from harness.evaluation.history import add_to_history
 from harness.evaluation.score_file import ScoreFile
+from harness.parallel import processes_may_end
 from harness.processors import usable_processors
 from harness.report.escaping import escaped
 from harness.report.redaction import redacted
@@ -69,7 +70,8 @@ class Scorer:
         """Yield the results in the order of the submissions."""
         processes = max(1, min(int(usable_processors()), len(submissions) // MIN_PER_PROCESS))
         parallel = joblib.Parallel(n_jobs=processes, return_as="generator")
-        yield from parallel(joblib.delayed(self.score)(submission, runs) for submission in submissions)
+        with processes_may_end():
+            yield from parallel(joblib.delayed(self.score)(submission, runs) for submission in submissions)
 
 
 def one_line(text: str) -> str:
