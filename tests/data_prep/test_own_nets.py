@@ -315,9 +315,11 @@ def _initial(build: Callable[[], torch.nn.Module], seed: int) -> dict[str, torch
 
 # ---- wrapped nets ---------------------------------------------------------------------------------------------------
 
+OF_TORCH = pytest.mark.filterwarnings("ignore:`torch.jit")  # its class differs from one torch to the next
 WRAPPED = ("nn.DataParallel", "torch.compile", "torch.optim.swa_utils.AveragedModel")
 
 
+@OF_TORCH  # torch.compile uses it
 @pytest.mark.parametrize("wrapper", WRAPPED)
 def test_what_is_around_a_net_is_taken_off(wrapper: str, tmp_path: Path) -> None:
     track = draft(
@@ -326,7 +328,7 @@ def test_what_is_around_a_net_is_taken_off(wrapper: str, tmp_path: Path) -> None
     assert set(build_model(track).state_dict()) == {"stem.weight", "stem.bias", "head.weight", "head.bias"}
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script:FutureWarning")
+@OF_TORCH
 @pytest.mark.parametrize("part", ["nn.DataParallel(self.stem)", "torch.jit.script(self.stem)"])
 def test_weights_come_back_from_a_net_that_has_a_wrapped_part(part: str, tmp_path: Path) -> None:
     track = draft(tmp_path, net(init=f"self.stem = {part}"))
