@@ -326,13 +326,13 @@ def competition() -> str:
     found = stored("growth")
     rows = []
     for one in found["competition"]:
-        hours = [f"{one[f'hours_of_{what}']:.2f}" for what in ("runs", "scoring")]
+        hours = [f"{one[what]:.2f}" for what in ("hours_of_runs", "hours_of_scoring", "hours")]
         rows.append([f"{one['submissions']:,.0f}", *hours, percent(one["gpus_busy"]), percent(one["queue_busy"])])
     parts, last = found["parts"], found["competition"][-1]
     queue_ms = f"{1000 * parts['queue']:.1f} ms"
     each = f"a run {parts['run']:.2f} s, its place in the queue {queue_ms}, a score {parts['score']:.2f} s"
     note = f"{each}. More than {last['gpus_until_queue']:.0f} GPUs would wait for the queue. {machine(found)}."
-    head = ["submissions", "hours of runs", "hours of scoring", "GPUs busy", "queue busy"]
+    head = ["submissions", "hours of runs", "of scoring, beside them", "in all", "GPUs busy", "queue busy"]
     return table(head, rows, f"Parts as measured: {note}")
 
 

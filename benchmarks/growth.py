@@ -5,7 +5,7 @@
 Each is measured at one, ten and a hundred times its usual size, in seconds of the processors, so that other work on the
 machine does not count. Runs do constant work, from a cold start; a leaderboard's rows are copies of one that was
 evaluated here, with other names and scores. Then a competition on GPUs is simulated over parts that `benchmarks.batch`
-measured. Writes benchmarks/results/growth.json.
+and `score_of` measured. Writes benchmarks/results/growth.json.
 """
 
 import json
@@ -41,7 +41,7 @@ from harness.tracks.track import Track
 RUNS, MODELS, ROWS = (6, 60, 600), (64, 640, 6400), (10, 100, 1000)
 EXAMPLES = 64
 SUBMISSIONS, RUNS_OF_EACH, GPUS = (10, 100, 1000), 512, 8
-SCORERS = 2  # processes that score, as many as the machine of benchmarks.batch has cores
+SCORERS = 2  # processes that score while runs are made, as many as the machine measured has cores
 
 
 @click.command()
@@ -150,24 +150,27 @@ def parts() -> dict[str, float]:
     return {
         "run": plan["time limit of a run"] + plan["around a run"],
         "queue": batch["dask_2"]["queue_ms"] / 1000,
-        "score": batch["scoring"]["constant"] + RUNS_OF_EACH * batch["scoring"]["per_run"],
+        "score": score_of(RUNS_OF_EACH)["seconds"],
     }
 
 
 def simulated(submissions: int, *, run: float, queue: float, score: float) -> dict[str, float]:
     """Return the hours of a competition's runs and of its scores, and how busy GPUs and queue are.
 
-    Runs are shared by all GPUs, and each passes one queue. When all runs are there, SCORERS processes score.
+    Runs are shared by all GPUs, and each passes one queue. Beside them SCORERS processes score what has all its runs;
+    the last score comes after the last run.
     """
     runs = submissions * RUNS_OF_EACH
     seconds = runs * max(run / GPUS, queue)
-    scoring = -(-submissions // SCORERS) * score
+    scoring = submissions * score / SCORERS
+    whole = max(seconds, scoring) + score
     return {
         "submissions": submissions,
         "hours_of_runs": seconds / 3600,
         "hours_of_scoring": scoring / 3600,
-        "gpus_busy": runs * run / GPUS / (seconds + scoring),
-        "queue_busy": runs * queue / (seconds + scoring),
+        "hours": whole / 3600,
+        "gpus_busy": runs * run / GPUS / whole,
+        "queue_busy": runs * queue / whole,
         "gpus_until_queue": run / queue,  # more of them would wait for it
     }
 

@@ -209,6 +209,7 @@ def _of_cluster(
             *(cluster.device, cluster.isolation, lambda: cluster),
             gpus=cluster.gpus,
             failure_counts=cluster.failure_counts,
+            free_processors=cluster.free_processors,
         )
 
 

@@ -119,8 +119,9 @@ def evaluate(
     reference = load_reference(track, runs, Results.cache(home, track))
     if may_run:
         executor = cache(partial(_this_machine, track, conditions))  # what measures runs is made ready once
-        for _, run in make_missing([run_set], executor):
-            on_run(run)
+        for each, run in make_missing([run_set], executor):
+            if each is run_set:
+                on_run(run)
     anew = rescore or bool(run_set.made or run_set.swapped.made)
     return _evaluation(run_set, track, conditions, reference, anew=anew)
 

@@ -6,7 +6,6 @@ from harness.errors import UsageError
 from harness.runs.queue import Executor, make_runs
 from harness.runs.run import Run
 from harness.runs.run_set import RunSet
-from harness.scoring.thresholds import FEWEST_RANKED
 from harness.tracks.track import Track
 
 __all__ = ["check_runs", "make_missing"]
@@ -24,25 +23,12 @@ def check_runs(track: Track, runs: int) -> None:
 def make_missing(
     run_sets: Sequence[RunSet], executor: Callable[[], Executor], *, one_by_one: bool = False
 ) -> Iterator[tuple[RunSet, Run]]:
-    """Make the runs that are missing, and yield them as they are done.
+    """Make the runs that are missing, and yield them as they are done, those of `run_set.swapped` too.
 
-    Where all runs are OK and enough for alarms, the few with other examples to forget are made last, unheard. executor
-    is called if there is anything to make. one_by_one: no two submissions at once, since their runs would share a GPU.
-    An interruption loses at most the runs in flight; the same call again goes on from there.
+    executor is called if there is anything to make. one_by_one: no two submissions at once, since their runs would
+    share a GPU. An interruption loses at most the runs in flight; the same call again goes on from there.
     """
-    yield from _made(run_sets, executor, one_by_one)
-    for _ in _made([each.swapped for each in run_sets if _needs_swapped(each)], executor, one_by_one):
-        pass
-
-
-def _needs_swapped(run_set: RunSet) -> bool:
-    return run_set.is_ok and run_set.count >= FEWEST_RANKED
-
-
-def _made(
-    run_sets: Sequence[RunSet], executor: Callable[[], Executor], one_by_one: bool
-) -> Iterator[tuple[RunSet, Run]]:
-    lacking = [each for each in run_sets if each.missing]
+    lacking = [each for each in run_sets if not each.is_complete]
     for queue in [[each] for each in lacking] if one_by_one else [lacking]:
         if queue:
             yield from make_runs(queue, executor())

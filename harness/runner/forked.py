@@ -78,7 +78,8 @@ class ForkedProcess:
             raise LaunchError(f"the run could not be put under its limits: {error}") from None
 
     def go(self) -> None:
-        self._channel.send(b"go")
+        with contextlib.suppress(OSError):  # it has ended already, as `finish` will find
+            self._channel.send(b"go")
 
     def wait(self, seconds: float) -> bool:
         now = time.monotonic()

@@ -21,13 +21,19 @@ def make_runs(run_sets: Sequence[RunSet], executor: Executor) -> Iterator[tuple[
     """Yield the runs that are missing, each once it is stored, as they are done.
 
     The first run of every submission comes first, since most that fail do so at once, and then one submission after
-    another.
+    another. Where all runs of one are OK and enough for alarms, its few with other examples to forget come after them:
+    what is yielded with these is `run_set.swapped`.
     """
     for each in run_sets:
         each.results.begin(each.submission)
-    queues = [(each, each.tasks()) for each in run_sets]
-    first = ((each, task) for each, tasks in queues for task in itertools.islice(tasks, 1))
-    others = ((each, task) for each, tasks in queues for task in tasks)
-    for each, run in executor.make(itertools.chain(first, others)):
+    queues = [_wanted(each) for each in run_sets]
+    first = (wanted for queue in queues for wanted in itertools.islice(queue, 1))
+    for each, run in executor.make(itertools.chain(first, *queues)):
         each.add(run)
         yield each, run
+
+
+def _wanted(run_set: RunSet) -> Iterator[tuple[RunSet, Task]]:
+    for each in (run_set, run_set.swapped) if run_set.needs_swapped else (run_set,):
+        for task in each.tasks():
+            yield each, task

@@ -101,9 +101,14 @@ class RunSet:
         return sum(run.outcome == Outcome.OK for run in self._runs.values())
 
     @property
-    def is_ok(self) -> bool:
-        """Whether all runs are there and OK."""
-        return self.failed is None and not self.missing
+    def needs_swapped(self) -> bool:
+        """Whether its score takes runs with other examples to forget: no run failed, and there are to be enough."""
+        return not self.swap_forget_set and self.count >= FEWEST_RANKED and self.failed is None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all is there that can be said of it: a score, or a failure."""
+        return not self.missing and not (self.needs_swapped and self.swapped.missing)
 
     @property
     def seal(self) -> str:
@@ -134,8 +139,10 @@ class RunSet:
         self.made.add(run.index)
 
     def end_at(self, index: int) -> None:
-        """Let no run after this index be started."""
+        """Let no run after this index be started, and none with other examples to forget."""
         self._end = index if self._end is None else min(self._end, index)
+        if not self.swap_forget_set:
+            self.swapped.end_at(-1)
 
     def is_over(self, index: int) -> bool:
         """Whether the run of this index is not to be made any more."""

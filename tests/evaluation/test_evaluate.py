@@ -1,13 +1,13 @@
 """The main path through the command line: run, store, score, show; run nothing twice, lose nothing."""
 
 import base64
-import itertools
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +18,9 @@ import pytest
 from click.testing import Result
 
 from harness.evaluation.evaluate import evaluate
+from harness.runner.forked import ForkedProcess
 from harness.runner.isolation import choose
-from harness.runs.run import Conditions, Limit, Run
+from harness.runs.run import Conditions, Limit
 from harness.seal import sealed
 from harness.storage import read_json, write_json
 from harness.submission import read_submission
@@ -307,22 +308,30 @@ def test_runs_differ_from_each_other_and_repeat_exactly(tiny: Track, submission:
     assert hashes_of(tiny, file, tmp_path / "b", conditions(), runs=6) == first
 
 
+@pytest.mark.parametrize("is_running", [False, True])
 def test_what_the_harness_fails_at_is_made_again_with_the_same_seeds_and_listed(
-    tiny: Track, submission: Write, tmp_path: Path
+    is_running: bool, tiny: Track, submission: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = submission(RANDOM.replace("    order = next", "    __import__('time').sleep(0.5)\n    order = next"))
     undisturbed = hashes_of(tiny, slow, tmp_path / "a", conditions())
     submitted = read_submission(slow, source_kb=256)
 
-    def kill_zygote(run: Run) -> None:
-        if run.index > 0:  # the next run is in flight, or about to be
-            return
-        children = [file.read_text().split() for file in Path("/proc/self/task").glob("*/children")]
-        for pid in map(int, itertools.chain(*children)):
-            if b"zygote.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
+    go = ForkedProcess.go
+    lost = threading.Event()
 
-    evaluation = evaluate(submitted, tiny, conditions(jobs=2), runs=3, home=tmp_path / "b", on_run=kill_zygote)
+    def lose_zygote(self: ForkedProcess) -> None:
+        """Lose what runs are forked from, once, as a run begins or while it runs."""
+        if is_running:
+            go(self)
+        if not lost.is_set():
+            lost.set()
+            self._zygote.process.kill()
+            self._zygote.process.wait()
+        if not is_running:
+            go(self)
+
+    monkeypatch.setattr(ForkedProcess, "go", lose_zygote)
+    evaluation = evaluate(submitted, tiny, conditions(jobs=2), runs=3, home=tmp_path / "b")
     assert evaluation.outcome == "OK"
     assert [str(run.record.weights_sha256[0]) for run in evaluation.runs if run.record is not None] == undisturbed
     assert sum(len(run.info.harness_errors) for run in evaluation.runs) >= 1

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from harness.runner.fork import ForkLauncher
 from harness.runner.forked import ForkedProcess
 from harness.runner.message import Job
 from harness.runner.process import LaunchError
+from harness.runs.local import LocalExecutor
+from harness.runs.run import Run
+from harness.runs.run_set import RunSet, Task
 
 Harness = Callable[..., Result]
 
@@ -351,6 +354,34 @@ def test_what_the_harness_fails_at_is_loud_charges_nobody_and_is_tried_again(
     assert on_board(home)["beta/fine.py"].state == "done"
     assert harness(*command).exit_code == 0
     assert on_board(home)["alpha/unlucky.py"].state == "done"
+
+
+def test_a_submission_is_scored_while_runs_of_others_are_made(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, {"a.py": NOISE, "b.py": IDENTITY})
+    make = LocalExecutor.make
+
+    def slow_at_b(
+        self: LocalExecutor, wanted: Iterable[tuple[RunSet, Task]]
+    ) -> Generator[tuple[RunSet, Run], None, None]:
+        """Make no more runs of b.py until the score of a.py is stored."""
+        for run_set, run in make(self, wanted):
+            if run.index == 2 and run_set.submission.path.name == "b.py":
+                wait_for_score()
+            yield run_set, run
+
+    def wait_for_score() -> None:
+        deadline = time.monotonic() + 120
+        while not list(home.glob("results/*/*/score-*.json")):
+            assert time.monotonic() < deadline, "a.py is not scored"
+            time.sleep(0.1)
+
+    monkeypatch.setattr(LocalExecutor, "make", slow_at_b)
+    monkeypatch.setattr("harness.leaderboard.batch.backend.usable_processors", lambda: 2.0)
+    result = harness("leaderboard", "run", folder, "--track", tiny_file, "--runs", 4, "--jobs", 1)
+    assert result.exit_code == 0, result.output
+    assert {name: entry.state for name, entry in on_board(home).items()} == {"a.py": "done", "b.py": "done"}
 
 
 # ---- runs are spent where they decide something -------------------------------------------------------------------

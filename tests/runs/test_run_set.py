@@ -42,7 +42,7 @@ def test_runs_that_are_not_stored_are_missing_and_made_ones_are_stored(results: 
     assert (found.missing, found.made, found.n_ok, found.limits_used) == ([1, 3], {0, 2}, 2, 1.0)
     again = run_set(results, 4)
     assert ([run.index for run in again.runs], again.missing, again.made) == ([0, 2], [1, 3], set())
-    assert not again.is_ok
+    assert not again.is_complete
 
 
 def test_after_a_failed_run_nothing_is_wanted_but_those_before_it(results: Results) -> None:

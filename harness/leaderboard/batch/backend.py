@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from harness.accelerator import of
+from harness.processors import usable_processors
 from harness.runner.isolation import Isolation
 from harness.runs.conditions import Announce, conditions_here
 from harness.runs.launchers import launcher_for
@@ -27,6 +28,7 @@ class Backend:
     is_shared_gpu: bool = False  # several runs at once use one GPU
     gpus: frozenset[str] = frozenset()  # their names and drivers
     failure_counts: FailureCounts = lambda run: True
+    free_processors: int = 0  # of this machine while runs are made
 
     @classmethod
     def here(
@@ -51,7 +53,9 @@ class Backend:
         card = of(device)
         gpus = frozenset() if card.identity is None else frozenset((card.identity,))
         is_shared = card.is_gpu and (jobs or 1) > 1
-        return cls(device, isolation, executor, is_shared, gpus, failure_counts)
+        threads = track.declaration.limits.threads
+        free = int(usable_processors()) - (jobs or card.default_jobs(threads)) * threads
+        return cls(device, isolation, executor, is_shared, gpus, failure_counts, max(0, free))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Runs many submissions on one track: stage by stage as one queue, each scored when its runs are there.
+"""Runs many submissions on one track: stage by stage as one queue, each scored once its runs are there.
 
 A submission that fails is an entry like any other and stops nobody. All that is known lies in files, so the same batch
 begun again goes on where it was, and a batch of more files or more runs makes only the new ones.
@@ -18,9 +18,10 @@ from harness.leaderboard.batch.backend import Backend
 from harness.leaderboard.batch.elimination import in_reach
 from harness.leaderboard.batch.progress import Progress
 from harness.leaderboard.batch.reading import Candidate
-from harness.leaderboard.batch.scorer import Scorer, one_line
+from harness.leaderboard.batch.scorer import EarlyScores, Scorer, ScoringResult, one_line
 from harness.leaderboard.board.entries import Entry, board_folder, write_entry
 from harness.leaderboard.board.known_code import shipped_baselines
+from harness.parallel import processes_may_end
 from harness.runner.isolation import is_enough
 from harness.runner.outcome import Outcome
 from harness.runs.run_set import RunSet
@@ -121,8 +122,9 @@ class SubmissionBatch:
         """Make and score the runs of all entries, stage by stage."""
         for stage in self.terms.stages:
             unscored = [each for each in entries if each.is_open and not self._has_score(each, stage)]
-            self._make_runs(unscored, stage)
-            self._settle(unscored, stage)
+            with processes_may_end(), EarlyScores(self.scorer, stage, self.backend.free_processors) as early:
+                self._make_runs(unscored, stage, early)
+            self._settle([each for each in unscored if each.is_open and stage not in each.intervals], stage)
             if stage != self.terms.runs and self.terms.boundaries:
                 self._close_out_of_reach(entries, stage)
         for batch_entry in entries:
@@ -131,7 +133,7 @@ class SubmissionBatch:
 
     # ---- runs -----------------------------------------------------------------------------------------------------
 
-    def _make_runs(self, entries: Sequence[BatchEntry], stage: int) -> None:
+    def _make_runs(self, entries: Sequence[BatchEntry], stage: int, early: EarlyScores) -> None:
         """Make the runs up to this stage that are not stored; submissions of the same code share theirs."""
         alike: dict[str, list[BatchEntry]] = {}
         for batch_entry in entries:
@@ -142,8 +144,19 @@ class SubmissionBatch:
         for batch_entry in waiting:
             batch_entry.update(state="queued", stage=stage)
         self.progress.begin(f"stage of {stage} runs", {each.name: each.n_ok for each in waiting}, stage)
+        by_name = {each.name: each for each in entries}
         for run_set, run in make_missing(run_sets, self.backend.executor, one_by_one=self.backend.is_shared_gpu):
-            self._count(run_set, run.index, alike[run_set.results.folder.name])
+            group = alike[run_set.results.folder.name]
+            for name, result in early.take():
+                self._take_score(by_name[name], result, stage)
+            early.begin()
+            if not run_set.swap_forget_set:
+                self._count(run_set, run.index, group)
+            for batch_entry in group:
+                if self._is_to_be_scored(batch_entry):
+                    early.add(batch_entry.name, batch_entry.candidate.submission)
+        for name, result in early.take(wait=True):
+            self._take_score(by_name[name], result, stage)
 
     def _run_set(self, group: Sequence[BatchEntry], stage: int) -> RunSet:
         """Return the runs of submissions of the same code, nothing of which is made if they are over their time."""
@@ -205,30 +218,47 @@ class SubmissionBatch:
             return None
         return (interval[0] if score.ranked else -math.inf, interval[1])
 
+    def _is_to_be_scored(self, batch_entry: BatchEntry) -> bool:
+        """Whether all its runs are there, up to one that failed through no fault of the harness."""
+        run_set = batch_entry.run_set
+        if run_set is None:  # a fault of the file
+            return True
+        is_ours = run_set.failed is not None and run_set.failed.outcome == Outcome.HARNESS_ERROR
+        return run_set.is_complete and not is_ours
+
     def _settle(self, entries: Sequence[BatchEntry], stage: int) -> None:
         """Say what became of the entries' runs: scored, failed, or stopped for its time."""
         complete = []
         for batch_entry in entries:
-            run_set = batch_entry.run_set
-            failed = None if run_set is None else run_set.failed
-            if failed is not None and failed.outcome == Outcome.HARNESS_ERROR:
-                message = f"{one_line(failed.info.message)}; {failed.outcome.remedy(batch_entry.entry.file)}"
-                self._close(batch_entry, "failed", outcome=failed.outcome, message=message)
-            elif run_set is None or not run_set.missing:
+            if self._is_to_be_scored(batch_entry):
                 complete.append(batch_entry)
             else:
-                message = "over the time limit, whatever the runs to come would take"
-                score = self._standing(batch_entry)["score"]
-                self._close(batch_entry, "stopped", score=score, outcome=Outcome.OK, message=message)
+                self._close_unscored(batch_entry)
         self.progress.begin(f"scoring {len(complete)} submissions", {}, 0)
         results = self.scorer.score_all([each.candidate.submission for each in complete], stage)
         for batch_entry, result in zip(complete, results, strict=True):
-            batch_entry.report = result.report
-            if result.score is None:
-                self._close(batch_entry, "failed", stage=stage, outcome=result.outcome, message=result.message)
-            else:
-                batch_entry.intervals[stage] = self._interval(result.score)
-                batch_entry.update(state="queued", **self._standing(batch_entry))
+            self._take_score(batch_entry, result, stage)
+
+    def _close_unscored(self, batch_entry: BatchEntry) -> None:
+        failed = None if batch_entry.run_set is None else batch_entry.run_set.failed
+        if failed is not None and failed.outcome == Outcome.HARNESS_ERROR:
+            message = f"{one_line(failed.info.message)}; {failed.outcome.remedy(batch_entry.entry.file)}"
+            self._close(batch_entry, "failed", outcome=failed.outcome, message=message)
+        else:
+            message = "over the time limit, whatever the runs to come would take"
+            score = self._standing(batch_entry)["score"]
+            self._close(batch_entry, "stopped", score=score, outcome=Outcome.OK, message=message)
+
+    def _take_score(self, batch_entry: BatchEntry, result: ScoringResult, stage: int) -> None:
+        batch_entry.report = result.report
+        if result.score is None:
+            self._close(batch_entry, "failed", stage=stage, outcome=result.outcome, message=result.message)
+            return
+        batch_entry.intervals[stage] = self._interval(result.score)
+        if stage == self.terms.runs:
+            self._close_as_done(batch_entry)
+        else:
+            batch_entry.update(state="queued", **self._standing(batch_entry))
 
     def _standing(self, batch_entry: BatchEntry) -> Standing:
         stage = max(batch_entry.intervals, default=0)

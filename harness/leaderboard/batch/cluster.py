@@ -6,6 +6,7 @@ or on this machine, unless somebody insists.
 
 import contextlib
 import ipaddress
+import platform
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,7 @@ import harness
 from harness.errors import MachineError, UsageError
 from harness.leaderboard.batch.backend import RunOptions
 from harness.parallel import repeated, run_each
+from harness.processors import usable_processors
 from harness.runner.isolation import Isolation, weakest
 from harness.runs.run import RUNNER_VERSION, Run
 from harness.runs.run_set import RunSet, Task
@@ -68,7 +70,7 @@ class Cluster:
         Raises UsageError if there is no such cluster, MachineError if a worker cannot take part.
         """
         check_address(address, is_insecure=is_insecure)
-        self._say = say
+        self._say, self._threads = say, track.declaration.limits.threads
         self.client = _connect(address)
         try:
             for other in (self.client.scheduler_info(0)["address"], *self.client.nthreads()):
@@ -100,6 +102,15 @@ class Cluster:
     def isolation(self) -> Isolation:
         """The weakest level of any worker."""
         return Isolation(weakest(each.isolation for each in self.reports.values()), {})
+
+    @property
+    def free_processors(self) -> int:
+        """How many processors of this machine no worker uses."""
+        own = platform.node()
+        here = [address for address, each in self.reports.items() if each.machine == own]
+        threads = self.client.nthreads()
+        used: int = sum(threads.get(address, 0) for address in here) * self._threads
+        return max(0, int(usable_processors()) - used)
 
     def failure_counts(self, run: Run) -> bool:
         """Whether a stored failure is one under which some worker would make it again just so."""

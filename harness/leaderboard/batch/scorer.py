@@ -1,11 +1,19 @@
-"""Scores the stored runs of submissions, many of them in several processes: scoring holds the interpreter."""
+"""Scores the stored runs of submissions: many of them in several processes, or early, beside the runs of others.
+
+Never in this process while runs are made: scoring holds the interpreter, which also holds the clock of runs.
+"""
 
 import io
+import signal
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import joblib
+from joblib.externals.loky import ProcessPoolExecutor
 from rich.console import Console, RenderableType
 
 from harness.evaluation.evaluate import Evaluation, load_evaluation
@@ -22,7 +30,7 @@ from harness.scoring.uncertainty import standard_error
 from harness.submission import Submission
 from harness.tracks.track import Track
 
-__all__ = ["Scorer", "ScoringResult", "one_line"]
+__all__ = ["EarlyScores", "Scorer", "ScoringResult", "one_line"]
 
 MIN_PER_PROCESS = 8  # submissions; fewer are scored sooner than a process has started
 MAX_LINE = 200
@@ -72,6 +80,49 @@ class Scorer:
         parallel = joblib.Parallel(n_jobs=processes, return_as="generator")
         with processes_may_end():
             yield from parallel(joblib.delayed(self.score)(submission, runs) for submission in submissions)
+
+
+class EarlyScores:
+    """Scores of submissions whose runs are there, made on spare processors while others' are made. Use as a context."""
+
+    def __init__(self, scorer: Scorer, runs: int, processors: int) -> None:
+        """processors: to spare; with none, nothing is scored early."""
+        self._scorer, self._runs, self._processors = scorer, runs, processors
+        self._added: set[str] = set()
+        self._waiting: deque[tuple[str, Submission]] = deque()
+        self._begun: dict[str, Future[ScoringResult]] = {}
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(kill_workers=True)
+
+    def add(self, name: str, submission: Submission) -> None:
+        """Take a submission whose runs are there, once."""
+        if name not in self._added:
+            self._added.add(name)
+            self._waiting.append((name, submission))
+
+    def begin(self) -> None:
+        """Have what was added scored, as far as processors are free. To be called once it is known that runs go on."""
+        while self._waiting and len(self._begun) < self._processors:
+            name, submission = self._waiting.popleft()
+            if self._pool is None:
+                self._pool = ProcessPoolExecutor(self._processors, initializer=_leave_interrupts)
+            self._begun[name] = self._pool.submit(self._scorer.score, submission, self._runs)
+
+    def take(self, *, wait: bool = False) -> Iterator[tuple[str, ScoringResult]]:
+        """Yield the results that are there; with `wait` all that were begun."""
+        for name in [name for name, future in self._begun.items() if wait or future.done()]:
+            yield name, self._begun.pop(name).result()
+
+
+def _leave_interrupts() -> None:
+    """Leave it to the process that began the batch to end this one: a terminal interrupts both."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def one_line(text: str) -> str:
