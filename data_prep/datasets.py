@@ -15,12 +15,20 @@ __all__ = ["KINDS", "load_dataset"]
 KINDS = "sklearn:digits, torchvision:NAME, casia-surf, a path to an .npz, or a folder with one folder per class"
 
 
-def load_dataset(source: str, *, folder: Path, cache: Path, copy: Path | None = None) -> Dataset:
+def load_dataset(
+    source: str, *, folder: Path, cache: Path, copy: Path | None = None, downscale: int = 1
+) -> Dataset:
     """Return all examples of a source, one of KINDS.
 
     folder: where a relative path starts. cache: where downloads are kept. copy: a folder that has the data already.
-    Raises UsageError if there is no such source or its data are unfit.
+    downscale: how many pixels by how many become one.
+    Raises UsageError if there is no such source, its data are unfit, or its images do not divide into such squares.
     """
+    return _read(source, folder, cache, copy).downscaled(downscale)
+
+
+def _read(source: str, folder: Path, cache: Path, copy: Path | None) -> Dataset:
+    """Return the data set as its source has it."""
     family, _, name = source.partition(":")
     if source == "sklearn:digits":
         return read_digits()

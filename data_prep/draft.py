@@ -39,7 +39,10 @@ def lay_out(
     cache: where downloads are kept. data: a folder that has the source's data already.
     Raises UsageError if the declaration does not fit its data, and leaves no folder then.
     """
-    dataset = load_dataset(declaration.data.source, folder=declaration_file.parent, cache=cache, copy=data)
+    source = declaration.data
+    dataset = load_dataset(
+        source.source, folder=declaration_file.parent, cache=cache, copy=data, downscale=source.downscale
+    )
     examples = dataset.examples
     _check_channels(declaration, examples.images.shape[-1])
     sets = split_indices(dataset, declaration.split, declaration.forget, folder=declaration_file.parent)

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from harness.errors import UsageError
 from harness.tracks.track import Examples
 
 __all__ = ["Dataset", "natural_order"]
@@ -36,6 +37,24 @@ class Dataset:
         """Return the data set of a training and a test set."""
         arrays = {name: np.concatenate([array, test.arrays()[name]]) for name, array in train.arrays().items()}
         return cls(Examples(**arrays), len(test), class_names, notes)
+
+    def downscaled(self, factor: int) -> "Dataset":
+        """Return the data set with each square of factor x factor pixels as one: their mean, a half rounded up.
+
+        Raises UsageError if the images do not divide into such squares.
+        """
+        if factor == 1:
+            return self
+        n, height, width, channels = self.examples.images.shape
+        if height % factor or width % factor:
+            fit = ", ".join(str(one) for one in range(1, min(height, width) + 1) if not (height % one or width % one))
+            raise UsageError(
+                f"data.downscale = {factor} does not divide images of {height}x{width} pixels; one of these does: {fit}"
+            )
+        squares = self.examples.images.reshape(n, height // factor, factor, width // factor, factor, channels)
+        area = factor * factor
+        means = (squares.sum((2, 4), dtype=np.uint32) + area // 2) // area
+        return replace(self, examples=replace(self.examples, images=means.astype(np.uint8)))
 
 
 def natural_order(names: Iterable[str]) -> tuple[str, ...]:

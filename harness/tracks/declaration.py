@@ -66,6 +66,7 @@ class Data(TomlSection):
     """Where the images come from and how they become inputs: (pixel / scale - mean) / std."""
 
     source: str  # one of `data_prep.datasets.KINDS`
+    downscale: Positive = _added(1)  # each pixel is the mean of so many by so many of the source's
     scale: Annotated[float, Field(gt=0)] = 255.0
     mean: list[float] = [0.0]
     std: list[Annotated[float, Field(gt=0)]] = [1.0]
