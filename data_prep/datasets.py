@@ -15,9 +15,7 @@ __all__ = ["KINDS", "load_dataset"]
 KINDS = "sklearn:digits, torchvision:NAME, casia-surf, a path to an .npz, or a folder with one folder per class"
 
 
-def load_dataset(
-    source: str, *, folder: Path, cache: Path, copy: Path | None = None, downscale: int = 1
-) -> Dataset:
+def load_dataset(source: str, *, folder: Path, cache: Path, copy: Path | None = None, downscale: int = 1) -> Dataset:
     """Return all examples of a source, one of KINDS.
 
     folder: where a relative path starts. cache: where downloads are kept. copy: a folder that has the data already.

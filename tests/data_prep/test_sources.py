@@ -15,8 +15,9 @@ from data_prep.datasets import load_dataset
 from data_prep.sources.dataset import Dataset
 from data_prep.splits import split_indices
 from harness.errors import MachineError, UsageError
+from harness.storage import read_arrays
 from harness.tracks.declaration import Forget, Split
-from harness.tracks.track import Examples
+from harness.tracks.track import Examples, load_track
 
 
 def read(source: str, folder: Path, copy: Path | None = None) -> Dataset:
@@ -31,6 +32,75 @@ def write_npz(path: Path, n: int, size: int = 4, **more: np.ndarray) -> None:
 def write_image(path: Path, mode: str = "RGB", size: tuple[int, int] = (6, 5)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, 9 if mode == "L" else (9, 8, 7)).save(path)
+
+
+# ---- downscaling --------------------------------------------------------------------------------------------------
+
+
+def test_a_downscaled_pixel_is_the_mean_of_a_square_with_a_half_rounded_up(tmp_path: Path) -> None:
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[:2, 2:4, 0] = [[10, 20], [30, 40]]  # 25
+    image[2:, 4:, 1] = [[0, 0], [1, 1]]  # 0.5
+    image[2:, :2, 2] = [[0, 0], [0, 1]]  # 0.25
+    image[:2, :2] = 255
+    images = np.stack([image, image[::-1]])
+    np.savez(tmp_path / "data.npz", images=images, labels=np.arange(2), subjects=np.array(["ann", "bob"]))
+    found = load_dataset("data.npz", folder=tmp_path, cache=tmp_path, downscale=2).examples
+    assert found.images.dtype == np.uint8
+    assert found.images[0].tolist() == [[[255] * 3, [25, 0, 0], [0] * 3], [[0] * 3, [0] * 3, [0, 1, 0]]]
+    assert np.array_equal(found.images[1], found.images[0][::-1])
+    assert found.subjects is not None
+    assert found.subjects.tolist() == ["ann", "bob"]
+
+
+def test_a_downscaled_track_has_small_images_from_its_first_file_to_its_runs(
+    harness: Callable[..., Result], tmp_path: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "own-home"))
+    file = declared(tmp_path, tiny_file, "small_resnet")
+    file.write_text(file.read_text().replace("scale = 16", "scale = 16\ndownscale = 2"))
+    assert harness("prepare", file).exit_code == 0
+    track = load_track(tmp_path / "own-home" / "tracks" / "own")
+    whole = read("sklearn:digits", tmp_path).examples.images
+    for name, rows in read_arrays(track.private / "split.npz").items():
+        means = whole[rows].reshape(-1, 4, 2, 4, 2, 1).mean((2, 4))
+        assert np.array_equal(track.examples(name).images, np.floor(means + 0.5)), name
+    submission = tmp_path / "foo.py"
+    submission.write_text(
+        "def unlearn(net, retain_loader, forget_loader, val_loader):\n"
+        "    assert next(iter(forget_loader))[0].shape[1:] == (1, 4, 4)\n"
+    )
+    result = harness("evaluate", submission, "--track", "own", "--runs", 2)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("downscale", "problem"),
+    [
+        ("3", "data.downscale = 3 does not divide images of 8x8 pixels; one of these does: 1, 2, 4, 8"),
+        ("16", "data.downscale = 16 does not divide images of 8x8 pixels; one of these does: 1, 2, 4, 8"),
+        ("0", "data.downscale: Input should be greater than 0"),
+        ("-2", "data.downscale: Input should be greater than 0"),
+        ("1.5", "data.downscale: Input should be a valid integer"),
+        ('"half"', "data.downscale: Input should be a valid integer"),
+    ],
+)
+def test_a_factor_that_images_do_not_divide_by_is_a_usage_error_that_leaves_nothing(
+    harness: Callable[..., Result],
+    tmp_path: Path,
+    tiny_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    downscale: str,
+    problem: str,
+) -> None:
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "own-home"))
+    file = declared(tmp_path, tiny_file, "small_resnet")
+    file.write_text(file.read_text().replace("scale = 16", f"scale = 16\ndownscale = {downscale}"))
+    for more in ([], ["--estimate"]):
+        result = harness("prepare", file, *more)
+        assert result.exit_code == 2
+        assert problem in " ".join(result.output.split())
+        assert not [path for path in (tmp_path / "own-home").rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 # ---- torchvision --------------------------------------------------------------------------------------------------

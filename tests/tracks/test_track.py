@@ -82,6 +82,7 @@ def test_a_declaration_is_read_with_the_defaults_of_what_it_leaves_out(tmp_path:
     declaration = declared(GOOD, tmp_path)
     assert (declaration.name, declaration.split.seed, declaration.split.train) == ("mini", 0, 8)
     assert (declaration.data.scale, declaration.data.mean, declaration.data.std) == (255.0, [0.0], [1.0])
+    assert declaration.data.downscale == 1
     assert (declaration.training.momentum, declaration.training.weight_decay) == (0.9, 5e-4)
     assert (declaration.limits.time_limit_fraction, declaration.limits.seconds) == (0.10, None)
     assert declaration.evaluation.rank_by == "calibrated"
