@@ -27,7 +27,7 @@ from benchmarks.pages import RESULTS, ROOT, Table, stored
 from data_prep.draft import lay_out
 from data_prep.reference import Stack, plan_stacks, prepare_process, train_models
 from data_prep.training import training_set
-from data_prep.ways import Way, chosen, largest_stack, time_ways
+from data_prep.ways import Way, chosen, largest_stack, seconds_of_step, time_ways
 from harness.environment import environment, home
 from harness.loaders import Images, loader
 from harness.record import Records
@@ -43,7 +43,7 @@ BEGIN, END = "<!-- tables: made by benchmarks/small_track.py -->", "<!-- end of 
 SIDE = 32  # pixels, of CIFAR-10
 CORES = 2
 PART = 4  # models are trained for the fourth part of the epochs
-STEPS, PASSES = 30, 5  # of fine-tuning that are timed, and how often; the fastest counts
+STEPS, TURNS = 30, 5  # of fine-tuning that are timed, and how often; the fastest counts
 QUICK = Way(1, memory_format="channels_last")  # to train few models
 KEYS = ("downscale", "width", "train", "count", "epochs", "learning_rate")
 CANDIDATES = (
@@ -96,19 +96,27 @@ def times(track: Track) -> dict[str, Any]:
     """Return what a step takes, and what follows for the preparation and for the time limit."""
     prepare_process()
     ways = time_ways(track, largest_stack(track))
-    way = chosen(ways)
-    n_steps = sum(
-        track.declaration.training.epochs * batches(track, stack.kind) * len(stack.seeds)
-        for stack in plan_stacks(track, CORES, present={})
-    )
-    training_seconds = ways[Way(1)] * track.declaration.training.epochs * batches(track, ORIGINALS)
+    way, declaration = chosen(ways), track.declaration
+    epochs, share = declaration.training.epochs, declaration.limits.time_limit_fraction
+    stacks = plan_stacks(track, CORES, present={})
+    n_steps = sum(epochs * batches(track, stack.kind) * len(stack.seeds) for stack in stacks)
+    steps_of_training = epochs * batches(track, ORIGINALS)
     return {
         "ways": [{"way": f"{one}, {one.precision}", "ms": 1000 * seconds} for one, seconds in ways.items()],
         "chosen": f"{way}, {way.precision}",
         "preparation_seconds": n_steps * ways[way] / CORES,
-        "training_seconds": training_seconds,
-        "steps_in_limit": track.declaration.limits.time_limit_fraction * training_seconds / fine_tuning_step(track),
+        "training_seconds": steps_of_training * ways[Way(1)],
+        "steps_in_limit": share * steps_of_training / relative_step(track),
     }
+
+
+def relative_step(track: Track) -> float:
+    """Return how long a step of fine-tuning takes, in steps of a training; both are timed by turns."""
+    training, fine_tuning = [], []
+    for _ in range(TURNS):
+        training.append(seconds_of_step(track, Way(1)) or math.nan)
+        fine_tuning.append(fine_tuning_step(track))
+    return min(fine_tuning) / min(training)
 
 
 def batches(track: Track, kind: str) -> int:
@@ -123,16 +131,12 @@ def fine_tuning_step(track: Track) -> float:
     images, labels = (values[: STEPS * batch_size] for values in training_set(track, ("retain",)))
     net = build_model(track).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.001, momentum=0.9, weight_decay=5e-4)
-    seconds = []
-    for _ in range(PASSES):
-        started, steps = time.process_time(), 0
-        for inputs, targets in loader(Images(images, labels), batch_size=batch_size, device=torch.device("cpu")):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(net(inputs), targets).backward()
-            optimizer.step()
-            steps += 1
-        seconds.append((time.process_time() - started) / steps)
-    return min(seconds)
+    started = time.process_time()
+    for inputs, targets in loader(Images(images, labels), batch_size=batch_size, device=torch.device("cpu")):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(inputs), targets).backward()
+        optimizer.step()
+    return (time.process_time() - started) / math.ceil(len(labels) / batch_size)
 
 
 # ---- forgetting ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """CIFAR-10 through the command line, on a copy that HARNESS_CIFAR10 names: a slice on a CPU, the whole on a GPU.
 
-The copy is a folder as `--data` takes it: what torchvision stores, or train.npz and test.npz.
+What needs no real images takes noise of their shape. The copy is a folder as `--data` takes it: what torchvision stores,
+or train.npz and test.npz.
 """
 
 import json
@@ -8,10 +9,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from data_prep.draft import lay_out
 from harness.cli.main import cli
+from harness.tracks.declaration import read_declaration
 from harness.tracks.track import load_track
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +64,33 @@ def sliced(folder: Path) -> Path:
         text = text.replace(whole, part)
     (folder / "slice.toml").write_text(text)
     return folder / "slice.toml"
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise of the shape of CIFAR-10, as many images as `cifar10-small` needs."""
+    folder, generator = tmp_path_factory.mktemp("noise"), np.random.default_rng(0)
+    for name, n in (("train", 8000), ("test", 3000)):
+        images = generator.integers(256, size=(n, 32, 32, 3), dtype=np.uint8)
+        np.savez(folder / f"{name}.npz", images=images, labels=np.arange(n) % 10)
+    return folder
+
+
+def test_the_small_track_is_laid_out_as_its_title_says(noise: Path, tmp_path: Path) -> None:
+    file = ROOT / "data_prep" / "tracks" / "cifar10-small.toml"
+    track = lay_out(read_declaration(file), file, tmp_path / "draft", cache=tmp_path, data=noise)
+    sets = {name: track.examples(name) for name in ("retain", "forget", "val", "test")}
+    assert [len(examples) for examples in sets.values()] == [7200, 800, 1000, 2000]
+    assert {examples.images.shape[1:] for examples in sets.values()} == {(16, 16, 3)}
+    assert "CIFAR-10 at 16x16 pixels: 800 of 8,000 training images to forget" in track.declaration.title
+    assert track.manifest.n_classes == 10
+
+
+@pytest.mark.slow
+def test_the_small_track_is_estimated_with_a_copy_of_the_images(noise: Path, run: Harness) -> None:
+    said = run("prepare", "cifar10-small", "--data", noise, "--device", "cpu", "--estimate").output
+    assert "136 models; a step takes" in said
+    assert "10% of it" in said
 
 
 @pytest.mark.slow
