@@ -1,7 +1,7 @@
 """CIFAR-10 through the command line, on a copy that HARNESS_CIFAR10 names: a slice on a CPU, the whole on a GPU.
 
-What needs no real images takes noise of their shape. The copy is a folder as `--data` takes it: what torchvision stores,
-or train.npz and test.npz.
+The copy is a folder as `--data` takes it: what torchvision stores, or train.npz and test.npz. What needs no real images
+takes noise of their shape.
 """
 
 import json
