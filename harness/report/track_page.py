@@ -168,6 +168,8 @@ def _facts(track: Track, sets: dict[str, Examples]) -> list[tuple[str, str]]:
     model, limits = declaration.model, declaration.limits
     height, width, channels = sets["retain"].images.shape[1:]
     size = f"{height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}"
+    square = declaration.data.downscale
+    size += "" if square == 1 else f", each pixel the mean of {square} x {square}"
     fixed = f"{limits.seconds:.3g} s" if limits.seconds else None
     return [
         ("title", declaration.title),

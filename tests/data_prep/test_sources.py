@@ -61,6 +61,7 @@ def test_a_downscaled_track_has_small_images_from_its_first_file_to_its_runs(
     file.write_text(file.read_text().replace("scale = 16", "scale = 16\ndownscale = 2"))
     assert harness("prepare", file).exit_code == 0
     track = load_track(tmp_path / "own-home" / "tracks" / "own")
+    assert "4 x 4 pixels, 1 channel, each pixel the mean of 2 x 2" in (track.folder / "track.html").read_text()
     whole = read("sklearn:digits", tmp_path).examples.images
     for name, rows in read_arrays(track.private / "split.npz").items():
         means = whole[rows].reshape(-1, 4, 2, 4, 2, 1).mean((2, 4))
