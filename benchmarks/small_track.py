@@ -1,6 +1,6 @@
 """Measure the candidates for `cifar10-small`: what they take, what fits into their time limit, what is forgotten there.
 
-    python -m benchmarks.small_track [--data FOLDER] [--images NAME] [--models 2]
+    python -m benchmarks.small_track [--data FOLDER] [--images NAME] [--models 2] [--only-times]
 
 Each candidate is the declared track with other numbers, all of about 17,500 steps to a training. A few steps of each
 way to train are timed, and of fine-tuning as a submission writes it; all in seconds of the processor. Then a few
@@ -14,6 +14,7 @@ import math
 import re
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ BEGIN, END = "<!-- tables: made by benchmarks/small_track.py -->", "<!-- end of 
 SIDE = 32  # pixels, of CIFAR-10
 CORES = 2
 PART = 4  # models are trained for the fourth part of the epochs
-STEPS, TURNS = 30, 5  # of fine-tuning that are timed, and how often; the fastest counts
+STEPS, TURNS = 30, 5  # of fine-tuning that are timed, and how often all is; the fastest counts
 QUICK = Way(1, memory_format="channels_last")  # to train few models
 KEYS = ("downscale", "width", "train", "count", "epochs", "learning_rate")
 CANDIDATES = (
@@ -58,38 +59,43 @@ TIMED = ((1, 8, 8000, 800, 140, 0.1),)  # and not trained: that takes too long
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Has CIFAR-10 already.")
 @click.option("--images", default="CIFAR-10", show_default=True, help="What the images are called in the page.")
 @click.option("--models", default=2, show_default=True, type=click.IntRange(min=2), help="Originals, and in each pool.")
-def main(data: Path | None, images: str, models: int) -> None:
+@click.option("--only-times", is_flag=True, help="Time the candidates anew, and keep what was found of their models.")
+def main(data: Path | None, images: str, models: int, only_times: bool) -> None:
     """Measure the candidates."""
-    result: dict[str, Any] = {"images": images, "models": models, "part": PART, "cores": CORES, **environment()}
-    result |= {"times": [], "forgetting": []}
-    for values in (*CANDIDATES, *TIMED):
-        candidate = dict(zip(KEYS, values, strict=True))
-        with tempfile.TemporaryDirectory() as folder:
-            result["times"].append({**candidate, **times(draft(candidate, Path(folder), data))})
-    for values in CANDIDATES:
-        candidate = dict(zip(KEYS, values, strict=True))
-        with tempfile.TemporaryDirectory() as folder:
-            result["forgetting"].append({**candidate, **forgetting(part(candidate, models, Path(folder), data))})
-        click.echo(result["forgetting"][-1])
-        write_json(RESULTS / "small-track.json", result)
+    found: dict[str, Any] = stored("small-track") if only_times else {"images": images, "models": models, "part": PART}
+    found["times"] = [{**one, **with_draft(one, data, times)} for one in map(named, (*CANDIDATES, *TIMED))]
+    if not only_times:
+        found["forgetting"] = [
+            {**one, **with_draft(part(one, models), data, forgetting)} for one in map(named, CANDIDATES)
+        ]
+    write_json(RESULTS / "small-track.json", {**found, "cores": CORES, **environment()})
     TABLE.write()
 
 
-def part(candidate: dict[str, Any], models: int, folder: Path, data: Path | None) -> Track:
-    """Return the draft of a candidate with few models and a part of the epochs."""
-    few = {"epochs": candidate["epochs"] // PART, "originals": models, "retrained": models, "runs": models}
-    return draft({**candidate, **few}, folder, data)
+def named(values: tuple[float, ...]) -> dict[str, Any]:
+    """Return the numbers of a candidate by the keys that declare them."""
+    return dict(zip(KEYS, values, strict=True))
 
 
-def draft(values: dict[str, Any], folder: Path, data: Path | None) -> Track:
-    """Return the draft of the declared track with other values; it has no models."""
+def part(candidate: dict[str, Any], models: int) -> dict[str, Any]:
+    """Return a candidate with few models and a part of the epochs."""
+    few = {"originals": models, "retrained": models, "runs": models}
+    return {**candidate, "epochs": candidate["epochs"] // PART, **few}
+
+
+def with_draft(values: dict[str, Any], data: Path | None, measure: Callable[[Track], dict[str, Any]]) -> dict[str, Any]:
+    """Return what is measured on the draft of the declared track with other values, which has no models."""
     text = DECLARED.read_text()
     for key, value in values.items():
         text, changed = re.subn(rf"^{key} = .*", f"{key} = {value}", text, count=1, flags=re.MULTILINE)
         assert changed, key
-    file = folder / "candidate.toml"
-    file.write_text(text)
-    return lay_out(read_declaration(file), file, folder / "draft", cache=home() / "data", data=data)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "candidate.toml"
+        file.write_text(text)
+        track = lay_out(read_declaration(file), file, file.with_suffix(""), cache=home() / "data", data=data)
+        found = measure(track)
+    click.echo({**values, **found})
+    return found
 
 
 # ---- time ---------------------------------------------------------------------------------------------------------
@@ -98,7 +104,8 @@ def draft(values: dict[str, Any], folder: Path, data: Path | None) -> Track:
 def times(track: Track) -> dict[str, Any]:
     """Return what a step takes, and what follows for the preparation and for the time limit."""
     prepare_process()
-    ways = time_ways(track, largest_stack(track))
+    turns = [time_ways(track, largest_stack(track)) for _ in range(TURNS)]
+    ways = {way: min(seconds[way] for seconds in turns if way in seconds) for way in turns[0]}
     way, declaration = chosen(ways), track.declaration
     epochs, share = declaration.training.epochs, declaration.limits.time_limit_fraction
     stacks = plan_stacks(track, CORES, present={})
