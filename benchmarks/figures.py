@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from benchmarks import baselines, reproduction, sparsity
+from benchmarks import baselines, reproduction, small_track, sparsity
 from benchmarks.channels import table as channels
 from benchmarks.pages import RESULTS, ROOT, Table, machine, stored
 from harness.report.numbers import UNKNOWN
@@ -357,6 +357,7 @@ TABLES = (
     baselines.SHORT,
     reproduction.TABLE,
     sparsity.TABLE,
+    small_track.TABLE,
     channels.TABLE,
     Table(PERFORMANCE, mark("training"), END, training),
     Table(PERFORMANCE, mark("preparing"), END, preparing),
