@@ -39,9 +39,9 @@ def lay_out(
     cache: where downloads are kept. data: a folder that has the source's data already.
     Raises UsageError if the declaration does not fit its data, and leaves no folder then.
     """
-    source = declaration.data
+    wanted = declaration.data
     dataset = load_dataset(
-        source.source, folder=declaration_file.parent, cache=cache, copy=data, downscale=source.downscale
+        wanted.source, folder=declaration_file.parent, cache=cache, copy=data, downscale=wanted.downscale
     )
     examples = dataset.examples
     _check_channels(declaration, examples.images.shape[-1])
