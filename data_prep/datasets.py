@@ -10,7 +10,7 @@ from data_prep.sources.image_folder import read_image_folder
 from data_prep.sources.torchvision_sets import read_torchvision
 from harness.errors import UsageError
 
-__all__ = ["KINDS", "load_dataset"]
+__all__ = ["KINDS", "is_path", "load_dataset"]
 
 KINDS = "sklearn:digits, torchvision:NAME, casia-surf, a path to an .npz, or a folder with one folder per class"
 
@@ -40,6 +40,11 @@ def _read(source: str, folder: Path, cache: Path, copy: Path | None) -> Dataset:
     if source and place.is_dir():
         return read_image_folder(place)
     raise UsageError(f"no data source {source!r}{_seen(source, place)}; use {KINDS}")
+
+
+def is_path(source: str) -> bool:
+    """Whether a source is a file or a folder of one's own."""
+    return source not in ("sklearn:digits", "casia-surf") and not source.startswith("torchvision:")
 
 
 def _seen(source: str, place: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,15 @@ from harness.cli.options import (
     console,
     tracks_beginning,
 )
+from harness.cli.outlook import Outlook, is_long, pack_instead
 from harness.cli.results import require_place
 from harness.environment import home, require_writable
 from harness.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
     from harness.tracks import catalogue
+    from harness.tracks.declaration import Declaration
+    from harness.tracks.pack import OwnData
     from harness.tracks.track import Track
 
 __all__ = ["prepare_command"]
@@ -35,7 +39,8 @@ __all__ = ["prepare_command"]
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Data to use as they are.")
 @click.option("--export", "public_file", type=click.Path(path_type=Path), help="Write the public part as one file.")
 @click.option("--export-private", "whole_file", type=click.Path(path_type=Path), help="Write all, secret included.")
-@click.option("--import", "import_file", type=click.Path(path_type=Path), help="Unpack an exported track.")
+@click.option("--without-images", is_flag=True, help="Write a pack: for whoever has the same images.")
+@click.option("--import", "import_file", type=click.Path(path_type=Path), help="Unpack an exported track or a pack.")
 @click.option(
     "--jobs", type=click.IntRange(min=1), help="How many trainings at once.  [default: the cores; 4 on a GPU]"
 )
@@ -48,6 +53,7 @@ def prepare_command(
     data: Path | None,
     public_file: Path | None,
     whole_file: Path | None,
+    without_images: bool,
     import_file: Path | None,
     jobs: int | None,
     device: str,
@@ -62,10 +68,14 @@ def prepare_command(
     for file in (public_file, whole_file):
         require_place(file)
     if import_file is not None:
-        if estimate or any(option is not None for option in (retrained, data, public_file, whole_file)):
-            raise UsageError("--import goes with no other option but --force; give the others once it is unpacked")
-        _import(import_file, track_name, tracks, force=force)
+        if estimate or without_images or any(option is not None for option in (retrained, public_file, whole_file)):
+            raise UsageError(
+                "--import goes with no other option but --force and --data; give the others once it is unpacked"
+            )
+        _import(import_file, track_name, tracks, data, force=force)
         return
+    if without_images and public_file is None and whole_file is None:
+        raise UsageError("--without-images goes with --export FILE or --export-private FILE")
     found = catalogue.find_tracks(track_name, tracks)
     kind = chosen_device(device)
     trainer = _Trainer(tracks, jobs or of(kind).default_trainings(), kind, data)
@@ -77,39 +87,73 @@ def prepare_command(
         raise UsageError(f"{track_name} declares {len(found)} tracks; name one of them to export it: {found[0].name}")
     for declared in found:
         is_new = force or not ((tracks / declared.name).exists() or declared.shipped is not None)
-        if is_new:
+        if is_new and (force or not _has_pack(declared, tracks, data)):
             trainer.prepare(declared, anew=force)
         track = catalogue.open_declared(declared, tracks)
         if retrained is not None:
             track = trainer.grow(track, retrained)
         for file, private in exported:
             if file is not None:
-                _export(track, file, private=private)
+                _export(track, file, private=private, images=not without_images)
         console().print(
             f"{track.name} is ready: {track.manifest.retrained} retrained models in each pool, in {track.folder}"
         )
         _show_page(track, anew=is_new or retrained is not None)
 
 
-def _export(track: Track, file: Path, *, private: bool) -> None:
+def _export(track: Track, file: Path, *, private: bool, images: bool) -> None:
     from harness.tracks.archive import export_track
 
-    if private:
-        track.require_private()
-    export_track(track, file, private=private)
-    console().print(f"wrote {'all' if private else 'the public part'} of {track.name} to {file}")
+    export_track(track, file, private=private, images=images)
+    part = "all" if private else "the public part"
+    console().print(f"wrote {part} of {track.name}{'' if images else ', without its images,'} to {file}")
 
 
-def _import(file: Path, track_name: str, tracks: Path, *, force: bool) -> None:
+def _import(file: Path, track_name: str, tracks: Path, data: Path | None, *, force: bool) -> None:
     from harness.tracks import catalogue
-    from harness.tracks.archive import import_track
+    from harness.tracks.archive import import_track, is_pack
+    from harness.tracks.pack import OtherDataError
 
-    is_file = track_name.endswith(".toml")
-    names = [declared.name for declared in catalogue.find_tracks(track_name, tracks)] if is_file else [track_name]
+    found = catalogue.find_tracks(track_name, tracks) if catalogue.is_declared(track_name) else []
+    expected: dict[str, Declaration | None] = {declared.name: declared.declaration for declared in found}
     require_writable(tracks)
-    track = import_track(file, tracks, names=names, may_replace=force)
+    if data is not None and not is_pack(file):
+        raise UsageError(f"{file} holds its images; leave out --data, which is for a pack, a track without them")
+    own = _own_data(tracks, found[0].file.parent if found else Path(), data)
+    try:
+        track = import_track(file, tracks, expected=expected or {track_name: None}, may_replace=force, own=own)
+    except OtherDataError as error:
+        raise UsageError(
+            f"{file} is a pack of other images: {error}; give those it was made from, with --data FOLDER, or leave "
+            "out --import to train all models"
+        ) from None
     console().print(f"unpacked {track.name} to {track.folder}")
     _show_page(track)
+
+
+def _has_pack(declared: catalogue.Declared, tracks: Path, data: Path | None) -> bool:
+    """Whether a track is there now from the pack of it that ships, completed with the user's images."""
+    from harness.tracks.archive import import_track
+    from harness.tracks.pack import OtherDataError
+
+    if declared.pack is None:
+        return False
+    require_writable(tracks)
+    own = _own_data(tracks, declared.file.parent, data)
+    try:
+        import_track(declared.pack, tracks, expected={declared.name: declared.declaration}, own=own)
+    except OtherDataError as error:
+        console().print(f"the pack of {declared.name} that ships is of other images: {error}; all models are trained")
+        return False
+    console().print(f"{declared.name} has the models of the pack that ships")
+    return True
+
+
+def _own_data(tracks: Path, folder: Path, data: Path | None) -> OwnData:
+    """Return what reads a user's copy of the images of a pack; folder: where a relative path starts."""
+    from data_prep.own_data import own_data
+
+    return partial(own_data, folder=folder, cache=tracks.parent / "data", data=data)
 
 
 def _show_page(track: Track, *, anew: bool = False) -> None:
@@ -144,6 +188,12 @@ class _Trainer:
         with contextlib.suppress(UsageError, MachineError):  # what it is compared with, if there is anything
             catalogue.open_declared(declared, self.tracks)
         with ProgressBar(console(), f"preparing {declared.name}") as bar:
+            outlook = Outlook(declared, bar.console.print)
+
+            def on_progress(done: int, total: int) -> None:
+                bar(done, total)
+                outlook(done, total)
+
             prepared = prepare(
                 declared.declaration,
                 declared.file,
@@ -152,7 +202,7 @@ class _Trainer:
                 device=self.device,
                 data=self.data,
                 anew=anew,
-                on_progress=bar,
+                on_progress=on_progress,
                 on_note=bar.console.print,
             )
         if (track := prepared.originals_of) is not None:
@@ -188,3 +238,5 @@ class _Trainer:
             console().print(f"each of {len(found)} tracks, which share their original models:")
         for name, value, remark in result.lines:
             console().print(f" {name:17s} {value:12s} {remark}")
+        if is_long(result.preparation_seconds):
+            console().print(pack_instead(first))

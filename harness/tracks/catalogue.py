@@ -13,7 +13,7 @@ from harness.tracks.declaration import Declaration, read_declaration
 from harness.tracks.track import Track, load_track
 from harness.tracks.track_names import DATA_PREP, track_names
 
-__all__ = ["Declared", "find_tracks", "open_declared", "open_track"]
+__all__ = ["Declared", "find_tracks", "is_declared", "open_declared", "open_track"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,23 @@ class Declared:
     def shipped(self) -> Path | None:
         """The file of this very track that ships prepared, if one does."""
         shipped = DATA_PREP / "prepared" / f"{self.file.stem}.track"
-        return shipped if self.file.parent == DATA_PREP / "tracks" and shipped.is_file() else None
+        return shipped if self.is_shipped and shipped.is_file() else None
+
+    @property
+    def pack(self) -> Path | None:
+        """The file of this very track that ships without its images, if one does."""
+        pack = DATA_PREP / "prepared" / f"{self.name}.pack"
+        return pack if self.is_shipped and pack.is_file() else None
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the declaration comes with the harness."""
+        return self.file.parent == DATA_PREP / "tracks"
+
+    @property
+    def command(self) -> str:
+        """The command that prepares it."""
+        return f"harness prepare {self.name if self.is_shipped else quoted(self.file)}"
 
 
 def find_tracks(track: str, tracks: Path) -> list[Declared]:
@@ -53,6 +69,11 @@ def find_tracks(track: str, tracks: Path) -> list[Declared]:
     return [Declared(declaration, file) for declaration in read_declaration(file).siblings]
 
 
+def is_declared(track: str) -> bool:
+    """Whether a track is given by a declaration: its file, or the name of one that comes with the harness."""
+    return track.endswith(".toml") or (DATA_PREP / "tracks" / f"{track}.toml").is_file()
+
+
 def open_track(track: str, tracks: Path) -> Track:
     """Return a prepared track of those below the folder `tracks`; one that ships prepared is unpacked there.
 
@@ -71,14 +92,13 @@ def open_declared(declared: Declared, tracks: Path) -> Track:
     if not folder.exists() and declared.shipped is not None:
         require_writable(tracks)
         import_track(declared.shipped, tracks)
-    is_own = declared.file.parent != DATA_PREP / "tracks"
-    command = f"harness prepare {quoted(declared.file) if is_own else declared.name}"
+    command = declared.command
     if not folder.exists():
         raise UsageError(f"the track {declared.name} is not prepared; run: {command}")
     prepared = load_track(folder)
     if declared.file.parent.resolve() == folder.resolve():  # it was asked for by its name, and is its own declaration
         return prepared
-    if prepared.declaration != declared.declaration:
+    if not prepared.declaration.is_same_track(declared.declaration):
         raise UsageError(_changed(declared.file, prepared, command))
     _check_files_beside(declared, prepared, command)
     return prepared

@@ -24,6 +24,7 @@ __all__ = [
     "TomlSection",
     "Training",
     "parse_declaration",
+    "problems",
     "read_declaration",
 ]
 
@@ -192,6 +193,7 @@ class Declaration(TomlSection):
 
     name: Annotated[str, Field(pattern=NAME)]
     title: str
+    pack: str | None = _added(None)  # where a pack of it can be had; may be changed without preparing the track anew
     data: Data
     split: Split
     forget: Forget
@@ -213,6 +215,10 @@ class Declaration(TomlSection):
             raise ValueError(f"pruning.rewind_epoch = {self.pruning.rewind_epoch} is not before the last epoch")
         return self
 
+    def is_same_track(self, other: "Declaration") -> bool:
+        """Whether it declares the very track that another does, wherever packs of it can be had."""
+        return self.model_copy(update={"pack": None}) == other.model_copy(update={"pack": None})
+
     @property
     def siblings(self) -> list["Declaration"]:
         """The tracks it stands for: itself alone, unless it has several forget sets and does not say which."""
@@ -229,7 +235,8 @@ def read_declaration(path: Path) -> Declaration:
     except FileNotFoundError:
         raise UsageError(f"no track file {path}{did_you_mean_file(path, ['.toml'])}") from None
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise UsageError(f"{path} is no track declaration:\n{_problems(error)}") from None
+        found = "\n".join(f"  {problem}" for problem in problems(error))
+        raise UsageError(f"{path} is no track declaration:\n{found}") from None
 
 
 def parse_declaration(text: str) -> Declaration:
@@ -237,15 +244,15 @@ def parse_declaration(text: str) -> Declaration:
     return Declaration.model_validate(tomllib.loads(text.removeprefix("\N{BYTE ORDER MARK}")))  # of Windows' editors
 
 
-def _problems(error: Exception) -> str:
+def problems(error: Exception) -> list[str]:
+    """Return what is wrong with a checked file, a line for every key."""
     if not isinstance(error, ValidationError):
-        return f"  {error}"
-    lines = []
-    for problem in error.errors():
-        key = ".".join(map(str, problem["loc"]))
-        message = _in_our_words(problem)
-        lines.append(f"  {key}: {message}" if key else f"  {message}")
-    return "\n".join(lines)
+        return [str(error)]
+    return [": ".join(filter(None, [_key(problem), _in_our_words(problem)])) for problem in error.errors()]
+
+
+def _key(problem: Mapping[str, Any]) -> str:
+    return ".".join(map(str, problem["loc"]))
 
 
 def _in_our_words(problem: Mapping[str, Any]) -> str:

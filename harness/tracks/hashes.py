@@ -16,10 +16,12 @@ COMMITMENT = b"unlearning-harness/secret-commitment/1\0"  # a hash for this purp
 def fingerprint(declaration: Declaration, data: dict[str, np.ndarray]) -> str:
     """Return the sha256 of a declaration and of arrays by name (data, own architecture and split).
 
-    The secret does not count, nor does what runs may use besides time: it changes nothing that is prepared.
+    The secret does not count, nor does what changes nothing that is prepared: what runs may use besides time, and where
+    a pack can be had.
     """
     used = {"memory_mb", "processes", "scratch_mb"}
-    declared = declaration.model_dump_json(exclude={"reference": {"published_secret"}, "limits": used})
+    uncounted: dict[str, bool | set[str]] = {"reference": {"published_secret"}, "limits": used, "pack": True}
+    declared = declaration.model_dump_json(exclude=uncounted)
     return hash_arrays(data, after=declared.encode())
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from harness.environment import ELSEWHERE
 from harness.errors import MachineError, UsageError
 from harness.record import Records
 from harness.storage import hash_folder, read_arrays, write_json
-from harness.tracks.declaration import Declaration, Positive, TomlSection, parse_declaration
+from harness.tracks.declaration import Declaration, Positive, TomlSection, parse_declaration, problems
 from harness.tracks.hashes import reference_hash, secret_commitment
 
 __all__ = [
@@ -30,7 +31,9 @@ __all__ = [
     "Manifest",
     "Track",
     "class_name",
+    "damage",
     "load_track",
+    "read_track",
     "siblings",
     "write_manifest",
 ]
@@ -157,19 +160,36 @@ def load_track(folder: Path) -> Track:
     anew = f"harness prepare {folder.name} --force, with the .toml file in place of the name for a track of your own"
     remedy = f"remove {folder}, or prepare it anew: {anew}"
     try:
-        declaration = parse_declaration((folder / "track.toml").read_text(encoding="utf-8"))
-        manifest = Manifest.model_validate_json((folder / "manifest.json").read_text(encoding="utf-8"))
-        if not 0 <= manifest.sibling < len(declaration.siblings):
-            raise ValueError(f"sibling {manifest.sibling} is none of its declaration's")
-        track = Track(folder, declaration.siblings[manifest.sibling], manifest)
-        damaged = ", ".join(_damaged(track))
+        track = read_track(folder)
+        damaged = damage(track)
     except PermissionError as error:
         raise MachineError(f"cannot read {error.filename}: {error.strerror}. {ELSEWHERE}") from None
     except (OSError, ValueError) as error:
         raise MachineError(f"the track {folder.name} is damaged ({error}); {remedy}") from None
     if damaged:
-        raise MachineError(f"the track {folder.name} is damaged ({damaged}: not what its hashes say); {remedy}")
+        raise MachineError(f"the track {folder.name} is damaged ({damaged}); {remedy}")
     return track
+
+
+def read_track(folder: Path) -> Track:
+    """Return a track without a look at its hashes. Raises OSError or ValueError if there is none."""
+    try:
+        declaration = parse_declaration((folder / "track.toml").read_text(encoding="utf-8"))
+        manifest = Manifest.model_validate_json((folder / "manifest.json").read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise ValueError("; ".join(problems(error))) from None
+    if not 0 <= manifest.sibling < len(declaration.siblings):
+        raise ValueError(f"sibling {manifest.sibling} is none of its declaration's")
+    return Track(folder, declaration.siblings[manifest.sibling], manifest)
+
+
+def damage(track: Track) -> str:
+    """Return which parts of a track are not what its hashes say; nothing if it is intact.
+
+    Raises OSError or ValueError if a file is missing or unfit.
+    """
+    damaged = ", ".join(_damaged(track))
+    return f"{damaged}: not what its hashes say" if damaged else ""
 
 
 def _damaged(track: Track) -> Iterator[str]:

@@ -1,0 +1,34 @@
+"""A user's own copy of the data that a pack was made from."""
+
+from pathlib import Path
+
+from data_prep.datasets import is_path, load_dataset
+from harness.errors import UsageError
+from harness.quoting import quoted
+from harness.tracks.pack import OtherDataError
+from harness.tracks.track import Examples, Track
+
+__all__ = ["own_data"]
+
+
+def own_data(track: Track, *, folder: Path, cache: Path, data: Path | None = None) -> Examples:
+    """Return all examples of the source that a track's declaration names.
+
+    folder: where a relative path starts. cache: where downloads are kept. data: a folder that has the data already; it
+    holds a source that is a path under the last name of that path.
+    Raises UsageError if they are not there or unfit, OtherDataError if the classes have other names than in the track.
+    """
+    declared = track.declaration.data
+    source = declared.source
+    if is_path(source):
+        folder, source = (data, Path(source).name) if data is not None else (folder, source)
+        if not (folder / Path(source).expanduser()).exists():
+            raise UsageError(
+                f"the images of {track.name} are those of {quoted(Path(source))}, which is not in {folder.absolute()}; "
+                "name the folder that it is in: --data FOLDER"
+            )
+    dataset = load_dataset(source, folder=folder, cache=cache, copy=data, downscale=declared.downscale)
+    here, there = dataset.class_names, track.manifest.class_names
+    if here is not None and there is not None and list(here) != there:
+        raise OtherDataError(f"the classes are called {', '.join(here)} here and {', '.join(there)} in the pack")
+    return dataset.examples
