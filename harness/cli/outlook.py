@@ -52,10 +52,9 @@ def is_long(seconds: float) -> bool:
 def pack_instead(declared: Declared) -> str:
     """Return the sentence on where a pack of a track can be had."""
     if declared.pack is not None:
-        return f"a pack of it ships: with the images that it was made from, {declared.command} takes minutes"
-    where = declared.declaration.pack
-    source = f"from {escaped(where)}" if where is not None else "from whoever has prepared it"
-    return f"with a pack {source} it takes minutes: {declared.command} --import FILE"
+        return f"a pack ships, which {declared.command} completes in minutes with the images it was made from"
+    where = escaped(declared.declaration.pack or "ask whoever has prepared it")
+    return f"a pack takes minutes instead ({where}): {declared.command} --import FILE"
 
 
 def _duration(seconds: float) -> str:

@@ -17,7 +17,7 @@ from harness.record import SETS
 from harness.storage import read_arrays, write_bytes
 from harness.tracks.track import Examples, Track
 
-__all__ = ["LIST", "OtherDataError", "OwnData", "complete", "listed", "without_pixels"]
+__all__ = ["LIST", "OtherDataError", "OwnData", "complete", "listed", "with_pixels", "without_pixels"]
 
 LIST, FORMAT = "pack.npz", 1
 HASH_BYTES = 8  # of each image: to tell which differ. The hashes in the manifest are whole.
@@ -29,13 +29,19 @@ class OtherDataError(UsageError):
     """The data are not those that the pack was made from; the message says by what they differ."""
 
 
-# ---- writing ------------------------------------------------------------------------------------------------------
+# ---- pixels -------------------------------------------------------------------------------------------------------
 
 
 def without_pixels(content: bytes) -> bytes:
     """Return the bytes of a stored data set with zeros for its pixels."""
     pixels, _, _ = _pixels(content)
     return content[: pixels.start] + bytes(pixels.stop - pixels.start) + content[pixels.stop :]
+
+
+def with_pixels(content: bytes, images: np.ndarray) -> bytes:
+    """Return the bytes of a stored data set with these pixels."""
+    pixels, _, order = _pixels(content)
+    return content[: pixels.start] + images.tobytes(order) + content[pixels.stop :]
 
 
 def listed(track: Track, *, private: bool) -> bytes:
@@ -73,7 +79,7 @@ def complete(folder: Path, track: Track, own: OwnData) -> None:
         _check_labels(data[places[name]], places[name], track.examples_file(name))
     for name in names:
         file = track.examples_file(name)
-        write_bytes(file, _with_pixels(file.read_bytes(), data.images[places[name]]))
+        write_bytes(file, with_pixels(file.read_bytes(), data.images[places[name]]))
     (folder / LIST).unlink()
 
 
@@ -107,11 +113,6 @@ def _check_labels(own: Examples, places: np.ndarray, file: Path) -> None:
                 f"{differing.size} {name} differ in the {file.stem} set, such as that of the image numbered "
                 f"{places[row]}, which is {here[row]} here and {there[name][row]} in the pack"
             )
-
-
-def _with_pixels(content: bytes, images: np.ndarray) -> bytes:
-    pixels, _, order = _pixels(content)
-    return content[: pixels.start] + images.tobytes(order) + content[pixels.stop :]
 
 
 # ---- both ---------------------------------------------------------------------------------------------------------
