@@ -87,7 +87,7 @@ def prepare_command(
         raise UsageError(f"{track_name} declares {len(found)} tracks; name one of them to export it: {found[0].name}")
     for declared in found:
         is_new = force or not ((tracks / declared.name).exists() or declared.shipped is not None)
-        if is_new and (force or not _has_pack(declared, tracks, data)):
+        if is_new:
             trainer.prepare(declared, anew=force)
         track = catalogue.open_declared(declared, tracks)
         if retrained is not None:
@@ -131,24 +131,6 @@ def _import(file: Path, track_name: str, tracks: Path, data: Path | None, *, for
     _show_page(track)
 
 
-def _has_pack(declared: catalogue.Declared, tracks: Path, data: Path | None) -> bool:
-    """Whether a track is there now from the pack of it that ships, completed with the user's images."""
-    from harness.tracks.archive import import_track
-    from harness.tracks.pack import OtherDataError
-
-    if declared.pack is None:
-        return False
-    require_writable(tracks)
-    own = _own_data(tracks, declared.file.parent, data)
-    try:
-        import_track(declared.pack, tracks, expected={declared.name: declared.declaration}, own=own)
-    except OtherDataError as error:
-        console().print(f"the pack of {declared.name} that ships is of other images: {error}; all models are trained")
-        return False
-    console().print(f"{declared.name} has the models of the pack that ships")
-    return True
-
-
 def _own_data(tracks: Path, folder: Path, data: Path | None) -> OwnData:
     """Return what reads a user's copy of the images of a pack; folder: where a relative path starts."""
     from data_prep.own_data import own_data
@@ -185,6 +167,8 @@ class _Trainer:
         from harness.tracks import catalogue
 
         require_writable(self.tracks)
+        if not anew and self._took_pack(declared):
+            return
         with contextlib.suppress(UsageError, MachineError):  # what it is compared with, if there is anything
             catalogue.open_declared(declared, self.tracks)
         with ProgressBar(console(), f"preparing {declared.name}") as bar:
@@ -209,6 +193,23 @@ class _Trainer:
             console().print(f"{declared.name} has the original models of {track}")
         if prepared.drift is not None:
             console().print(str(prepared.drift))
+
+    def _took_pack(self, declared: catalogue.Declared) -> bool:
+        """Whether a track is there now, from the pack of it that ships and the user's images."""
+        from harness.tracks.archive import import_track
+        from harness.tracks.pack import OtherDataError
+
+        if declared.pack is None:
+            return False
+        own = _own_data(self.tracks, declared.file.parent, self.data)
+        try:
+            import_track(declared.pack, self.tracks, expected={declared.name: declared.declaration}, own=own)
+        except OtherDataError as error:
+            differing = f"the pack of {declared.name} that ships is of other images: {error}"
+            console().print(f"{differing}; all models are trained")
+            return False
+        console().print(f"{declared.name} has the models of the pack that ships")
+        return True
 
     def grow(self, track: Track, retrained: int) -> Track:
         from data_prep.prepare import grow  # imports torch
