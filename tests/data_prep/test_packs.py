@@ -292,24 +292,24 @@ def _cut(here: Path) -> None:
     (here / "private.pack").write_bytes(content[: len(content) // 2])
 
 
-def _of_version_2(here: Path) -> None:
+def _changed(here: Path, member: str, change: Callable[[bytes], bytes]) -> None:
     shutil.copy(here / "private.pack", here / "old.pack")
     with zipfile.ZipFile(here / "old.pack") as old, zipfile.ZipFile(here / "private.pack", "w") as new:
         for name in old.namelist():
-            content = old.read(name)
-            if name == "pack.npz":
-                with np.load(io.BytesIO(content)) as arrays:
-                    np.savez(file := io.BytesIO(), **{**arrays, "format": np.array(2)})
-                content = file.getvalue()
-            new.writestr(name, content)
+            new.writestr(name, change(old.read(name)) if name == member else old.read(name))
+
+
+def _of_version_2(here: Path) -> None:
+    def change(content: bytes) -> bytes:
+        with np.load(io.BytesIO(content)) as arrays:
+            np.savez(file := io.BytesIO(), **{**arrays, "format": np.array(2)})
+        return file.getvalue()
+
+    _changed(here, "pack.npz", change)
 
 
 def _of_a_later_manifest(here: Path) -> None:
-    shutil.copy(here / "private.pack", here / "old.pack")
-    with zipfile.ZipFile(here / "old.pack") as old, zipfile.ZipFile(here / "private.pack", "w") as new:
-        for name in old.namelist():
-            content = old.read(name)
-            new.writestr(name, content.replace(b"{", b'{"later": 1,', 1) if name == "manifest.json" else content)
+    _changed(here, "manifest.json", lambda content: content.replace(b"{", b'{"later": 1,', 1))
 
 
 def _of_another_declaration(here: Path) -> None:
@@ -329,6 +329,14 @@ def test_another_file_is_refused_in_one_sentence_and_nothing_is_left(kind: str, 
     change, expected = OTHER_FILES[kind]
     change(here)
     assert expected in refused(imported(here), here / "home")
+
+
+def test_a_pack_whose_records_were_changed_is_damaged_and_nothing_is_left(here: Path) -> None:
+    _changed(here, "private/originals.npz", lambda content: content[:-300] + bytes(300))
+    result = imported(here)
+    assert result.exit_code == 4
+    assert r"private.pack is damaged (private/*.npz: not what its hashes say); get it once more" in result.output
+    assert list((here / "home" / "tracks").iterdir()) == []
 
 
 def test_a_pack_and_a_whole_track_are_not_taken_for_each_other(made: Path, here: Path) -> None:
