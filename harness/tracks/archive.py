@@ -178,7 +178,7 @@ def _complete(track: Track, file: Path, own: OwnData | None) -> None:
     """Put a user's own images into an unpacked pack."""
     if own is None:
         raise UsageError(f"{file} is a pack, a track without its images; add your own: {_command(track, file)}")
-    complete(track.folder, track, own)
+    complete(track, own)
     _check_whole(track, file)
 
 

@@ -29,19 +29,13 @@ class OtherDataError(UsageError):
     """The data are not those that the pack was made from; the message says by what they differ."""
 
 
-# ---- pixels -------------------------------------------------------------------------------------------------------
+# ---- writing ------------------------------------------------------------------------------------------------------
 
 
 def without_pixels(content: bytes) -> bytes:
     """Return the bytes of a stored data set with zeros for its pixels."""
     pixels, _, _ = _pixels(content)
     return content[: pixels.start] + bytes(pixels.stop - pixels.start) + content[pixels.stop :]
-
-
-def with_pixels(content: bytes, images: np.ndarray) -> bytes:
-    """Return the bytes of a stored data set with these pixels."""
-    pixels, _, order = _pixels(content)
-    return content[: pixels.start] + images.tobytes(order) + content[pixels.stop :]
 
 
 def listed(track: Track, *, private: bool) -> bytes:
@@ -58,13 +52,13 @@ def listed(track: Track, *, private: bool) -> bytes:
 # ---- completing ---------------------------------------------------------------------------------------------------
 
 
-def complete(folder: Path, track: Track, own: OwnData) -> None:
-    """Put a user's own pixels into the folder of an unpacked pack, which is a track then.
+def complete(track: Track, own: OwnData) -> None:
+    """Put a user's own pixels into the folder of an unpacked pack, which is a whole track then.
 
     Raises OtherDataError, before anything is changed, if these are not the images that the pack was made from or have
     other labels, UsageError if it is a pack of another version.
     """
-    places = read_arrays(folder / LIST)
+    places = read_arrays(track.folder / LIST)
     if (found := int(places.get("format", 0))) != FORMAT:
         raise UsageError(
             f"the pack of {track.name} is of another version of the harness (format {found}, this one has {FORMAT}); "
@@ -80,7 +74,7 @@ def complete(folder: Path, track: Track, own: OwnData) -> None:
     for name in names:
         file = track.examples_file(name)
         write_bytes(file, with_pixels(file.read_bytes(), data.images[places[name]]))
-    (folder / LIST).unlink()
+    (track.folder / LIST).unlink()
 
 
 def _check_shapes(data: Examples, places: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -113,6 +107,12 @@ def _check_labels(own: Examples, places: np.ndarray, file: Path) -> None:
                 f"{differing.size} {name} differ in the {file.stem} set, such as that of the image numbered "
                 f"{places[row]}, which is {here[row]} here and {there[name][row]} in the pack"
             )
+
+
+def with_pixels(content: bytes, images: np.ndarray) -> bytes:
+    """Return the bytes of a stored data set with these pixels."""
+    pixels, _, order = _pixels(content)
+    return content[: pixels.start] + images.tobytes(order) + content[pixels.stop :]
 
 
 # ---- both ---------------------------------------------------------------------------------------------------------
