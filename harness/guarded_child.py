@@ -56,7 +56,7 @@ def _answer(task: str, content: str, options: dict[str, Any]) -> dict[str, Any]:
     """
     from harness.errors import UsageError
 
-    tasks: dict[str, Callable[..., Any]] = {"source": _source, "strings": _strings}
+    tasks: dict[str, Callable[..., Any]] = {"source": _source, "constants": _constants, "strings": _strings}
     try:
         return {"found": tasks[task](base64.b64decode(content), **options)}
     except UsageError as error:
@@ -79,6 +79,14 @@ def _source(
     excerpt = found["excerpt"]
     shown = excerpt and {name: [_one_line(line) for line in lines] for name, lines in excerpt.items()}
     return found | {"problems": [_one_line(problem) for problem in found["problems"]], "excerpt": shown}
+
+
+def _constants(content: bytes) -> dict[str, dict[str, Any]]:
+    """Return the constants in capitals of what is run of a submission, by name."""
+    from harness.constants import constants_in
+    from harness.source_text import parsed
+
+    return {name: dataclasses.asdict(constant) for name, constant in constants_in(parsed(content.decode())).items()}
 
 
 def _strings(content: bytes, key: str) -> list[str] | None:

@@ -8,14 +8,13 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from harness.constants import with_constant
 from harness.contract import FUNCTION_NAMES
 from harness.entry_point import argument_problems, entry_name, is_alike, is_as_written
-from harness.errors import UsageError
 from harness.excerpt import Excerpt, excerpt_of
 from harness.information import Information, information
 from harness.scopes import DEFINITIONS
 from harness.source_text import SourceText, parsed, source_text
-from harness.spelling import did_you_mean
 from harness.statements import pieces, without_docstrings
 
 __all__ = ["Checked", "check_source"]
@@ -48,42 +47,11 @@ def check_source(
     except SyntaxError as error:
         raise ValueError(f"syntax error in {file.place(error.lineno or 1)}: {error.msg}") from None
     for name, value in constants.items():
-        source, tree = _with_constant(source, tree, name, value)
+        source, tree = with_constant(source, tree, name, value)
     tree = without_docstrings(tree)
     problems = tuple(_problems(tree, file))
     is_helper = problems == (_missing_function(file),)
     return Checked(source, _hash(tree), problems, information(tree), excerpt, is_helper)
-
-
-def _with_constant(source: str, tree: ast.Module, name: str, value: str) -> tuple[str, ast.Module]:
-    """Return text and tree with a capital constant's value replaced, every line staying where it is."""
-    try:
-        ast.literal_eval(value)
-        literal = ast.unparse(ast.parse(value.strip(), mode="eval"))
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        literal = repr(value)  # a bare word is a string
-    assignments = {
-        target.id: node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-        if isinstance(target, ast.Name) and target.id.isupper()
-    }
-    if name not in assignments:
-        known = ", ".join(assignments) or "none"
-        meant = did_you_mean(name, assignments)
-        raise UsageError(
-            f"--set {name}{meant}: the file sets no such constant in capitals at its top level (it has: {known})"
-        )
-    old = assignments[name]
-    assert old.end_lineno is not None
-    assert old.end_col_offset is not None
-    lines = source.encode().splitlines(keepends=True)  # columns of the syntax tree count bytes
-    head, tail = lines[old.lineno - 1][: old.col_offset], lines[old.end_lineno - 1][old.end_col_offset :]
-    padding = b"\n" * (old.end_lineno - old.lineno)
-    lines[old.lineno - 1 : old.end_lineno] = [head + literal.encode() + tail + padding]
-    changed = b"".join(lines).decode()
-    return changed, ast.parse(changed)
 
 
 def _hash(tree: ast.Module) -> str:

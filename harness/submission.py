@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.constants import Constant
 from harness.contract import SUFFIXES
 from harness.errors import UsageError
 from harness.excerpt import Excerpt
@@ -14,7 +15,7 @@ from harness.quoting import quoted, readable
 from harness.shipped import baseline_names
 from harness.spelling import did_you_mean_file
 
-__all__ = ["MAX_NOTEBOOK_KB", "Submission", "read_submission", "submission_of"]
+__all__ = ["MAX_NOTEBOOK_KB", "Submission", "constants_of", "read_submission", "submission_of"]
 
 MAX_NOTEBOOK_KB = 16 * 1024  # with its pictures; of its code the track's limit holds
 
@@ -97,6 +98,18 @@ def submission_of(
         excerpt and Excerpt(**{name: tuple(lines) for name, lines in excerpt.items()}),
         found["is_helper"],
     )
+
+
+def constants_of(submission: Submission) -> dict[str, Constant]:
+    """Return the constants in capitals of a submission by name, in the order of the file, with those that were set.
+
+    Raises UsageError if one of them is too much for Python to write out.
+    """
+    try:
+        found = guarded("constants", submission.source.encode())
+    except ValueError as error:
+        raise UsageError(f"the constants of {submission.path} cannot be read: {error}") from None
+    return {name: Constant(**constant) for name, constant in found.items()}
 
 
 def _check_size(what: str, content: bytes, most_kb: int) -> None:
