@@ -13,7 +13,19 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Comparison", "Evaluation", "ScoreFile", "Track", "compare", "evaluate", "open_track", "plot", "score"]
+__all__ = [
+    "Comparison",
+    "Evaluation",
+    "ScoreFile",
+    "Track",
+    "Tuning",
+    "compare",
+    "evaluate",
+    "open_track",
+    "plot",
+    "score",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:

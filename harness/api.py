@@ -23,6 +23,7 @@ from harness.evaluation import compare as comparing
 from harness.evaluation import evaluate as evaluating
 from harness.evaluation.compare import RETRAINED, Comparison, Side
 from harness.evaluation.evaluate import Evaluation
+from harness.evaluation.make import check_runs
 from harness.evaluation.reference import Reference, load_reference
 from harness.evaluation.score_file import ScoreFile
 from harness.runner.isolation import choose, stronger
@@ -30,16 +31,32 @@ from harness.runs.conditions import conditions_here
 from harness.runs.run import Run
 from harness.runs.store import Results
 from harness.scoring.arrays import score_arrays
+from harness.scoring.thresholds import FEWEST_RANKED
 from harness.shipped import submission_path
 from harness.submission import Submission, read_submission
 from harness.tracks import catalogue
 from harness.tracks.track import Track
 from harness.tracks.track_names import DEFAULT_TRACK
+from harness.tracks.tuning_track import open_tuning_track
+from harness.tuning.ranges import require_trials
+from harness.tuning.trials import Trial, Tuning, plan_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Comparison", "Evaluation", "ScoreFile", "Track", "compare", "evaluate", "open_track", "plot", "score"]
+__all__ = [
+    "Comparison",
+    "Evaluation",
+    "ScoreFile",
+    "Track",
+    "Tuning",
+    "compare",
+    "evaluate",
+    "open_track",
+    "plot",
+    "score",
+    "tune",
+]
 
 Announce = Callable[[str], None]  # hears, in a sentence, of what takes a while or is not as asked
 
@@ -113,6 +130,69 @@ def _submission(file: str | Path | Submission, track: Track, constants: Mapping[
     if constants:
         raise UsageError("constants are set when a file is read; give its path")
     return file
+
+
+def tune(
+    file: str | Path,
+    *,
+    track: str | Path | Track = DEFAULT_TRACK,
+    trials: int = 12,
+    runs: int = FEWEST_RANKED,
+    ranges: Mapping[str, str] | None = None,
+    constants: Mapping[str, object] | None = None,
+    jobs: int | None = None,
+    device: str = "auto",
+    isolation: str = "auto",
+    require_isolation: str | None = None,
+    again: bool = False,
+    home: Path | None = None,
+    announce: Announce = lambda sentence: None,
+    on_start: Callable[[], object] = lambda: None,
+    on_run: Callable[[Run], None] = lambda run: None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+) -> Tuning:
+    """Try settings of a file's constants on another forget set than that of a track; as `harness tune` does.
+
+    The first trial is the file as it is, the others are drawn from ranges, by default of all numbers in capitals.
+    ranges: texts by name, such as {"LEARNING_RATE": "0.01:1:log", "SCHEDULE": "cosine,constant"}. constants: values
+    for all trials. runs: of each trial. on_start is called before the first trial, on_run with every run that is made,
+    on_trial with every trial. Other options are those of `evaluate`. A tuning that is kept is returned without running
+    anything, unless `again`.
+    Raises UsageError for what cannot be done as asked, MachineError if the machine fails.
+    """
+    require_trials(trials)
+    place, kind = home or default_home(), resolve(device, announce)
+    scored = track if isinstance(track, Track) else open_track(track, home=place)
+    tuning_track = open_tuning_track(scored)
+    check_runs(tuning_track, runs)
+    submission = _submission(file, tuning_track, constants or {})
+    plan = plan_of(submission, scored, tuning_track, device=kind, trials=trials, runs=runs, ranges=ranges or {})
+    required = stronger(isolation, require_isolation)
+    if not again and (stored := plan.stored(place, required)) is not None:
+        return stored
+    require_writable(plan.file(place).parent)
+    on_start()
+    found = []
+    for settings in plan.settings:
+        evaluation = evaluate(
+            submission.path,
+            track=tuning_track,
+            runs=runs,
+            constants={**submission.constants, **settings},
+            jobs=jobs,
+            device=kind,
+            isolation=isolation,
+            require_isolation=require_isolation,
+            again=again,
+            home=place,
+            announce=announce,
+            on_run=on_run,
+        )
+        found.append(Trial.from_evaluation(evaluation, settings))
+        on_trial(found[-1])
+    tuning = plan.result(found)
+    plan.keep(place, tuning)
+    return tuning
 
 
 def compare(

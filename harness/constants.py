@@ -95,8 +95,8 @@ def _number(node: ast.expr) -> float | None:
         case ast.Constant(value=int() | float() as number):
             return number
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            number = _number(operand)
-            return None if number is None else -number
+            positive = _number(operand)
+            return None if positive is None else -positive
         case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
             first, second = _number(left), _number(right)
             return None if first is None or second is None else OPERATORS[type(op)](first, second)

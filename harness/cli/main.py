@@ -21,6 +21,7 @@ from harness.cli.options import (
 )
 from harness.cli.prepare import prepare_command
 from harness.cli.submissions import check_command, compare_command, evaluate_command, report_command
+from harness.cli.tune import tune_command
 from harness.environment import ELSEWHERE, home
 from harness.errors import MachineError, UsageError
 
@@ -107,7 +108,7 @@ def doctor_command(device: str) -> None:
 
 
 for command in (
-    *(evaluate_command, check_command, compare_command, report_command),
+    *(evaluate_command, check_command, compare_command, report_command, tune_command),
     *(new_command, baselines_command, prepare_command, score_command, leaderboard_group),
 ):
     cli.add_command(command)

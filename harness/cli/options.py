@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 
 from harness.accelerator import FAKE_VARIABLE, resolve
 from harness.environment import home
+from harness.errors import UsageError
 from harness.runner import isolation as isolations
 from harness.shipped import baseline_names, submission_path
 from harness.tracks.track_names import DEFAULT_TRACK, track_names
@@ -34,6 +35,7 @@ __all__ = [
     "isolation_option",
     "jobs_option",
     "require_isolation_option",
+    "set_constants",
     "set_option",
     "submissions_beginning",
     "time_limit_option",
@@ -132,3 +134,14 @@ def console() -> "Console":
     from rich.console import Console
 
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+
+
+def set_constants(settings: tuple[str, ...]) -> dict[str, str]:
+    """Return the constants that --set names, by name. Raises UsageError for what is not NAME=VALUE."""
+    constants = {}
+    for setting in settings:
+        name, separator, value = setting.partition("=")
+        if not separator or not name.isidentifier():
+            raise UsageError(f"--set takes NAME=VALUE, such as --set EPOCHS=3, not {setting!r}")
+        constants[name] = value
+    return constants

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,9 @@ __all__ = ["prepare_command"]
 @click.argument("track_name", metavar="TRACK", shell_complete=tracks_beginning)
 @click.option("--force", is_flag=True, help="Prepare or import it anew; of the former, say how far it is from the old.")
 @click.option("--retrained", type=click.IntRange(min=1), help="Add models until each pool holds so many.")
+@click.option(
+    "--for-tuning", is_flag=True, help="Make the track that harness tune uses: TRACK with another forget set."
+)
 @click.option("--estimate", is_flag=True, help="Say how long it takes, from a few timed steps; prepare nothing.")
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Data to use as they are.")
 @click.option("--export", "public_file", type=click.Path(path_type=Path), help="Write the public part as one file.")
@@ -49,6 +53,7 @@ def prepare_command(
     track_name: str,
     force: bool,
     retrained: int | None,
+    for_tuning: bool,
     estimate: bool,
     data: Path | None,
     public_file: Path | None,
@@ -68,7 +73,8 @@ def prepare_command(
     for file in (public_file, whole_file):
         require_place(file)
     if import_file is not None:
-        if estimate or without_images or any(option is not None for option in (retrained, public_file, whole_file)):
+        others = (retrained, public_file, whole_file)
+        if estimate or for_tuning or without_images or any(option is not None for option in others):
             raise UsageError(
                 "--import goes with no other option but --force and --data; give the others once it is unpacked"
             )
@@ -76,7 +82,9 @@ def prepare_command(
         return
     if without_images and public_file is None and whole_file is None:
         raise UsageError("--without-images goes with --export FILE or --export-private FILE")
-    found = catalogue.find_tracks(track_name, tracks)
+    if for_tuning and data is not None:
+        raise UsageError(f"--for-tuning takes the images of {track_name} as it is prepared; leave out --data")
+    found = _for_tuning(track_name, tracks, force) if for_tuning else catalogue.find_tracks(track_name, tracks)
     kind = chosen_device(device)
     trainer = _Trainer(tracks, jobs or of(kind).default_trainings(), kind, data)
     if estimate:
@@ -99,6 +107,24 @@ def prepare_command(
             f"{track.name} is ready: {track.manifest.retrained} retrained models in each pool, in {track.folder}"
         )
         _show_page(track, anew=is_new or retrained is not None)
+
+
+def _for_tuning(track_name: str, tracks: Path, force: bool) -> list[catalogue.Declared]:
+    """Return the track on which settings for a prepared track are tuned.
+
+    What declares it lies in a folder that ends with the command. Raises UsageError if another track is there in its
+    place and is not to be replaced.
+    """
+    from harness.tracks import catalogue
+    from harness.tracks.declaration import read_declaration
+    from harness.tracks.tuning_track import open_tuning_track, tuning_name, write_tuning_source
+
+    track = catalogue.open_track(track_name, tracks)
+    if (tracks / tuning_name(track)).exists() and not force:
+        open_tuning_track(track)
+    folder = click.get_current_context().with_resource(tempfile.TemporaryDirectory(dir=tracks, prefix=".tuning-"))
+    file = write_tuning_source(track, Path(folder))
+    return [catalogue.Declared(read_declaration(file), file)]
 
 
 def _export(track: Track, file: Path, *, private: bool, images: bool) -> None:

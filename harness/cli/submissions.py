@@ -18,6 +18,7 @@ from harness.cli.options import (
     isolation_option,
     jobs_option,
     require_isolation_option,
+    set_constants,
     set_option,
     submissions_beginning,
     time_limit_option,
@@ -79,7 +80,7 @@ def evaluate_command(
         raise UsageError("give --quick or --runs, not both")
     if rescore and again:
         raise UsageError("--rescore makes no runs, and --again makes some; give one of them")
-    constants = _constants(settings)
+    constants = set_constants(settings)
     require_place(json_file)
     from harness import api
     from harness.evaluation.history import add_to_history, comparisons
@@ -135,7 +136,7 @@ def check_command(
     from harness import api
     from harness.report.terminal import show_check
 
-    track, constants = api.open_track(track_name), _constants(settings)
+    track, constants = api.open_track(track_name), set_constants(settings)
     kind = chosen_device(device)
     if debug:
         _debug(file, track, constants, kind)
@@ -239,7 +240,7 @@ def report_command(
     from harness.submission import read_submission
 
     track = api.open_track(track_name)
-    submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=_constants(settings))
+    submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=set_constants(settings))
     n_runs = runs or track.declaration.evaluation.runs
     evaluation = load_evaluation(submission, track, chosen_device(device), runs=n_runs, home=home())
     if evaluation.outcome != Outcome.OK:
@@ -253,17 +254,6 @@ def report_command(
 
 
 # ---- what they share ----------------------------------------------------------------------------------------------
-
-
-def _constants(settings: tuple[str, ...]) -> dict[str, str]:
-    """Return constants by name. Raises UsageError for what is not NAME=VALUE."""
-    constants = {}
-    for setting in settings:
-        name, separator, value = setting.partition("=")
-        if not separator or not name.isidentifier():
-            raise UsageError(f"--set takes NAME=VALUE, such as --set EPOCHS=3, not {setting!r}")
-        constants[name] = value
-    return constants
 
 
 def _evaluated(file: Path, track: Track, runs: int, **options: Any) -> Evaluation:

@@ -11,7 +11,7 @@ GROUND = "harness"  # modules that lie in no room
 # Each room imports from those before it alone.
 FLOORS = (
     *(GROUND, "harness.scoring", "harness.tracks", "harness.runner.sandbox", "harness.runner.inside"),
-    *("harness.runner", "harness.runs", "harness.evaluation", "harness.report"),
+    *("harness.runner", "harness.runs", "harness.evaluation", "harness.tuning", "harness.report"),
     *("harness.leaderboard.board", "harness.leaderboard.pages", "harness.leaderboard.batch"),
     *("harness.leaderboard.assurance", "harness.api", "harness.cli"),
 )
