@@ -1,6 +1,6 @@
 """A tuning on the terminal: every trial, the best one, and what its score is worth."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import NormalDist, fmean
 
@@ -8,10 +8,12 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.constants import literal_of
 from harness.quoting import quoted
 from harness.report.escaping import escaped
 from harness.report.score_columns import score_column
 from harness.report.terminal import ProgressBar
+from harness.runner.outcome import Outcome
 from harness.runs.run import Run
 from harness.scoring.thresholds import FEWEST_RANKED
 from harness.scoring.uncertainty import NORMAL_REACH
@@ -41,8 +43,9 @@ class LiveTrials(ProgressBar):
         self._trials_done, self._runs_done = self._trials_done + 1, 0
         calibrated, _, share = (score_column(field).text(trial) for field in SHOWN)
         found = f"calibrated {calibrated}" if trial.remark is None else _remark(trial)
-        line = f"trial {self._trials_done}: {found}, {share} of the time limit; {_settings(trial)}"
-        self.console.print(Text(line), soft_wrap=True)
+        self.console.print(
+            Text(f"trial {self._trials_done}: {found} ({share} of the limit), {_settings(trial)}"), soft_wrap=True
+        )
         self._show()
 
     def _show(self) -> None:
@@ -91,9 +94,7 @@ def _conclusion(tuning: Tuning, file: Path, is_scored_here: bool) -> Iterator[st
     """Yield what to make of the trials, and the command that comes next."""
     best, constants = tuning.best_trial, tuning.best_constants
     if best is None or constants is None:
-        first = tuning.trials[0]
-        yield f"no trial has a score; of the first: {_remark(first)}"
-        yield f"remedy: {first.outcome.remedy(file) or 'do less, and try it: harness check ' + quoted(file)}"
+        yield from _without_score(tuning, file)
         return
     ours, as_it_is = (score_column("calibrated_score").text(trial) for trial in (best, tuning.trials[0]))
     yield f"best: trial {tuning.best}, calibrated score {ours}; the file as it is: {as_it_is}"
@@ -101,19 +102,30 @@ def _conclusion(tuning: Tuning, file: Path, is_scored_here: bool) -> Iterator[st
     if tuning.n_runs < FEWEST_RANKED:
         yield f"trials of {tuning.n_runs} runs hardly tell settings apart; {FEWEST_RANKED} are usual"
     if is_scored_here:
-        track = [] if tuning.track == DEFAULT_TRACK else [f"--track {tuning.track}"]
-        settings = [f"--set {quoted(f'{name}={value}')}" for name, value in constants.items()]
-        yield f"score it there: {' '.join([f'harness evaluate {quoted(file)}', *track, *settings])}"
+        yield f"score it there: {' '.join([f'harness evaluate {quoted(file)}', *_options(tuning.track, constants)])}"
     elif constants:
-        values = ", ".join(f"{name} = {value}" for name, value in constants.items())
+        values = ", ".join(f"{name} = {literal_of(value)}" for name, value in constants.items())
         yield f"write this into the file before you hand it in: {escaped(values)}"
+
+
+def _without_score(tuning: Tuning, file: Path) -> Iterator[str]:
+    """Yield what was wrong with the first trial, the file as it is, and what to do about it."""
+    first, options = tuning.trials[0], _options(tuning.tuning_track, tuning.constants)
+    yield f"no trial has a score; of the first: {_remark(first)}"
+    yield f"remedy: {(first.outcome if first.outcome != Outcome.OK else Outcome.TIME_LIMIT).remedy(file, *options)}"
+
+
+def _options(track: str, constants: Mapping[str, str]) -> list[str]:
+    """Return the options of a command on a track with constants set."""
+    settings = [f"--set {quoted(f'{name}={value}')}" for name, value in constants.items()]
+    return settings if track == DEFAULT_TRACK else [f"--track {track}", *settings]
 
 
 def _luck(tuning: Tuning) -> str:
     """Return by how much the best of equally good settings would come out too high, where intervals are known."""
     ends = [trial.calibrated_interval for trial in tuning.trials if trial.calibrated_interval is not None]
     n = len(ends)
-    if n < 2:
+    if n < 2 or tuning.n_runs < FEWEST_RANKED:
         return ""
     error = fmean(high - low for low, high in ends) / 2 / NORMAL_REACH
     expected = NormalDist().inv_cdf((n - 0.375) / (n + 0.25))  # the largest of n normal values; Blom 1958

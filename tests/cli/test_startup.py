@@ -40,6 +40,8 @@ def loaded(*arguments: object, **variables: str) -> tuple[set[str], str]:
         "evaluate",
         "evaluate --no-such-option",
         "evaluate submissions/template.py --quick --runs 3",
+        "tune --help",
+        "tune submissions/template.py --trials 1",
         "no-such-command",
     ],
 )
