@@ -84,7 +84,7 @@ def prepare_command(
         raise UsageError("--without-images goes with --export FILE or --export-private FILE")
     if for_tuning and data is not None:
         raise UsageError(f"--for-tuning takes the images of {track_name} as it is prepared; leave out --data")
-    found = _for_tuning(track_name, tracks, force) if for_tuning else catalogue.find_tracks(track_name, tracks)
+    found = _for_tuning(track_name, tracks, force) if for_tuning else _by_name(track_name, tracks, force)
     kind = chosen_device(device)
     trainer = _Trainer(tracks, jobs or of(kind).default_trainings(), kind, data)
     if estimate:
@@ -107,6 +107,17 @@ def prepare_command(
             f"{track.name} is ready: {track.manifest.retrained} retrained models in each pool, in {track.folder}"
         )
         _show_page(track, anew=is_new or retrained is not None)
+
+
+def _by_name(track_name: str, tracks: Path, force: bool) -> list[catalogue.Declared]:
+    """Return the tracks of a name or a file. Raises UsageError for one that another command makes anew."""
+    from harness.tracks import catalogue
+    from harness.tracks.tuning_track import tuned_for
+
+    found = catalogue.find_tracks(track_name, tracks)
+    if force and (scored := tuned_for(found[0].declaration)) is not None:
+        raise UsageError(f"{track_name} is made of {scored}; run: harness prepare {scored} --for-tuning --force")
+    return found
 
 
 def _for_tuning(track_name: str, tracks: Path, force: bool) -> list[catalogue.Declared]:

@@ -17,15 +17,22 @@ from harness.storage import write_arrays, write_bytes
 from harness.tracks.declaration import Data, Declaration, EvaluationSection, Forget, ReferenceSection, Split
 from harness.tracks.track import Examples, Track, load_track
 
-__all__ = ["open_tuning_track", "tuning_declaration", "tuning_name", "write_tuning_source"]
+__all__ = ["open_tuning_track", "tuned_for", "tuning_declaration", "tuning_name", "write_tuning_source"]
 
 RETRAINED = FEWEST_RANKED  # models in each pool; more can be added
 MOST_ORIGINALS = 4
+SUFFIX = "-tuning"
 
 
 def tuning_name(track: Track) -> str:
     """Return the name of the track on which settings for a track are tuned."""
-    return f"{track.name}-tuning"
+    return f"{track.name}{SUFFIX}"
+
+
+def tuned_for(declaration: Declaration) -> str | None:
+    """Return the name of the track for which settings are tuned on a declared one; None if it is of another kind."""
+    name = declaration.name.removesuffix(SUFFIX)
+    return name if declaration.data.source == _images_file(name) and name != declaration.name else None
 
 
 def open_tuning_track(track: Track) -> Track:
@@ -57,7 +64,7 @@ def tuning_declaration(track: Track) -> Declaration:
     return Declaration(
         name=tuning_name(track),
         title=f"for tuning on {track.name}: its retain and val set, another forget set",
-        data=Data(source=_images_file(track), **declared.data.model_dump(include={"scale", "mean", "std"})),
+        data=Data(source=_images_file(track.name), **declared.data.model_dump(include={"scale", "mean", "std"})),
         split=Split(train=len(retain), val=n_val // 2, seed=declared.split.seed),
         forget=_forget(track, retain),
         model=declared.model,
@@ -77,7 +84,7 @@ def write_tuning_source(track: Track, folder: Path) -> Path:
     """Write what the tuning track of a track is prepared from into a folder; return the file of its declaration."""
     parts = [track.examples(name).arrays() for name in ("retain", "val")]
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    write_arrays(folder / _images_file(track), arrays | _class_names(track, arrays["labels"]))
+    write_arrays(folder / _images_file(track.name), arrays | _class_names(track, arrays["labels"]))
     for file in track.public.glob("*.py"):
         write_bytes(folder / file.name, file.read_bytes())
     declaration = folder / "track.toml"
@@ -85,8 +92,8 @@ def write_tuning_source(track: Track, folder: Path) -> Path:
     return declaration
 
 
-def _images_file(track: Track) -> str:
-    return f"retain-and-val-of-{track.name}.npz"
+def _images_file(name: str) -> str:
+    return f"retain-and-val-of-{name}.npz"
 
 
 def _forget(track: Track, retain: Examples) -> Forget:

@@ -315,6 +315,11 @@ def test_a_tuning_track_is_prepared_first_and_made_anew_with_its_track(
         assert "--for-tuning --force" in said
     assert "leave out --data" in harness("prepare", "quick", "--for-tuning", "--data", tmp_path).output
     assert "no other option" in harness("prepare", "quick", "--for-tuning", "--import", tmp_path / "x").output
+    shutil.rmtree(tracks / "quick-tuning")
+    shutil.copytree(tunable_tracks / "quick-tuning", tracks / "quick-tuning")
+    anew = harness("prepare", "quick-tuning", "--force")
+    assert anew.exit_code == 2
+    assert "quick-tuning is made of quick; run: harness prepare quick --for-tuning --force" in anew.output
     not_there = harness("prepare", "cifar10", "--for-tuning")
     assert not_there.exit_code == 2
     assert "the track cifar10 is not prepared; run: harness prepare cifar10" in not_there.output
