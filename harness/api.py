@@ -167,10 +167,10 @@ def tune(
     check_runs(tuning_track, runs)
     submission = _submission(file, tuning_track, constants or {})
     plan = plan_of(submission, scored, tuning_track, device=kind, trials=trials, runs=runs, ranges=ranges or {})
+    require_writable(plan.file(place).parent)
     required = stronger(isolation, require_isolation)
     if not again and (stored := plan.stored(place, required)) is not None:
         return stored
-    require_writable(plan.file(place).parent)
     on_start()
     found = []
     for settings in plan.settings:

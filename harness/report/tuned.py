@@ -97,7 +97,8 @@ def _conclusion(tuning: Tuning, file: Path, is_scored_here: bool) -> Iterator[st
         yield from _without_score(tuning, file)
         return
     ours, as_it_is = (score_column("calibrated_score").text(trial) for trial in (best, tuning.trials[0]))
-    yield f"best: trial {tuning.best}, calibrated score {ours}; the file as it is: {as_it_is}"
+    beside = "the file as it is" if tuning.best == 1 else f"against {as_it_is} of the file as it is"
+    yield f"best: trial {tuning.best}, calibrated score {ours}, {beside}"
     yield f"the best of many looks better than it is{_luck(tuning)}; what counts is its score on {tuning.track}"
     if tuning.n_runs < FEWEST_RANKED:
         yield f"trials of {tuning.n_runs} runs hardly tell settings apart; {FEWEST_RANKED} are usual"

@@ -45,7 +45,7 @@ def open_tuning_track(track: Track) -> Track:
     if not folder.exists():
         raise UsageError(
             f"settings for {track.name} are tuned on a track with another forget set, {folder.name}, and that is not "
-            f"prepared; run: {command}, and with --estimate before it to see how long it takes"
+            f"prepared; run: {command}; --estimate says how long that takes"
         )
     found = load_track(folder)
     if found.declaration != tuning_declaration(track):

@@ -36,7 +36,9 @@ class Span:
         value = self.low * (high / self.low) ** share if self.is_log else self.low + (high - self.low) * share
         if self.is_whole:
             return str(min(math.floor(value), int(self.high)))
-        return repr(min(max(_short(value), float(self.low)), float(self.high)))
+        finest = min(high - self.low, abs(value) or math.inf)  # near 1, the distance to 1 is what has digits
+        rounded = round(value, DIGITS - 1 - math.floor(math.log10(finest)))
+        return repr(min(max(rounded, float(self.low)), float(self.high)))
 
     def __str__(self) -> str:
         return f"{self.low!r}:{self.high!r}{':log' if self.is_log else ''}"
@@ -111,7 +113,8 @@ def _usual(number: float | None) -> Span | None:
     if isinstance(number, int):
         return Span(max(1, number // 2), 2 * number, is_whole=True, is_log=True) if number > 1 else None
     if 0.5 <= number < 1:
-        return Span(_short(2 * number - 1), 1.0, is_whole=False, is_log=False)
+        low = round(2 * number - 1, 12)
+        return Span(low, 1.0, is_whole=False, is_log=False) if low < 1 else None
     high = 10 * number if number >= 1 else min(10 * number, 1.0)
     return Span(_short(number / 10), _short(high), is_whole=False, is_log=True)
 

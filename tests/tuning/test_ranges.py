@@ -13,6 +13,8 @@ FILE = """
 EPOCHS = 5
 LEARNING_RATE: float = 1e-1
 MOMENTUM = 0.9
+NEAR = 0.9999
+NEARER = 1 - 1e-14
 SHARE = 9 / 28
 SCALED = 1e-3 * 256 / 64
 TEMPERATURE = 4.0
@@ -39,6 +41,8 @@ def test_constants_are_read_as_numbers_where_they_are_such() -> None:
         "EPOCHS": 5,
         "LEARNING_RATE": 0.1,
         "MOMENTUM": 0.9,
+        "NEAR": 0.9999,
+        "NEARER": 1 - 1e-14,
         "SHARE": 9 / 28,
         "SCALED": 0.004,
         "TEMPERATURE": 4.0,
@@ -57,6 +61,7 @@ def test_without_a_range_every_positive_number_has_its_usual_one() -> None:
         "EPOCHS": "2:10:log",
         "LEARNING_RATE": "0.01:1.0:log",
         "MOMENTUM": "0.8:1.0",
+        "NEAR": "0.9998:1.0",
         "SHARE": "0.0321:1.0:log",
         "SCALED": "0.0004:0.04:log",
         "BATCHES": "32:128:log",
@@ -78,11 +83,14 @@ def test_a_whole_range_has_whole_numbers_its_ends_included(span: Span) -> None:
     assert set(found) == set(range(int(span.low), int(span.high) + 1))
 
 
-@pytest.mark.parametrize("span", [Span(1e-5, 0.12345, False, True), Span(-1.0, 1.0, False, False)])
+@pytest.mark.parametrize(
+    "span", [Span(1e-5, 0.12345, False, True), Span(-1.0, 1.0, False, False), Span(0.9998, 1.0, False, False)]
+)
 def test_numbers_lie_between_the_ends_and_are_short(span: Span) -> None:
     found = [span.at(step / 1000) for step in range(1000)]
     assert all(span.low <= float(text) <= span.high for text in found)
     assert max(map(len, found)) < 9
+    assert len(set(found)) > 190
     middle = math.sqrt(span.low * span.high) if span.is_log else (span.low + span.high) / 2
     assert sum(float(text) < middle for text in found) == pytest.approx(500, abs=5)
 

@@ -112,7 +112,7 @@ def test_whoever_has_the_public_part_alone_prepares_the_same_track(tunable_track
     export_track(load_track(tunable_tracks / "quick"), tmp_path / "public.track", private=False)
     public = import_track(tmp_path / "public.track", tmp_path / "tracks")
     assert not public.private.exists()
-    with pytest.raises(UsageError, match=r"run: harness prepare quick --for-tuning, and with --estimate"):
+    with pytest.raises(UsageError, match=r"run: harness prepare quick --for-tuning; --estimate says"):
         open_tuning_track(public)
     file = write_tuning_source(public, tmp_path / "source")
     declaration = read_declaration(file)
@@ -295,6 +295,15 @@ def test_what_cannot_be_tuned_is_a_usage_error(
     assert re.search(message, " ".join(result.output.split())), result.output
     assert not (home / "tuning").exists()
     assert not list(home.glob("results/*/*"))
+
+
+def test_a_place_that_cannot_be_used_is_named_before_anything_is_run(
+    home: Path, submission: Write, harness: Harness
+) -> None:
+    (home / "tuning").write_text("a file")
+    result = harness("tune", submission(FILE), "--track", "quick")
+    assert result.exit_code == 4
+    assert f"cannot use {home / 'tuning'}: Not a directory. Set HARNESS_HOME" in result.output.replace("\n", "")
 
 
 def test_a_tuning_track_is_prepared_first_and_made_anew_with_its_track(
