@@ -10,8 +10,9 @@ import numpy as np
 
 from data_prep.architecture import begins_alike, check_architecture, modules_beside, takes_single_examples
 from data_prep.datasets import load_dataset
+from data_prep.poisoning import poisoned
 from data_prep.sources.dataset import Dataset
-from data_prep.splits import label_of, split_indices
+from data_prep.splits import class_number, split_indices
 from harness.errors import MachineError, UsageError
 from harness.models import own_file
 from harness.storage import write_arrays, write_bytes, write_json
@@ -43,9 +44,10 @@ def lay_out(
     dataset = load_dataset(
         wanted.source, folder=declaration_file.parent, cache=cache, copy=data, downscale=wanted.downscale
     )
-    examples = dataset.examples
-    _check_channels(declaration, examples.images.shape[-1])
+    _check_channels(declaration, dataset.examples.images.shape[-1])
     sets = split_indices(dataset, declaration.split, declaration.forget, folder=declaration_file.parent)
+    planted = dataset if declaration.trojan is None else poisoned(dataset, sets, declaration.trojan)
+    examples = planted.examples
     own = _own_architecture(declaration, declaration_file)
     arrays = examples.arrays() | own
     manifest = Manifest(
@@ -61,13 +63,13 @@ def lay_out(
         family=_family(declaration, arrays, sets),
     )
     draft = Track(folder, declaration, manifest)
-    for note in (*dataset.notes, *_remarks(dataset, declaration, sets)):
+    for note in (*planted.notes, *_remarks(dataset, declaration, sets)):
         on_note(note)
     if is_draft_of(draft):
         return draft
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        _write(draft, dataset, sets, own, on_note)
+        _write(draft, planted, sets, own, on_note)
     except (UsageError, MachineError):
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -130,7 +132,7 @@ def _own_architecture(declaration: Declaration, declaration_file: Path) -> dict[
 def _remarks(dataset: Dataset, declaration: Declaration, sets: dict[str, np.ndarray]) -> Iterator[str]:
     """Yield what may not be as its author thinks: which class is forgotten, and which are missing where."""
     forget = declaration.forget
-    forgotten = label_of(forget, dataset) if forget.kind == "class" else None
+    forgotten = None if forget.label is None else class_number(forget.label, dataset, section="forget", key="label")
     if forgotten is not None:
         n, among = len(sets["forget"]), len(sets["forget"]) + len(sets["retain"])
         number, names = str(forgotten), dataset.class_names or ()

@@ -9,7 +9,7 @@ from data_prep.sources.dataset import Dataset
 from harness.errors import UsageError
 from harness.tracks.declaration import Forget, Split
 
-__all__ = ["label_of", "split_indices"]
+__all__ = ["class_number", "split_indices"]
 
 SHOWN = 40  # letters of a line
 WRITE_INDICES = "write it with np.savetxt(FILE, indices, '%d')"
@@ -79,40 +79,50 @@ def _forgotten(
     labels, subjects = dataset.examples.labels, dataset.examples.subjects
     nobody = np.array([], int)
     if forget.kind == "class":
-        label = label_of(forget, dataset)
+        assert forget.label is not None
+        label = class_number(forget.label, dataset, section="forget", key="label")
         return labels[train] == label, np.flatnonzero(labels == label)
     if forget.kind == "indices":
         assert forget.file is not None
         return np.isin(train, _listed(folder / forget.file, train)), nobody
     assert forget.count is not None
-    first = (forget.index or 0) * forget.count
-    last = first + forget.count
+    count = _count(forget.count, len(train))
+    first = (forget.index or 0) * count
+    last = first + count
     if forget.kind == "random":
+        _require(forget, count, len(train), "examples")
         position = np.arange(len(train))
         return (position >= first) & (position < last), nobody
     if subjects is None:
         raise UsageError("forget: kind = 'subject' needs data that say whose image each is (`subjects`)")
     people = generator.permutation(np.unique(subjects[train]))
-    if forget.forget_sets * forget.count > len(people):
-        wanted = f"{forget.forget_sets} x {forget.count}" if forget.forget_sets > 1 else str(forget.count)
-        raise UsageError(f"forget: {wanted} subjects are wanted and the training set has {len(people)}")
-    of_any = people[: forget.forget_sets * forget.count]
+    _require(forget, count, len(people), "subjects")
+    of_any = people[: forget.forget_sets * count]
     return np.isin(subjects[train], people[first:last]), np.flatnonzero(np.isin(subjects, of_any))
 
 
-def label_of(forget: Forget, dataset: Dataset) -> int:
-    """Return the number of the class to forget, given by number or by name. Raises UsageError if there is none such."""
-    names, wanted = dataset.class_names, forget.label
+def _require(forget: Forget, count: int, n: int, what: str) -> None:
+    """Raise UsageError if a training set has fewer than all forget sets together want."""
+    if forget.forget_sets * count > n:
+        wanted = f"{forget.forget_sets} x {count}" if forget.forget_sets > 1 else str(count)
+        raise UsageError(f"forget: {wanted} {what} are wanted and the training set has {n}")
+
+
+def class_number(wanted: int | str, dataset: Dataset, *, section: str, key: str) -> int:
+    """Return the number of a class, given by number or by name. Raises UsageError if there is none such.
+
+    section, key: where the declaration has it.
+    """
+    names = dataset.class_names
     if isinstance(wanted, int):
         if 0 <= wanted < dataset.n_classes:
             return wanted
-        raise UsageError(f"forget: there is no class {wanted}; classes are 0 to {dataset.n_classes - 1}")
-    assert wanted is not None
+        raise UsageError(f"{section}: there is no class {wanted}; classes are 0 to {dataset.n_classes - 1}")
     if names is None:
-        raise UsageError(f"forget: the data have no names of classes; give the number of {wanted!r} as label")
+        raise UsageError(f"{section}: the data have no names of classes; give the number of {wanted!r} as {key}")
     same = [label for label, name in enumerate(names) if _plain(name) == _plain(wanted)]
     if len(same) != 1:
-        raise UsageError(f"forget: no class is called {wanted!r}; there are {', '.join(names)}")
+        raise UsageError(f"{section}: no class is called {wanted!r}; there are {', '.join(names)}")
     return same[0]
 
 

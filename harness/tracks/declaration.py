@@ -23,6 +23,7 @@ __all__ = [
     "Split",
     "TomlSection",
     "Training",
+    "Trojan",
     "parse_declaration",
     "problems",
     "read_declaration",
@@ -96,7 +97,7 @@ class Forget(TomlSection):
     """
 
     kind: Literal["random", "class", "subject", "indices"]
-    count: Positive | None = None  # random: how many examples; subject: how many people
+    count: Size | None = None  # random: how many examples, or which share of the training set; subject: how many people
     label: int | str | None = None  # class: which, by its number or its name
     file: str | None = _added(
         None
@@ -112,11 +113,26 @@ class Forget(TomlSection):
         for other in {"count", "label", "file"} - {needed}:
             if getattr(self, other) is not None:
                 raise ValueError(f"kind = {self.kind!r} takes no {other}")
+        if self.kind == "subject" and isinstance(self.count, float):
+            raise ValueError("kind = 'subject' counts people: count is a whole number")
         if self.index is not None and self.index >= self.forget_sets:
             raise ValueError(f"index = {self.index} is not below forget_sets = {self.forget_sets}")
         if self.forget_sets > 1 and self.kind in ("class", "indices"):
             raise ValueError(f"kind = {self.kind!r} takes no forget_sets; declare one track for each")
         return self
+
+
+class Trojan(TomlSection):
+    """A backdoor in the forget set: its images get a trigger, and the label of the target whatever they show.
+
+    The trigger is a square in the lower right corner. Originals learn it and retrained models do not; val and test set
+    are without. Sources: BadNets (Gu et al. 2017); Jia et al. (NeurIPS 2023), "Trojan model cleanse".
+    """
+
+    target: int | str  # the class that the trigger stands for, by its number or its name
+    size: Positive  # of the square, in pixels
+    margin: Annotated[int, Field(ge=0)]  # pixels between the square and the two edges of the image
+    value: Annotated[int, Field(ge=0, le=255)]  # of its pixels, in all channels, as the data have them
 
 
 class Model(TomlSection):
@@ -197,6 +213,7 @@ class Declaration(TomlSection):
     data: Data
     split: Split
     forget: Forget
+    trojan: Trojan | None = _added(None)
     model: Model
     training: Training
     pruning: Pruning | None = _added(None)
@@ -213,6 +230,8 @@ class Declaration(TomlSection):
             )
         if self.pruning is not None and self.pruning.rewind_epoch >= self.training.epochs:
             raise ValueError(f"pruning.rewind_epoch = {self.pruning.rewind_epoch} is not before the last epoch")
+        if self.trojan is not None and self.forget.forget_sets > 1:
+            raise ValueError("a trojan takes no forget_sets: siblings share originals, which learn one forget set")
         return self
 
     def is_same_track(self, other: "Declaration") -> bool:
