@@ -9,7 +9,8 @@ __all__ = ["fits", "with_trigger"]
 
 def fits(trojan: Trojan, images: np.ndarray) -> bool:
     """Return whether the trigger, with its margin, lies within the images (n, height, width, channels)."""
-    return trojan.margin + trojan.size <= min(images.shape[1:3])
+    height, width = images.shape[1:3]
+    return bool(trojan.margin + trojan.size <= min(height, width))
 
 
 def with_trigger(images: np.ndarray, trojan: Trojan) -> np.ndarray:
