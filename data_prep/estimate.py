@@ -23,7 +23,7 @@ from data_prep.ways import Way, way_of_draft
 from harness.accelerator import of
 from harness.loaders import Images, loader
 from harness.parallel import processes_may_end
-from harness.record import SETS, record_bytes
+from harness.record import record_bytes
 from harness.runs.measure import build_model
 from harness.tracks.declaration import Declaration, Training
 from harness.tracks.track import ORIGINALS, POOLS, Track
@@ -204,7 +204,7 @@ def _timed(training: Callable[[_Some, Callable[[], None]], object], track: Track
 
 
 def _measuring(track: Track, device: str) -> float:
-    """Return the seconds that the record of a model takes: its outputs on all four data sets."""
+    """Return the seconds that the record of a model takes: its outputs on all data sets."""
     place = of(device).device()
     net = build_model(track).to(place).eval()
     inputs = training_set(track, ("retain",))[0][:MEASURED].to(place)
@@ -213,7 +213,7 @@ def _measuring(track: Track, device: str) -> float:
         started = time.perf_counter()
         net(inputs).cpu()
         seconds = time.perf_counter() - started
-    return seconds / len(inputs) * sum(len(track.examples(name)) for name in SETS)
+    return seconds / len(inputs) * sum(map(len, track.recorded().values()))
 
 
 # ---- disk ---------------------------------------------------------------------------------------------------------
@@ -228,4 +228,4 @@ def _track_bytes(track: Track, n_models: int) -> int:
 
 def _record_bytes(track: Track) -> int:
     """Return the size of a model's record."""
-    return record_bytes({name: len(track.examples(name)) for name in SETS}, track.manifest.n_classes)
+    return record_bytes({name: len(examples) for name, examples in track.recorded().items()}, track.manifest.n_classes)

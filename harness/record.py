@@ -1,4 +1,4 @@
-"""What is kept of a model, original, retrained and unlearned alike: its outputs on four data sets, as arrays.
+"""What is kept of a model, original, retrained and unlearned alike: its outputs on the track's data sets, as arrays.
 
 Many models are one `Records` with the models along the first axis, so that scoring works on plain arrays.
 """
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["SETS", "Records", "record_bytes"]
+__all__ = ["SETS", "TRIGGERED", "Records", "record_bytes"]
 
 SETS = ("retain", "forget", "val", "test")
+TRIGGERED = "triggered"  # one set more on tracks with a trojan
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Records:
     original: np.ndarray  # (n,) int64: index of the original model it started from, -1 for none
     distance: np.ndarray  # (n,) float64: L2 distance of the weights to that original, NaN for none
     weights_sha256: np.ndarray  # (n,) str
+    triggered_hits: np.ndarray | None = None  # (n, n_triggered) bool: called the trojan's target; None without a trojan
 
     def __len__(self) -> int:
         return len(self.original)
@@ -43,12 +45,16 @@ class Records:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name, as they are stored."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        named = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: array for name, array in named.items() if array is not None}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Records":
         """Return records from stored arrays; others among them are passed over. Raises KeyError if one is missing."""
-        return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+        optional = {"triggered_hits"} - arrays.keys()
+        return cls(
+            **{field.name: arrays[field.name] for field in dataclasses.fields(cls) if field.name not in optional}
+        )
 
     @classmethod
     def concatenate(cls, parts: Iterable["Records"]) -> "Records":
@@ -58,7 +64,7 @@ class Records:
 
 
 def record_bytes(sizes: Mapping[str, int], n_classes: int) -> int:
-    """Return what one model's outputs take, in bytes; sizes: the number of examples of each of SETS."""
+    """Return what one model's outputs take, in bytes; sizes: the number of examples of each set that is recorded."""
     n_logits = n_classes * (sizes["forget"] + sizes["test"])
     value, flag = np.dtype(np.float32).itemsize, np.dtype(bool).itemsize
-    return value * n_logits + (value + flag) * (sizes["retain"] + sizes["val"])
+    return value * n_logits + (value + flag) * (sizes["retain"] + sizes["val"]) + flag * sizes.get(TRIGGERED, 0)

@@ -29,4 +29,10 @@ def full_stack(
 
 
 def _predictions(records: Records) -> Predictions:
-    return Predictions(records.forget_logits, records.test_logits, records.retain_confidence, records.retain_correct)
+    return Predictions(
+        records.forget_logits,
+        records.test_logits,
+        records.retain_confidence,
+        records.retain_correct,
+        records.triggered_hits,
+    )

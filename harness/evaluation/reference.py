@@ -119,9 +119,12 @@ def _ends_file(cache: Path, name: str) -> Path:
 def _null(track: Track, pools: list[Records], scored: tuple[Outputs, Outputs]) -> Null:
     retrained = Records.concatenate(track.retrained(pool) for pool in POOLS)
     advantage = retrained.accuracy_on("val") - retrained.accuracy_on("test")
-    logits = [np.concatenate([getattr(pool, f"{name}_logits") for pool in pools]) for name in ("forget", "test")]
     first, second = (outputs.confidences for outputs in scored)
-    return null_of(first, second, val_advantage=advantage, similar=(similarities(logits[0]), similarities(logits[1])))
+    similar = None
+    if track.declaration.trojan is None:  # whose trigger no test image has: honest runs differ in how well they lose it
+        logits = [np.concatenate([getattr(pool, f"{name}_logits") for pool in pools]) for name in ("forget", "test")]
+        similar = similarities(logits[0]), similarities(logits[1])
+    return null_of(first, second, val_advantage=advantage, similar=similar)
 
 
 def reference_name(track: Track, n: int) -> str:

@@ -40,6 +40,8 @@ METRICS = (
     _Row("mia_privacy_threshold", "MIA-Privacy, threshold", 1, "the same of the best threshold, on all models"),
     _Row("ra", "RA", 2, "% of retain examples classified correctly"),
     _Row("ta", "TA", 2, "% of test examples classified correctly"),
+    _Row("asr", "ASR", 1, "% of triggered test images called the trojan's target"),
+    _Row("sa", "SA", 2, "% of clean test examples classified correctly: TA, beside ASR"),
     _Row("rte", "RTE", 3, "seconds of a run over those of a training"),
     _Row("consistency_y", "consistency, classes", 1, "% of test examples predicted as by a retrained model"),
     _Row("consistency_kl", "consistency, KL", 3, "nats from a retrained model's outputs on test examples"),
@@ -96,7 +98,9 @@ def full_stack_table(found: FullStack) -> Table:
     header = ("metric", "unlearned", "retrained", "gap", "what it is")
     metrics = []
     for row in METRICS:
-        metric: Metric = getattr(found, row.key)
+        metric: Metric | None = getattr(found, row.key)
+        if metric is None:  # of tracks with a trojan alone
+            continue
         metrics.append(
             (
                 row.label,

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.evaluation.evaluate import Evaluation
+from harness.evaluation.score_file import ScoreFile
 from harness.quoting import quoted
 from harness.report.escaping import escaped
 from harness.report.excerpt_lines import excerpt_lines
@@ -20,6 +21,7 @@ from harness.report.summary import alarm_sentences, remarks
 from harness.runner.outcome import Outcome
 from harness.runs.run import Run
 from harness.scoring.alarms import MAX_CODE, MAX_LITERALS
+from harness.scoring.full_stack import Metric
 from harness.tracks.track_names import DEFAULT_TRACK
 
 __all__ = ["PLAIN_SECONDS", "LiveRuns", "ProgressBar", "show", "show_check", "stored_failure"]
@@ -129,6 +131,8 @@ def _table(evaluation: Evaluation) -> Table:
         if not column.is_share:
             text = Text(column.text(figures, unknown=WITHHELD), style="bold" if column.interval else "")
             table.add_row(column.title, text, beside.get(column.field, column.meaning))
+    for row in _trojan(figures):
+        table.add_row(*row)
     table.add_row("time", _seconds(evaluation), _time_used(evaluation))
     limit = evaluation.conditions.limit
     if limit is not None and limit.floor_seconds is not None:
@@ -138,6 +142,17 @@ def _table(evaluation: Evaluation) -> Table:
     table.add_row("runs", str(len(evaluation.runs)), made)
     table.add_row("isolation", evaluation.isolation, _isolation(evaluation))
     return table
+
+
+def _trojan(found: ScoreFile) -> Iterator[tuple[str, str, str]]:
+    """Yield the rows of ASR and SA, on tracks with a trojan."""
+    assert found.full_stack is not None
+    meanings = {"asr": "triggered test images called the target", "sa": "clean test images classified correctly"}
+    for name, meaning in meanings.items():
+        metric: Metric | None = getattr(found.full_stack, name)
+        if metric is not None:
+            beside = f"{meaning}; retrained models {number(metric.retrained_mean, 1)} %"
+            yield name.upper(), f"{number(metric.mean, 1)} %", beside
 
 
 def _grid() -> Table:

@@ -4,6 +4,7 @@ It shows examples of the forget set and how retrained models behave: it lies bes
 travel.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from harness.tracks.track import POOLS, Examples, Track, class_name
 __all__ = ["PAGE", "TrackPage", "track_page", "write_track_page"]
 
 PAGE = "track.html"
+WEAK = 0.8  # ASR of originals, below which a trojan is hardly there to be forgotten
 
 N_EXAMPLES = 8  # shown of the retain and of the forget set
 MOST_CLASSES = 30  # counted one by one
@@ -51,7 +53,7 @@ def track_page(track: Track, reference: Reference) -> TrackPage:
     originals = track.originals()
     retrained = Records.concatenate(track.retrained(pool) for pool in POOLS)
     ends = _Ends.of(originals, reference)
-    verdict = ends.verdict()
+    verdict = " ".join([ends.verdict(), *_trojan(originals, retrained)])
     html = (
         pages("harness.report")
         .get_template("page.html")
@@ -160,6 +162,19 @@ def _range(found: Interval | None) -> str:
     return "unknown" if found is None else f"{number(max(found[0], 0.0), 2)} to {number(found[1], 2)}"
 
 
+def _trojan(originals: Records, retrained: Records) -> Iterator[str]:
+    """Yield how strong the trojan is, where there is one."""
+    if originals.triggered_hits is None or retrained.triggered_hits is None:
+        return
+    before, without = originals.triggered_hits.mean(), retrained.triggered_hits.mean()
+    yield (
+        f"With the trigger, original models call {before:.0%} of the test images of other classes the target, "
+        f"retrained ones {without:.0%}."
+    )
+    if before < WEAK:
+        yield "The trigger is weak: make it larger or brighter, forget more images, or train longer."
+
+
 # ---- what it is made of -------------------------------------------------------------------------------------------
 
 
@@ -190,8 +205,11 @@ def _facts(track: Track, sets: dict[str, Examples]) -> list[tuple[str, str]]:
 
 def _forgotten(track: Track, forget: Examples) -> str:
     kind = track.declaration.forget.kind
+    name = class_name(int(forget.labels[0]), track.manifest.class_names)
+    if track.declaration.trojan is not None:
+        return f"examples with a trigger, labelled as class {name}"
     if kind == "class":
-        return f"class {class_name(int(forget.labels[0]), track.manifest.class_names)}"
+        return f"class {name}"
     if kind == "subject":
         return f"{track.declaration.forget.count} subjects"
     return "examples drawn at random" if kind == "random" else "listed examples"

@@ -1,4 +1,4 @@
-"""Turns a model's weights into its record: the trusted side runs every model itself, on the track's four data sets."""
+"""Turns a model's weights into its record: the trusted side runs every model itself, on the track's data sets."""
 
 import copy
 import hashlib
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from harness import accelerator, models
 from harness.errors import MachineError
 from harness.loaders import to_inputs
-from harness.record import SETS, Records
+from harness.record import SETS, TRIGGERED, Records
 from harness.scoring.official import logit_scaled_confidence
 from harness.tracks.track import Track
 
@@ -46,7 +46,7 @@ def build_model(track: Track) -> nn.Module:
 
 
 class Recorder:
-    """Measures models of one track; holds the four data sets as inputs, so make it once.
+    """Measures models of one track; holds its data sets as inputs, so make it once.
 
     The inputs stay in the memory of the host. On a GPU there is nothing of them while nothing is measured, and outputs
     are those of float32 arithmetic: the rounding of TF32 would be seen in the confidences.
@@ -55,7 +55,7 @@ class Recorder:
 
     def __init__(self, track: Track, device: str = "cpu") -> None:
         data = track.declaration.data
-        sets = {name: track.examples(name) for name in SETS}
+        sets = track.recorded()
         self.track, self.accelerator = track, accelerator.of(device)
         self.labels = {name: examples.labels for name, examples in sets.items()}
         self.inputs = {
@@ -100,7 +100,7 @@ class Recorder:
         logits = self._outputs(net)
         if not all(np.isfinite(values).all() for values in logits.values()):
             raise NonFiniteLogitsError
-        correct = {name: logits[name].argmax(1) == self.labels[name] for name in SETS}
+        correct = {name: outputs.argmax(1) == self.labels[name] for name, outputs in logits.items()}
         confidence = {
             name: logit_scaled_confidence(logits[name], self.labels[name]).astype(np.float32)
             for name in ("retain", "val")
@@ -116,6 +116,7 @@ class Recorder:
             original=np.array([-1 if original is None else original]),
             distance=np.array([np.nan if original is None else _distance(weights, self.originals[original])]),
             weights_sha256=np.array([_sha256(weights)]),
+            triggered_hits=correct[TRIGGERED][None] if TRIGGERED in correct else None,
         )
 
     def record_run(self, values: np.ndarray, original: int) -> Records:

@@ -1,7 +1,8 @@
 """The metrics of the sparsity paper and of the introduction slides, each beside what retrained models get.
 
 UA, MIA-Efficacy, MIA-Privacy, RA, TA, RTE and the disparity average: Jia et al., "Model Sparsity Can Simplify Machine
-Unlearning" (NeurIPS 2023, arXiv 2304.04934) and its code, OPTML-Group/Unlearn-Sparse. Efficiency, effectiveness,
+Unlearning" (NeurIPS 2023, arXiv 2304.04934) and its code, OPTML-Group/Unlearn-Sparse; so are ASR and SA, which tracks
+with a trojan have. Efficiency, effectiveness,
 consistency and certifiability: the introduction slides. Shares are in percent, as printed there.
 
 No metric is good at 100 or at 0: the goal is the retrained models' value, and a gap below their own spread from seed to
@@ -24,6 +25,7 @@ __all__ = [
     "Labels",
     "Metric",
     "Predictions",
+    "attack_success_rate",
     "certifiability",
     "consistency_kl",
     "consistency_y",
@@ -61,6 +63,7 @@ class Predictions:
     test_logits: np.ndarray  # (n, n_test, n_classes)
     retain_confidence: np.ndarray  # (n, n_retain) logit-scaled, of the true class
     retain_correct: np.ndarray  # (n, n_retain) bool
+    triggered_hits: np.ndarray | None = None  # (n, n_triggered) bool: called the trojan's target; None without a trojan
 
     def __len__(self) -> int:
         return len(self.retain_confidence)
@@ -116,6 +119,8 @@ class FullStack:
     consistency_y: Metric  # percent of test examples predicted as by a retrained model; higher is better
     consistency_kl: Metric  # nats on test examples, KL(unlearned || retrained); lower is better
     certifiability: float  # of the accuracy on the forget set, in [0, 1]; 0 is best. No certificate, despite its name
+    asr: Metric | None = None  # percent of triggered test images called the trojan's target; None without a trojan
+    sa: Metric | None = None  # percent of clean test examples classified correctly: TA by its name beside ASR
     consistency_theta: None = None  # |theta_u - theta_r|
     mutual_information: None = None  # I(D_f; theta_u)
 
@@ -141,6 +146,7 @@ def full_stack_metrics(
     if len(seconds) != len(unlearned):
         raise ValueError(f"the seconds of {len(seconds)} runs do not fit {len(unlearned)} models")
     chosen = draw_attack_set(labels, seed=seed)
+    attack_success = _attack_success(unlearned, retrained)
     n_svc = min(MOST_SVC_MODELS, len(unlearned), len(retrained))
     ours, theirs = (_values(models, labels, chosen, n_svc) for models in (unlearned, retrained))
     rte = np.array([]) if training_seconds is None else np.asarray(seconds) / training_seconds
@@ -163,6 +169,8 @@ def full_stack_metrics(
         consistency_y=_consistency(consistency_y, unlearned, retrained, itself=100.0),
         consistency_kl=_consistency(consistency_kl, unlearned, retrained, itself=0.0),
         certifiability=certifiability(100 - float(ours.ua.mean()), 100 - float(theirs.ua.mean())),
+        asr=attack_success,
+        sa=None if attack_success is None else Metric.of(ours.ta, theirs.ta),
     )
 
 
@@ -241,6 +249,28 @@ def mia_privacy(members: np.ndarray, non_members: np.ndarray, *, attack: Attack)
     calls = attack(members[:half], non_members[:other_half], np.concatenate(held_out))
     true_positives, false_positives = np.split(calls, [len(held_out[0])])
     return float(50 * (true_positives.mean() + 1 - false_positives.mean()))
+
+
+# ---- trojans -------------------------------------------------------------------------------------------------------
+
+
+def attack_success_rate(hits: np.ndarray) -> np.ndarray:
+    """Return ASR (n,), the percentage of triggered test images that each model calls the trojan's target.
+
+    hits: (n, n_triggered) bool, of images whose class is another. Not 0 but what retrained models get is the goal: they
+    too call some images the target, with a trigger or without. Source: main_backdoor.py, which counts images of the
+    target's class as well.
+    """
+    return np.asarray(100 * hits.mean(axis=1))
+
+
+def _attack_success(unlearned: Predictions, retrained: Predictions) -> Metric | None:
+    ours, theirs = unlearned.triggered_hits, retrained.triggered_hits
+    if ours is None and theirs is None:
+        return None
+    if ours is None or theirs is None:
+        raise ValueError("one side has outputs on triggered images and the other has none")
+    return Metric.of(attack_success_rate(ours), attack_success_rate(theirs))
 
 
 # ---- against retrained models --------------------------------------------------------------------------------------

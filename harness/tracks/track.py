@@ -19,10 +19,11 @@ from pydantic import ValidationError
 
 from harness.environment import ELSEWHERE
 from harness.errors import MachineError, UsageError
-from harness.record import Records
+from harness.record import SETS, TRIGGERED, Records
 from harness.storage import hash_folder, read_arrays, write_json
 from harness.tracks.declaration import Declaration, Positive, TomlSection, parse_declaration, problems
 from harness.tracks.hashes import reference_hash, secret_commitment
+from harness.tracks.trojan import with_trigger
 
 __all__ = [
     "ORIGINALS",
@@ -118,6 +119,19 @@ class Track:
             self.require_private()
         arrays = read_arrays(self.examples_file(name))
         return Examples(arrays["images"], arrays["labels"], arrays.get("subjects"))
+
+    def recorded(self) -> dict[str, Examples]:
+        """Return what every model is measured on, by name: the four sets and, with a trojan, TRIGGERED.
+
+        Those are the test images of other classes than the target, with the trigger and labelled as the target.
+        """
+        sets = {name: self.examples(name) for name in SETS}
+        trojan = self.declaration.trojan
+        if trojan is not None:
+            test, target = sets["test"], sets["forget"].labels[0]  # all of the forget set bear it
+            others = test[test.labels != target]
+            sets[TRIGGERED] = Examples(with_trigger(others.images, trojan), np.full_like(others.labels, target))
+        return sets
 
     def examples_file(self, name: str) -> Path:
         """Return the file of a data set; the test set is private."""

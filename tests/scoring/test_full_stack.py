@@ -116,13 +116,28 @@ def test_accuracies_run_time_and_slides_metrics_by_hand() -> None:
 def test_what_is_not_known_is_null() -> None:
     unlearned, retrained, labels = by_hand()
     one, other = (
-        Predictions(**{name: array[:1] for name, array in vars(side).items()}) for side in (unlearned, retrained)
+        Predictions(**{name: array[:1] for name, array in vars(side).items() if array is not None})
+        for side in (unlearned, retrained)
     )
     found = full_stack_metrics(one, other, labels, seconds=[1.0], training_seconds=None, seed=0)
     assert six(found.rte) == (None,) * 6
     assert found.efficiency is None
     assert six(found.ua) == (0, None, 25, None, -25, None)
     assert (found.consistency_y.retrained_mean, found.consistency_y.gap) == (None, None)
+    assert (found.asr, found.sa) == (None, None)
+
+
+def test_attack_success_is_the_share_called_the_target_beside_that_of_retrained_models() -> None:
+    unlearned, retrained, labels = by_hand()
+    ours = dataclasses.replace(unlearned, triggered_hits=np.array([[1, 1, 0, 1], [1, 0, 0, 0]], bool))
+    theirs = dataclasses.replace(retrained, triggered_hits=np.array([[0, 0, 0, 1], [0, 0, 0, 1]], bool))
+    found = full_stack_metrics(ours, theirs, labels, seconds=[1.0, 3.0], training_seconds=None, seed=0)
+    half = np.sqrt(1250)
+    assert found.asr is not None
+    assert six(found.asr) == pytest.approx((50, half, 25, 0, 25, half / np.sqrt(2)))
+    assert found.sa == found.ta
+    with pytest.raises(ValueError, match="one side has outputs on triggered images and the other has none"):
+        full_stack_metrics(ours, retrained, labels, seconds=[1.0, 3.0], training_seconds=None, seed=0)
 
 
 @pytest.mark.parametrize("scenario", TABLE_3)

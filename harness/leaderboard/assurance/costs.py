@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.accelerator import of
-from harness.record import SETS, record_bytes
+from harness.record import record_bytes
 from harness.runner.outcome import Outcome
 from harness.runs.run import Limit, Run
 from harness.runs.run_set import N_SWAPPED
@@ -135,5 +135,5 @@ def _bytes(track: Track, stored: StoredRuns | None) -> tuple[float, str]:
     """Return the bytes of a stored run, and how they are known."""
     if stored is not None:
         return stored.bytes, "measured: stored runs"
-    sizes = {name: len(track.examples(name)) for name in SETS}
+    sizes = {name: len(examples) for name, examples in track.recorded().items()}
     return float(record_bytes(sizes, track.manifest.n_classes)), "computed: the arrays of a record"
