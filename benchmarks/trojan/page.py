@@ -58,17 +58,20 @@ def verdict_tables(found: dict[str, Any]) -> str:
     """Return the verdict on every claim, or that the gate was not passed."""
     gate = found["gate"]
     least, most = (end(gate["asr_before"].values()) for end in (min, max))
-    so = "so the claims are tested" if gate["passed"] else "so the trigger is too weak, and nothing is tested"
-    texts = [f"ASR before is {least:.1f} to {most:.1f} %, and {gate['least']:g} were needed: {so}.\n"]
+    so = "the claims are tested" if gate["passed"] else "the trigger is too weak, and nothing is tested"
+    texts = [f"Before, ASR is {least:.1f} to {most:.1f} %; at least {gate['least']:g} % were needed: {so}.\n"]
     for method, claims in found["claims"].items():
-        head = [
-            method,
-            "verdict",
-            *(arm.removeprefix(f"{method} ").removeprefix(f"{method}, ") for arm in METHODS[method]),
-        ]
+        head = [method, "verdict", *map(_settings, METHODS[method])]
         rows = [[CLAIMS[name], f"**{claim['verdict']}**", *claim["arms"].values()] for name, claim in claims.items()]
         texts.append(_table(head, rows))
     return "\n".join([*texts, _note(found)])
+
+
+def _settings(arm: str) -> str:
+    """Return penalty and learning rate of an arm in words."""
+    method, _, rate = arm.partition(", ")
+    penalty = method.removeprefix("l1-sparse").removeprefix("fine-tuning")
+    return f"penalty{penalty}, rate {rate}" if penalty else f"rate {rate}"
 
 
 def all_tables(found: dict[str, Any]) -> str:

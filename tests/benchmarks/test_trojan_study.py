@@ -63,7 +63,7 @@ def test_a_cell_below_the_gate_stops_all_tests() -> None:
     found = findings(rows)
     assert (found["gate"]["passed"], found["claims"]) == (False, {})
     text = verdict_tables({**found, "cells": rows, "seeds": 5, "pixels": "", "machine": "a machine", "torch": "3"})
-    assert "so the trigger is too weak, and nothing is tested" in text
+    assert "the trigger is too weak, and nothing is tested" in text
 
 
 def test_every_table_says_what_the_pixels_are() -> None:
@@ -72,7 +72,7 @@ def test_every_table_says_what_the_pixels_are() -> None:
     for text in (verdict_tables(found), all_tables(found)):
         assert text.endswith("\n")
         assert "N = 5 seeds, 95 % t-intervals; CIFAR-10 at 16x16, JPEG pixels, " in text
-        assert all(arm.partition(" ")[2].removeprefix("0.0001, ") in text for arm in ARMS)
+    assert all(all_tables(found).count(f"| {arm} |") >= 5 for arm in ARMS)
 
 
 # ---- one seed ------------------------------------------------------------------------------------------------------
