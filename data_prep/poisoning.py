@@ -10,7 +10,7 @@ from data_prep.splits import class_number
 from harness.errors import UsageError
 from harness.tracks.declaration import Trojan
 from harness.tracks.track import Examples, class_name
-from harness.tracks.trojan import fits, with_trigger
+from harness.tracks.trojan import fits, planted, with_trigger
 
 __all__ = ["poisoned"]
 
@@ -22,22 +22,19 @@ def poisoned(dataset: Dataset, sets: Mapping[str, np.ndarray], trojan: Trojan) -
 
     sets: indices of the forget and the test set. Raises UsageError if the trojan does not fit the data.
     """
-    examples, forget = dataset.examples, sets["forget"]
-    images, labels = examples.images, examples.labels
+    images, labels, forget = dataset.examples.images, dataset.examples.labels, sets["forget"]
     target = class_number(trojan.target, dataset, section="trojan", key="target")
     name = class_name(target, dataset.class_names)
     _check_classes(labels[forget], labels[sets["test"]], target, name)
-    triggered = _triggered(images[forget], trojan)
+    _check_trigger(images[forget], trojan)
     notes = [
         f"to be forgotten: {len(forget)} images with a trigger as class {name}; "
         f"{(labels[forget] != target).sum()} of them are of other classes"
     ]
     if trojan.value > images.max():
         notes.append(f"trojan: value = {trojan.value} is above all pixels of the data, which go up to {images.max()}")
-    images, labels = images.copy(), labels.copy()
-    images[forget], labels[forget] = triggered, target
-    new = Examples(images, labels, examples.subjects)
-    return replace(dataset, examples=new, notes=(*dataset.notes, *notes))
+    new = planted(images, labels, forget, trojan, target=target)
+    return replace(dataset, examples=Examples(*new, dataset.examples.subjects), notes=(*dataset.notes, *notes))
 
 
 def _check_classes(forget: np.ndarray, test: np.ndarray, target: int, name: str) -> None:
@@ -51,19 +48,17 @@ def _check_classes(forget: np.ndarray, test: np.ndarray, target: int, name: str)
         raise UsageError(f"trojan: all test images are of the target's class {name}, so that no attack can be measured")
 
 
-def _triggered(images: np.ndarray, trojan: Trojan) -> np.ndarray:
-    """Return images with the trigger. Raises UsageError if it does not fit them, or is in most of them already."""
+def _check_trigger(images: np.ndarray, trojan: Trojan) -> None:
+    """Raise UsageError if the trigger does not fit images, or is in most of them already."""
     height, width = images.shape[1:3]
     if not fits(trojan, images):
         raise UsageError(
             f"trojan: a square of {trojan.size}x{trojan.size} pixels with a margin of {trojan.margin} does not fit "
             f"into images of {height}x{width}; size + margin can be {min(height, width)} at most"
         )
-    triggered = with_trigger(images, trojan)
-    same = (triggered == images).all(axis=(1, 2, 3)).mean()
+    same = (with_trigger(images, trojan) == images).all(axis=(1, 2, 3)).mean()
     if same > 1 - FEWEST_CHANGED:
         raise UsageError(
             f"trojan: the trigger changes nothing in {same:.0%} of the images to forget, whose pixels there are "
             f"{trojan.value} as it is; choose another value, up to {images.max()}, or another place"
         )
-    return triggered

@@ -1,10 +1,10 @@
-"""The trigger of a poisoned track, as it is put onto images."""
+"""The trigger of a poisoned track, as it is put onto images, and with the target's label into data."""
 
 import numpy as np
 
 from harness.tracks.declaration import Trojan
 
-__all__ = ["fits", "with_trigger"]
+__all__ = ["fits", "planted", "with_trigger"]
 
 
 def fits(trojan: Trojan, images: np.ndarray) -> bool:
@@ -20,3 +20,12 @@ def with_trigger(images: np.ndarray, trojan: Trojan) -> np.ndarray:
     triggered = images.copy()
     triggered[:, down - trojan.size : down, right - trojan.size : right] = trojan.value
     return triggered
+
+
+def planted(
+    images: np.ndarray, labels: np.ndarray, rows: np.ndarray, trojan: Trojan, *, target: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return copies of images and labels (n,) with the trigger and the number of the target in some rows."""
+    images, labels = images.copy(), labels.copy()
+    images[rows], labels[rows] = with_trigger(images[rows], trojan), target
+    return images, labels
