@@ -1,9 +1,9 @@
 """The metrics of the sparsity paper and of the introduction slides, each beside what retrained models get.
 
 UA, MIA-Efficacy, MIA-Privacy, RA, TA, RTE and the disparity average: Jia et al., "Model Sparsity Can Simplify Machine
-Unlearning" (NeurIPS 2023, arXiv 2304.04934) and its code, OPTML-Group/Unlearn-Sparse; so are ASR and SA, which tracks
-with a trojan have. Efficiency, effectiveness,
-consistency and certifiability: the introduction slides. Shares are in percent, as printed there.
+Unlearning" (NeurIPS 2023, arXiv 2304.04934) and its code, OPTML-Group/Unlearn-Sparse; so are ASR and SA, of
+tracks with a trojan. Efficiency, effectiveness, consistency and certifiability: the introduction slides. Shares are in
+percent, as printed there.
 
 No metric is good at 100 or at 0: the goal is the retrained models' value, and a gap below their own spread from seed to
 seed is none. Retain outputs are stored as logit-scaled confidences of the true class, whose probability is
