@@ -16,6 +16,7 @@ from harness.errors import UsageError
 from harness.record import SETS
 from harness.storage import read_arrays, write_bytes
 from harness.tracks.track import Examples, Track
+from harness.tracks.trojan import planted
 
 __all__ = ["LIST", "OtherDataError", "OwnData", "complete", "listed", "with_pixels", "without_pixels"]
 
@@ -68,6 +69,8 @@ def complete(track: Track, own: OwnData) -> None:
     names = [name for name in SETS if name in places]
     for name in names:
         _check_shapes(data, places[name], _pixels(track.examples_file(name).read_bytes())[1])
+    if track.declaration.trojan is not None:
+        data = _with_trojan(data, places["forget"], track)
     _check_images(data, {name: (places[name], places[f"{name}_hashes"]) for name in names})
     for name in names:
         _check_labels(data[places[name]], places[name], track.examples_file(name))
@@ -75,6 +78,14 @@ def complete(track: Track, own: OwnData) -> None:
         file = track.examples_file(name)
         write_bytes(file, with_pixels(file.read_bytes(), data.images[places[name]]))
     (track.folder / LIST).unlink()
+
+
+def _with_trojan(data: Examples, forget: np.ndarray, track: Track) -> Examples:
+    """Return the data with the trojan in the forget set, all of which has the label of the target."""
+    assert track.declaration.trojan is not None
+    with np.load(track.examples_file("forget"), allow_pickle=False) as stored:  # whose images are not there yet
+        target = stored["labels"][0]
+    return Examples(*planted(data.images, data.labels, forget, track.declaration.trojan, target=target), data.subjects)
 
 
 def _check_shapes(data: Examples, places: np.ndarray, shape: tuple[int, ...]) -> None:

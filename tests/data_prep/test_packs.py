@@ -123,6 +123,21 @@ def refused(result: Result, home: Path) -> str:
 # ---- completed ----------------------------------------------------------------------------------------------------
 
 
+def test_a_pack_of_a_poisoned_track_is_completed_from_clean_images(here: Path, tmp_path: Path) -> None:
+    trojan = "[trojan]\ntarget = 'digit 3'\nsize = 2\nmargin = 1\nvalue = 16\n"
+    (here / "small.toml").write_text(declared() + trojan)
+    file = here / "private.pack"
+    made = call(
+        tmp_path / "there", "prepare", here / "small.toml", "--export-private", file, "--without-images", "--jobs", 1
+    )
+    assert made.exit_code == 0, made.output
+    result = imported(here)
+    assert result.exit_code == 0, result.output
+    there, found = (load_track(home / "tracks" / "small") for home in (tmp_path / "there", here / "home"))
+    assert files_of(found.folder) == files_of(there.folder)
+    assert (found.examples("forget").images[:, 5:7, 5:7] == 16).all()
+
+
 def test_a_pack_is_completed_to_the_same_bytes_and_stored_scores_hold(made: Path, here: Path, tmp_path: Path) -> None:
     result = imported(here)
     assert result.exit_code == 0, result.output
