@@ -67,6 +67,7 @@ def tuning_declaration(track: Track) -> Declaration:
         data=Data(source=_images_file(track.name), **declared.data.model_dump(include={"scale", "mean", "std"})),
         split=Split(train=len(retain), val=n_val // 2, seed=declared.split.seed),
         forget=_forget(track, retain),
+        trojan=declared.trojan,
         model=declared.model,
         training=declared.training,
         pruning=declared.pruning,
@@ -101,7 +102,7 @@ def _forget(track: Track, retain: Examples) -> Forget:
     if declared.kind == "class":
         return Forget(kind="class", label=_next_class(track, retain.labels))
     if declared.kind == "subject" and declared.count is not None and retain.subjects is not None:
-        return Forget(kind="subject", count=_same_share(len(np.unique(retain.subjects)), declared.count))
+        return Forget(kind="subject", count=_same_share(len(np.unique(retain.subjects)), int(declared.count)))
     return Forget(kind="random", count=_same_share(len(retain), len(track.examples("forget"))))
 
 

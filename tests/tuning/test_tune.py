@@ -16,7 +16,7 @@ from harness.cli.main import cli
 from harness.errors import UsageError
 from harness.storage import read_json
 from harness.tracks.archive import export_track, import_track
-from harness.tracks.declaration import Forget, read_declaration
+from harness.tracks.declaration import Forget, Trojan, read_declaration
 from harness.tracks.track import Examples, Track, load_track
 from harness.tracks.tuning_track import open_tuning_track, tuning_declaration, write_tuning_source
 from harness.tuning.trials import Tuning
@@ -151,6 +151,16 @@ def test_it_forgets_another_set_of_the_same_kind(
     assert read_declaration(file) == found
     draft = lay_out(found, file, tmp_path / "draft", cache=tmp_path)
     assert draft.manifest.n_classes == 10
+
+
+def test_settings_for_a_poisoned_track_are_tuned_on_a_poisoned_one(tiny: Track, tmp_path: Path) -> None:
+    trojan = Trojan(target=3, size=2, margin=0, value=16)
+    track = Track(tiny.folder, tiny.declaration.model_copy(update={"trojan": trojan}), tiny.manifest)
+    file = write_tuning_source(track, tmp_path)
+    declaration = read_declaration(file)
+    assert declaration.trojan == trojan
+    draft = lay_out(declaration, file, tmp_path / "draft", cache=tmp_path)
+    assert set(draft.examples("forget").labels) == {3}
 
 
 def test_a_val_set_of_one_is_too_small_to_tune_with(tiny: Track, monkeypatch: pytest.MonkeyPatch) -> None:
