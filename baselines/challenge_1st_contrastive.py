@@ -7,16 +7,15 @@ Steps:
 1. One epoch over the forget set: minimise KL(uniform || prediction).
 2. EPOCHS times: a forget round, which makes the logits of each forgotten example equally similar to those of all
    examples of a retain batch (contrastive loss on raw logits, plain dot product), then a retain round of cross-entropy.
-Deviations: a forget set of more than a fifth of the training set is read to its end, where the source stops at the end
-of the retain set. On a small track the retain batches are the track's own if those are smaller, and the learning rates
-grow by the missing images.
+Deviations: on a small track the retain batches are the track's own, and the learning rates grow by the missing images;
+the rule is at the end of the file.
 """
 
 import math
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 
 # As published.
 EPOCHS = 8  # of step 2
@@ -39,25 +38,26 @@ MAX_LEARNING_RATE = 0.1  # the starting kit's
 def unlearn(net, retain_loader, forget_loader, val_loader):
     """Flatten the predictions on the forget set, then alternate forget and retain rounds."""
     forget = batches(forget_loader, FORGET_BATCH_SIZE)
-    contrast = batches(retain_loader, RETAIN_BATCH_SIZE, n_drawn=len(forget) * RETAIN_BATCH_SIZE)
+    contrast = batches(retain_loader, RETAIN_BATCH_SIZE)
     retain = batches(retain_loader, retain_batch_size(retain_loader))
-    forget_factor = max(1.0, FORGET_EPOCH_IMAGES / len(forget.dataset))
-    retain_factor = max(1.0, RETAIN_EPOCH_IMAGES / len(retain.dataset)) * retain.batch_size / RETAIN_BATCH_SIZE
+    forget_factor = missing(forget_loader, FORGET_EPOCH_IMAGES)
+    retain_factor = missing(retain_loader, RETAIN_EPOCH_IMAGES) * retain.batch_size / RETAIN_BATCH_SIZE
     flatten_optimizer = sgd(net, FLATTEN_LEARNING_RATE * forget_factor)
     forget_optimizer = sgd(net, FORGET_LEARNING_RATE * forget_factor)
     retain_optimizer = sgd(net, RETAIN_LEARNING_RATE * retain_factor, weight_decay=RETAIN_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        forget_optimizer, T_max=EPOCHS * len(forget), eta_min=FORGET_LEARNING_RATE_END
+        forget_optimizer, T_max=EPOCHS * min(len(forget), len(contrast)), eta_min=FORGET_LEARNING_RATE_END
     )
 
     net.train()
     for images, _ in forget:
         step(flatten_optimizer, divergence_from_uniform(net(images)))
     for _ in range(EPOCHS):
-        for (forgotten, _), (retained, _) in zip(forget, contrast, strict=True):
+        for (forgotten, _), (retained, _) in zip(forget, contrast, strict=False):  # ends with the shorter one
+            forget_logits = net(forgotten)
             with torch.no_grad():
-                retained_logits = net(retained)
-            step(forget_optimizer, contrastive_loss(net(forgotten), retained_logits))
+                retain_logits = net(retained)
+            step(forget_optimizer, contrastive_loss(forget_logits, retain_logits))
             schedule.step()
         for images, labels in retain:
             step(retain_optimizer, nn.functional.cross_entropy(net(images), labels))
@@ -91,26 +91,37 @@ def step(optimizer, loss):
     optimizer.step()
 
 
-def batches(loader, batch_size, n_drawn=None):
-    """Return a loader of the same examples in other batches, which ends after n_drawn examples (default: all once).
+def batches(loader, batch_size):
+    """Return a loader of the same examples in other batches.
 
     A last batch of one example, which BatchNorm refuses, is left out.
     """
-    n_drawn = n_drawn or len(loader.dataset)
     return DataLoader(
         loader.dataset,
         batch_size,
-        sampler=RandomSampler(loader.dataset, num_samples=n_drawn),
-        drop_last=n_drawn % batch_size == 1,
+        shuffle=True,
+        drop_last=len(loader.dataset) % batch_size == 1,
         collate_fn=loader.collate_fn,
         num_workers=loader.num_workers,
     )
 
 
 # ---- on small tracks ----------------------------------------------------------------------------------------------
+# The recipe was made for 23,500 faces to retain and 480 to forget, in batches of 64. Where a track has fewer images in
+# smaller batches, retained images come in those, and learning rates make up for the images that an epoch lacks. Every
+# other track gets the published batches and learning rates.
+
+
+def is_small(loader, epoch_images):
+    """Say whether a loader has both fewer images and smaller batches than in the challenge."""
+    return len(loader.dataset) < epoch_images and loader.batch_size < FORGET_BATCH_SIZE
 
 
 def retain_batch_size(loader):
-    """Return the source's batch size; of a small retain set the track's, if smaller."""
-    is_small = len(loader.dataset) < RETAIN_EPOCH_IMAGES
-    return min(loader.batch_size, RETAIN_BATCH_SIZE) if is_small else RETAIN_BATCH_SIZE
+    """Return the source's batch size; of a small retain set the track's."""
+    return loader.batch_size if is_small(loader, RETAIN_EPOCH_IMAGES) else RETAIN_BATCH_SIZE
+
+
+def missing(loader, epoch_images):
+    """Return how many times as many images an epoch had in the challenge; 1 unless the set is small."""
+    return epoch_images / len(loader.dataset) if is_small(loader, epoch_images) else 1.0

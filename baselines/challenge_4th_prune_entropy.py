@@ -30,6 +30,7 @@ WEIGHT_DECAY = 5e-4
 HALF_PRECISION = True  # rounds the result, as stored in the challenge
 
 # Adapted to small tracks and short limits.
+EPOCH_PASSES = 1  # over a set in an epoch; more make up for the steps that sets smaller than the challenge's lack
 EPOCH_IMAGES = 23_500  # of an epoch in the challenge, its retain set of faces
 MAX_PASSES = 6  # over the retain set, in all, each a third longer for the original; 12 epochs are a tenth of 120
 MAX_LEARNING_RATE = 0.1  # the starting kit's
@@ -109,20 +110,21 @@ def first_batches(loader, n_batches):
 
 
 # ---- on small tracks (the same in every file) ---------------------------------------------------------------------
-# The recipes were made for 23,500 faces. A smaller set is drawn several times an epoch, MAX_PASSES times in all, and in
-# the track's own batches if those are smaller. The learning rate makes up for the images that an epoch still lacks.
+# The recipes were made for 23,500 faces in batches of 64. A track of fewer images in smaller batches is read in those,
+# several times an epoch and MAX_PASSES times in all, and the learning rate makes up for the images that an epoch still
+# lacks. Every other track gets the published batches, passes and learning rates.
 
 
 def epoch_loader(loader, epochs, epoch_images):
     """Return a loader of the same examples in the source's batches; a small set is drawn several times an epoch.
 
-    epochs: how many the loader is for. epoch_images: images of an epoch in the challenge; a set with fewer is small.
-    A last batch of one example, which BatchNorm refuses, is left out.
+    epochs: how many the loader is for. epoch_images: images of an epoch in the challenge; a set with fewer, in smaller
+    batches, is small. A last batch of one example, which BatchNorm refuses, is left out.
     """
-    n_drawn, batch_size = len(loader.dataset), BATCH_SIZE
-    if n_drawn < epoch_images:
-        n_drawn = max(n_drawn, min(epoch_images, int(n_drawn * MAX_PASSES / epochs)))
-        batch_size = min(BATCH_SIZE, loader.batch_size)
+    n_drawn, batch_size = int(EPOCH_PASSES * len(loader.dataset)), BATCH_SIZE
+    if len(loader.dataset) < epoch_images and loader.batch_size < BATCH_SIZE:
+        n_drawn = max(n_drawn, min(epoch_images, int(len(loader.dataset) * MAX_PASSES / epochs)))
+        batch_size = loader.batch_size
     return DataLoader(
         loader.dataset,
         batch_size,
@@ -134,6 +136,8 @@ def epoch_loader(loader, epochs, epoch_images):
 
 
 def scaled(learning_rate, loader, epoch_images):
-    """Return a learning rate for the batches of an epoch loader and for the images it lacks."""
+    """Return a learning rate as published, or for the smaller batches of an epoch loader and the images it lacks."""
+    if loader.batch_size == BATCH_SIZE:
+        return learning_rate
     missing = max(1.0, epoch_images / len(loader.sampler))
     return min(MAX_LEARNING_RATE, learning_rate * missing * loader.batch_size / BATCH_SIZE)

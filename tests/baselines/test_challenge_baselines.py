@@ -167,19 +167,38 @@ def test_on_a_small_track_images_and_learning_rate_make_up_for_the_published_epo
     assert baseline.scaled(1.0, retain, 23_500) == baseline.MAX_LEARNING_RATE <= 0.1
 
 
+def test_a_track_in_batches_of_64_is_not_small_however_few_its_images_are() -> None:
+    """An epoch is one pass, and as many as one asks for; the published learning rate stays."""
+    baseline, retain = recipe("2nd"), three_loaders(batch_size=64)[0]
+    published = baseline.epoch_loader(retain, 5, 23_500)
+    assert [len(labels) for _, labels in published] == [N_RETAIN]
+    longer = recipe("2nd", EPOCH_PASSES=3.2).epoch_loader(retain, 5, 23_500)
+    assert [len(labels) for _, labels in longer] == [64, 64, 3]  # 131 of 41
+    assert baseline.scaled(1e-3, published, 23_500) == baseline.scaled(1e-3, longer, 23_500) == 1e-3
+    assert baseline.scaled(1e-6, baseline.epoch_loader(three_loaders()[0], 5, 23_500), 23_500) > 1e-6
+
+
 # ---- first place --------------------------------------------------------------------------------------------------
 
 
 def test_the_first_place_has_three_optimizers_of_their_own_pace(updates: list[dict[str, float]]) -> None:
-    baseline = recipe("1st", FORGET_EPOCH_IMAGES=1, RETAIN_EPOCH_IMAGES=1, FORGET_BATCH_SIZE=5)
+    baseline = recipe("1st", FORGET_EPOCH_IMAGES=1, RETAIN_EPOCH_IMAGES=1, FORGET_BATCH_SIZE=5, RETAIN_BATCH_SIZE=30)
     baseline.unlearn(network(), *three_loaders())
     flatten, stage_2 = updates[:2], updates[2:]
     assert flatten == [{"lr": 5e-3, "momentum": 0.9, "weight_decay": 0.0}] * 2
     retain = [update for update in stage_2 if update["weight_decay"]]
-    assert retain == [{"lr": 4e-3, "momentum": 0.9, "weight_decay": 1e-2}] * 8
+    assert retain == [{"lr": 4e-3, "momentum": 0.9, "weight_decay": 1e-2}] * 16
     forget = [update["lr"] for update in stage_2 if not update["weight_decay"]]
     cosine = [1e-6 + (3e-4 - 1e-6) * (1 + math.cos(math.pi * i / 16)) / 2 for i in range(16)]
     np.testing.assert_allclose(forget, cosine)
+
+
+def test_the_first_place_ends_a_forget_round_with_the_retain_set(updates: list[dict[str, float]]) -> None:
+    """As the source does where the forget set is large; the cosine ends with the last update all the same."""
+    baseline = recipe("1st", FORGET_EPOCH_IMAGES=1, RETAIN_EPOCH_IMAGES=1, FORGET_BATCH_SIZE=5)
+    baseline.unlearn(network(), *three_loaders())  # 41 retained examples are one batch, 10 forgotten ones are two
+    forget = [update["lr"] for update in updates[2:] if not update["weight_decay"]]
+    np.testing.assert_allclose(forget, [1e-6 + (3e-4 - 1e-6) * (1 + math.cos(math.pi * i / 8)) / 2 for i in range(8)])
 
 
 def test_the_first_place_flattens_towards_the_uniform_distribution() -> None:
@@ -291,8 +310,7 @@ def test_the_third_place_weights_the_loss_as_the_port_does() -> None:
     weights = baseline.class_weights(net, retain)
     present = retain.dataset.labels.numpy()
     balanced = compute_class_weight("balanced", classes=np.unique(present), y=present)
-    # scikit-learn counts the classes that are present
-    np.testing.assert_allclose(weights[:-1] * N_CLASSES / (N_CLASSES - 1), balanced, rtol=1e-6)
+    np.testing.assert_allclose(weights[:-1], balanced, rtol=1e-6)
     assert weights[-1] == 1
     plain = nn.functional.cross_entropy(logits, labels) * np.mean([weights[label] for label in labels])
     assert baseline.weighted_loss(logits, labels, weights).item() == pytest.approx(plain.item(), rel=1e-5)
@@ -470,6 +488,18 @@ def test_the_seventh_place_trains_and_disturbs_random_tensors_then_everything(mo
         assert all(disturbed.isdisjoint(earlier) for earlier in epochs[:epoch])
 
 
+def test_the_seventh_place_adds_noise_to_as_many_tensors_as_chance_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each earlier epoch a tensor was chosen with probability 9/28; then it gets no noise."""
+    baseline, net, retain = recipe("7th"), torchvision.models.resnet18(num_classes=10), three_loaders()[0]
+    counts: list[int] = []
+    monkeypatch.setattr(baseline, "train", lambda *arguments, **more: None)
+    monkeypatch.setattr(baseline, "add_noise", lambda tensors, std: counts.append(len(tensors)))
+    for _ in range(200):
+        baseline.unlearn(net, retain, None, None)
+    means = np.reshape(counts, (200, 4)).mean(axis=0)
+    np.testing.assert_allclose(means, [6 * (19 / 28) ** epoch for epoch in (1, 2, 3, 4)], atol=0.3)
+
+
 def test_the_seventh_place_leaves_frozen_tensors_alone() -> None:
     net = network()
     before = state(net)
@@ -498,6 +528,19 @@ def test_the_eighth_place_redraws_six_tensors_but_not_the_outer_ones() -> None:
     values = dict(net.named_parameters())
     for name in everything:
         assert values[name].std().item() == pytest.approx(0.01 if "weight" in name else 0.0, rel=0.3)
+
+
+def test_the_eighth_place_draws_tensors_with_replacement() -> None:
+    """Six draws of 51 hit six different ones with probability 51 / 51 x 50 / 51 x ... x 46 / 51, 0.74."""
+    baseline, net = recipe("8th"), torchvision.models.resnet18(num_classes=10)
+    drawn: list[set[int]] = []
+    for tensor in net.parameters():
+        tensor.normal_ = lambda *arguments, tensor=tensor: drawn[-1].add(id(tensor))
+    for _ in range(1000):
+        drawn.append(set())
+        baseline.forget(net)
+    assert max(map(len, drawn)) == 6
+    assert np.mean([len(tensors) == 6 for tensors in drawn]) == pytest.approx(math.perm(51, 6) / 51**6, abs=0.04)
 
 
 def test_the_eighth_place_uses_no_labels() -> None:
