@@ -47,21 +47,8 @@ def lay_out(
     _check_channels(declaration, dataset.examples.images.shape[-1])
     sets = split_indices(dataset, declaration.split, declaration.forget, folder=declaration_file.parent)
     planted = dataset if declaration.trojan is None else poisoned(dataset, sets, declaration.trojan)
-    examples = planted.examples
     own = _own_architecture(declaration, declaration_file)
-    arrays = examples.arrays() | own
-    manifest = Manifest(
-        fingerprint=fingerprint(declaration, arrays | sets),
-        public_hash="",
-        reference_hash=None,
-        n_classes=dataset.n_classes,
-        class_names=None if dataset.class_names is None else list(dataset.class_names),
-        channels=examples.images.shape[-1],
-        retrained=declaration.reference.retrained,
-        prepared={},
-        sibling=read_declaration(declaration_file).siblings.index(declaration),
-        family=_family(declaration, arrays, sets),
-    )
+    manifest = _manifest(declaration, declaration_file, planted, sets, own)
     draft = Track(folder, declaration, manifest)
     for note in (*planted.notes, *_remarks(dataset, declaration, sets)):
         on_note(note)
@@ -78,6 +65,29 @@ def lay_out(
     write_bytes(draft.private / "secret", secret.encode())
     mark_as_draft(draft)
     return draft
+
+
+def _manifest(
+    declaration: Declaration,
+    declaration_file: Path,
+    dataset: Dataset,
+    sets: dict[str, np.ndarray],
+    own: dict[str, np.ndarray],
+) -> Manifest:
+    examples = dataset.examples
+    arrays = examples.arrays() | own
+    return Manifest(
+        fingerprint=fingerprint(declaration, arrays | sets),
+        public_hash="",
+        reference_hash=None,
+        n_classes=dataset.n_classes,
+        class_names=None if dataset.class_names is None else list(dataset.class_names),
+        channels=examples.images.shape[-1],
+        retrained=declaration.reference.retrained,
+        prepared={},
+        sibling=read_declaration(declaration_file).siblings.index(declaration),
+        family=_family(declaration, arrays, sets),
+    )
 
 
 def _write(

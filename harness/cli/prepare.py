@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare_command"]
 
+IMPORT_ALONE = "--import goes with no other option but --force and --data; give the others once it is unpacked"
+
 
 @click.command("prepare")
 @click.argument("track_name", metavar="TRACK", shell_complete=tracks_beginning)
@@ -73,25 +75,20 @@ def prepare_command(
     for file in (public_file, whole_file):
         require_place(file)
     if import_file is not None:
-        others = (retrained, public_file, whole_file)
-        if estimate or for_tuning or without_images or any(option is not None for option in others):
-            raise UsageError(
-                "--import goes with no other option but --force and --data; give the others once it is unpacked"
-            )
+        if any((estimate, for_tuning, without_images, retrained, public_file, whole_file)):
+            raise UsageError(IMPORT_ALONE)
         _import(import_file, track_name, tracks, data, force=force)
         return
     if without_images and public_file is None and whole_file is None:
         raise UsageError("--without-images goes with --export FILE or --export-private FILE")
-    if for_tuning and data is not None:
-        raise UsageError(f"--for-tuning takes the images of {track_name} as it is prepared; leave out --data")
-    found = _for_tuning(track_name, tracks, force) if for_tuning else _by_name(track_name, tracks, force)
+    found = _for_tuning(track_name, tracks, data, force) if for_tuning else _by_name(track_name, tracks, force)
     kind = chosen_device(device)
     trainer = _Trainer(tracks, jobs or of(kind).default_trainings(), kind, data)
     if estimate:
         trainer.estimate(found)
         return
-    exported = [(public_file, False), (whole_file, True)]
-    if len(found) > 1 and any(file is not None for file, _ in exported):
+    exported = [(file, is_whole) for file, is_whole in ((public_file, False), (whole_file, True)) if file is not None]
+    if len(found) > 1 and exported:
         raise UsageError(f"{track_name} declares {len(found)} tracks; name one of them to export it: {found[0].name}")
     for declared in found:
         is_new = force or not ((tracks / declared.name).exists() or declared.shipped is not None)
@@ -100,13 +97,15 @@ def prepare_command(
         track = catalogue.open_declared(declared, tracks)
         if retrained is not None:
             track = trainer.grow(track, retrained)
-        for file, private in exported:
-            if file is not None:
-                _export(track, file, private=private, images=not without_images)
-        console().print(
-            f"{track.name} is ready: {track.manifest.retrained} retrained models in each pool, in {track.folder}"
-        )
+        for file, is_whole in exported:
+            _export(track, file, private=is_whole, images=not without_images)
+        _say_ready(track)
         _show_page(track, anew=is_new or retrained is not None)
+
+
+def _say_ready(track: Track) -> None:
+    n_retrained = track.manifest.retrained
+    console().print(f"{track.name} is ready: {n_retrained} retrained models in each pool, in {track.folder}")
 
 
 def _by_name(track_name: str, tracks: Path, force: bool) -> list[catalogue.Declared]:
@@ -120,7 +119,7 @@ def _by_name(track_name: str, tracks: Path, force: bool) -> list[catalogue.Decla
     return found
 
 
-def _for_tuning(track_name: str, tracks: Path, force: bool) -> list[catalogue.Declared]:
+def _for_tuning(track_name: str, tracks: Path, data: Path | None, force: bool) -> list[catalogue.Declared]:
     """Return the track on which settings for a prepared track are tuned.
 
     What declares it lies in a folder that ends with the command. Raises UsageError if another track is there in its
@@ -130,6 +129,8 @@ def _for_tuning(track_name: str, tracks: Path, force: bool) -> list[catalogue.De
     from harness.tracks.declaration import read_declaration
     from harness.tracks.tuning_track import open_tuning_track, tuning_name, write_tuning_source
 
+    if data is not None:
+        raise UsageError(f"--for-tuning takes the images of {track_name} as it is prepared; leave out --data")
     track = catalogue.open_track(track_name, tracks)
     if (tracks / tuning_name(track)).exists() and not force:
         open_tuning_track(track)

@@ -97,8 +97,7 @@ def tune_command(
             on_run=live.add_run,
             on_trial=live.add_trial,
         )
-    is_public = track.manifest.reference_hash is None
-    console().print(show_tuning(tuning, file, is_scored_here=not is_public), crop=False)
+    console().print(show_tuning(tuning, file, is_scored_here=track.manifest.reference_hash is not None), crop=False)
     if json_file is not None:
         write_result_json(json_file, tuning.to_json())
     if tuning.best is None:
