@@ -5,10 +5,13 @@ PYTHON ?= python3
 TORCH ?= torch
 OLDEST_TORCH := torch==2.11.*
 
-.PHONY: demo test test-long test-slow test-oldest lint baselines benchmarks
+.PHONY: demo test test-long test-slow test-oldest lint baselines benchmarks studies
 
 # What docs/performance.md and the table of batches are made of; each is also a command: python -m benchmarks.NAME
 BENCHMARKS ?= training preparation evaluate overhead isolation scoring batch growth startup
+
+# What docs/studies.md is made of; each is also a command: python -m benchmarks.NAME
+STUDIES ?= reproduction sparsity theorem transfer
 
 demo: $(VENV)/installed
 	$(BIN)/harness evaluate submissions/template.py
@@ -37,6 +40,10 @@ baselines: $(VENV)/installed
 benchmarks: $(VENV)/installed-dev
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 	$(BIN)/python -m benchmarks.figures
+
+studies: $(VENV)/installed-dev
+	for name in $(STUDIES); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.studies
 
 # torch and torchvision are asked for together, by plain names, so that they fit each other.
 $(VENV)/installed: pyproject.toml

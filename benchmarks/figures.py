@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from benchmarks import baselines, reproduction, small_track, sparsity
+from benchmarks import baselines, reproduction, small_track, sparsity, studies, theorem
 from benchmarks.channels import table as channels
 from benchmarks.pages import RESULTS, ROOT, Table, machine, stored
 from harness.report.numbers import UNKNOWN
@@ -358,6 +358,8 @@ TABLES = (
     reproduction.TABLE,
     sparsity.TABLE,
     small_track.TABLE,
+    theorem.TABLE,
+    studies.TABLE,
     channels.TABLE,
     Table(PERFORMANCE, mark("training"), END, training),
     Table(PERFORMANCE, mark("preparing"), END, preparing),

@@ -91,6 +91,8 @@ class Pictures:
     def sources(self, protocol: Protocol) -> list[int]:
         """Return the classes that are not the target's. Raises UsageError for one to remove that is not among them."""
         target = [self.class_of(name) for name in protocol.target]
+        if len(set(target)) < len(target):
+            raise UsageError("the target takes two different classes")
         sources = [one for one in range(len(self.names)) if one not in target]
         for name in protocol.removed:
             if self.class_of(name) in target:

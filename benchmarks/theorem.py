@@ -5,9 +5,9 @@
 The theorem of Jia et al., "Model Sparsity Can Simplify Machine Unlearning" (NeurIPS 2023), after Thudi et al.,
 "Unrolling SGD" (2022): weights w are trained by t steps of SGD at rate eta under a mask m. To unlearn an example, add
 what it has contributed back, its gradient taken at the first weights alone. How far this ends from weights trained
-without the example, e(m), is O(eta^2 t |m . (w_t - w_0)| sigma(m)), sigma(m) the largest singular value of the
-loss's Hessian where nothing is pruned. With the displacement of the weights as it is, which has one eta in it already,
-the derivation gives eta, not eta^2; both forms are computed.
+without the example, e(m), is O(eta^2 t |m . (w_t - w_0)| sigma(m)): the displacement of the weights, and the largest
+singular value of the loss's Hessian, where nothing is pruned. With the displacement as it is, which has one eta in it
+already, the derivation gives eta, not eta^2; both forms are computed.
 
 A net of 64, 32 and 10 units with tanh learns 800 digits by plain SGD in float64. Retraining leaves out an example's
 term and nothing else: the same first weights, batches and divisor. Masks prune the smallest weights of a dense
@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from scipy.sparse.linalg import LinearOperator, eigsh
 from scipy.stats import pearsonr, spearmanr
 from sklearn.datasets import load_digits
@@ -66,7 +67,7 @@ def claims(found: dict[str, Any]) -> list[Claim]:
     )
     correlation = spearman(cells, "bound")
     return [
-        bounded(cells, "bound", "the error is at most eta/2 (t-1) |m . dw| sigma"),
+        bounded(cells, "bound", "the error is at most eta / 2 (t - 1) displacement sigma"),
         bounded(cells, "printed_bound", "the printed form with eta^2 holds as well"),
         Claim(
             "the error falls with sparsity: at 95 % it is below that of the dense net",
@@ -97,7 +98,7 @@ def bounded(cells: Sequence[dict[str, Any]], bound: str, claim: str) -> Claim:
 def error_ratio(cells: Sequence[dict[str, Any]], rate: float, *, relative: bool = False) -> tuple[float, float, float]:
     """Return the geometric mean of e(.95) / e(0) over examples and initialisations, and its bootstrap interval (95 %).
 
-    relative: of errors over |m . dw|.
+    relative: of errors over the displacement.
     """
     logs = {
         sparsity: np.log(
@@ -315,16 +316,19 @@ def figure(found: dict[str, Any]) -> Figure:
         panel.set(xticks=range(len(SPARSITIES)), xticklabels=[f"{sparsity:.0%}" for sparsity in SPARSITIES])
         panel.set_xlabel("sparsity")
     errors.set(title="error (solid), bound with eta^2 (dotted), with eta (dashed)", yscale="log")
-    relative.set(title="times that of the dense net", ylim=(0, None))
-    relative.legend()
+    relative.set(title="times that of the dense net", ylim=(0, 1.7))
+    relative.legend(loc="upper right")
     training.set(title="error of the first batch along training", xlabel="steps", ylim=(0, None))
     training.legend()
     predicted.set(title="the same against the predictor of Unrolling SGD", xscale="log", yscale="log")
-    predicted.set_xlabel("eta^2 t/2 |dw| sqrt(sigma)")
+    predicted.set_xlabel("eta^2 t / 2 displacement sqrt(sigma)")
+    for axis in (errors.yaxis, predicted.xaxis, predicted.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     return drawn
 
 
-NAMES = {"error": "error", "relative": "error / |m . dw|"}
+NAMES = {"error": "error", "relative": "error / displacement"}
 
 
 def mean_cell(cells: Sequence[dict[str, Any]], rate: float, sparsity: float) -> dict[str, float]:
@@ -338,7 +342,7 @@ def mean_cell(cells: Sequence[dict[str, Any]], rate: float, sparsity: float) -> 
 
 def tables(found: dict[str, Any]) -> str:
     """Return the claims, the cells, and what goes with them."""
-    head = ["eta", "sparsity", "training accuracy", "mean e(m)", "e(m) / |m . dw|", "|m . dw|", "sigma"]
+    head = ["eta", "sparsity", "training accuracy", "mean e(m)", "e(m) / displacement", "displacement", "sigma"]
     head += ["bound, eta^2", "bound, eta", "predictor"]
     lines = [*claims_table(found["claims"]), "", f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for rate, sparsity in itertools.product(RATES, SPARSITIES):
@@ -349,7 +353,7 @@ def tables(found: dict[str, Any]) -> str:
         lines.append(f"| {rate} | {sparsity:.0%} | {' | '.join(figures)} |")
     for rate in RATES:
         shrunk, low, high = error_ratio(found["cells"], rate, relative=True)
-        said = f"e(m) / |m . dw| at 95 % is {shrunk:.2f} times ({low:.2f} to {high:.2f}) that of the dense net"
+        said = f"e(m) / displacement at 95 % is {shrunk:.2f} times ({low:.2f} to {high:.2f}) that of the dense net"
         along = [pearsonr(one["errors"], one["predictor"]).statistic for one in found["traces"] if one["rate"] == rate]
         ranks = f"{spearman(of_rate(found['cells'], rate), 'predictor'):.2f}"
         lines += [
@@ -359,8 +363,8 @@ def tables(found: dict[str, Any]) -> str:
         lines[-1] += f" {ranks} to their errors; along training its correlation with the error is {min(along):.2f} to"
         lines[-1] += f" {max(along):.2f}."
     n_seeds = len({one["seed"] for one in found["cells"]})
-    note = f"N = {found['points']} examples, each forgotten alone, of each of {n_seeds} initialisations; intervals are 95 %"
-    note += f" of {DRAWS:,} draws of initialisations and their examples. {machine(found)}."
+    note = f"N = {found['points']} examples, each forgotten alone, of each of {n_seeds} initialisations; intervals are"
+    note += f" 95 % of {DRAWS:,} draws of initialisations and their examples. {machine(found)}."
     return "\n".join([*lines, "", note]) + "\n"
 
 
