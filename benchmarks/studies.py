@@ -5,7 +5,8 @@
 Reads the lists `claims` of the studies' results; nothing is measured. `make studies` makes the studies themselves.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import click
 
@@ -18,17 +19,19 @@ BEGIN, END = "<!-- verdicts: made by benchmarks/studies.py -->", "<!-- end of ta
 
 
 class Study(NamedTuple):
-    """A question, and where it is answered: docs/PAGE.md, from benchmarks/results/RESULT.json."""
+    """A question, and where it is answered: by `python -m benchmarks.NAME` in docs/NAME.md."""
 
     question: str
-    page: str
-    result: str
-    command: str
+    name: str
+    result: str  # the name of its file in benchmarks/results/
+    claims: Callable[[dict[str, Any]], list[dict[str, Any]]] = lambda found: list(
+        found["claims"]
+    )  # as Claim stores them
 
 
 STUDIES = (
-    Study("Does the unlearning error fall with sparsity?", "theorem", "theorem", "theorem"),
-    Study("Does l1-sparse replace retraining before a transfer?", "transfer", "transfer", "transfer"),
+    Study("Does the unlearning error fall with sparsity?", "theorem", "theorem"),
+    Study("Does l1-sparse replace retraining before a transfer?", "transfer", "transfer"),
 )
 
 
@@ -44,9 +47,9 @@ def table() -> str:
     for study in STUDIES:
         if not (RESULTS / f"{study.result}.json").is_file():
             continue
-        command = f"`python -m benchmarks.{study.command}`"
-        for number, one in enumerate(stored(study.result)["claims"]):
-            question, again = (f"[{study.question}]({study.page}.md)", command) if number == 0 else ("", "")
+        firsts = f"[{study.question}]({study.name}.md)", f"`python -m benchmarks.{study.name}`"
+        for number, one in enumerate(study.claims(stored(study.result))):
+            question, again = firsts if number == 0 else ("", "")
             lines.append(f"| {question} | {one['claim']} | **{one['verdict']}** | {one['found']} | {again} |")
     return "\n".join(lines) + "\n"
 

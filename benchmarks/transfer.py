@@ -266,7 +266,9 @@ def figure(found: dict[str, Any]) -> Figure:
         equal.annotate(f"{k}", (where[0], intervals[0].high), (0, 3), textcoords="offset points", ha="center")
     equal.axhspan(-MARGIN, MARGIN, color="#E4E4E4", zorder=0)
     equal.set(xticks=range(len(SHARES) + 1), xticklabels=[*(f"{share:.3g}" for share in SHARES), "0"])
-    equal.set(title="l1-sparse less retraining, points of target accuracy", xlabel="share of the retraining's steps")
+    equal.set(
+        title="l1-sparse less retraining, points; 1 to 3 classes removed", xlabel="share of the retraining's steps"
+    )
     for panel, name, title in (
         (forgotten, "on_removed", "source accuracy on removed classes, percent"),
         (accuracy, "accuracy", "target accuracy, percent"),
