@@ -1,0 +1,46 @@
+"""Recipes of 2023 beside fine-tuning: ranges of tuning fit the files, and verdicts follow from intervals."""
+
+from typing import Any
+
+import pytest
+
+from benchmarks.pages import ROOT
+from benchmarks.published import CHALLENGE
+from benchmarks.recipes import PASSES, RANGES, claims
+from harness.submission import constants_of, read_submission
+from harness.tuning.ranges import draw, ranges_of
+
+TRIALS = 8
+
+
+def test_every_recipe_that_was_published_is_asked() -> None:
+    assert set(RANGES) == set(CHALLENGE) == set(PASSES)
+    assert {len(ranges) for ranges in RANGES.values()} == {3}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_ranges_are_of_constants_that_the_file_has(name: str) -> None:
+    constants = constants_of(read_submission(ROOT / "baselines" / f"{name}.py", source_kb=256))
+    settings = draw(ranges_of(constants, RANGES[name], ()), constants, seed=0, trials=TRIALS)
+    assert len(settings) == TRIALS
+    assert PASSES[name][0] in constants
+
+
+def scored(score: float, reach: float) -> dict[str, Any]:
+    return {"score": score, "score_interval": [score - reach, score + reach]}
+
+
+def test_a_recipe_beats_fine_tuning_if_the_whole_interval_of_the_ratio_does() -> None:
+    rows = {name: {"published": scored(0.10, 0.01), "tuned": scored(0.10, 0.05)} for name in RANGES}
+    rows["finetune"] = {"published": scored(0.05, 0.01), "tuned": scored(0.09, 0.02)}
+    rows["challenge_1st_contrastive"]["published"] = scored(0.02, 0.005)
+    rows["challenge_2nd_gradient_reinit"]["tuned"] = {"score": None}
+    said = {claim.claim: (str(claim.verdict), claim.found) for claim in claims({"rows": rows, "runs": 64})}
+    assert said["`challenge_3rd_stem_noise` beats fine-tuning at its published settings"] == (
+        "holds",
+        "2.00 (1.60 to 2.50)",
+    )
+    assert said["`challenge_1st_contrastive` beats fine-tuning at its published settings"][0] == "refuted"
+    assert said["`challenge_3rd_stem_noise` beats fine-tuning tuned as fine-tuning is"][0] == "undecided"
+    assert "`challenge_2nd_gradient_reinit` beats fine-tuning tuned as fine-tuning is" not in said
+    assert len(said) == 15
