@@ -53,6 +53,13 @@ class ForkLauncher:
         """The level its runs are made at."""
         return self.sandboxes.level
 
+    def rest(self) -> None:
+        """End a zygote that has no run in flight."""
+        with self._lock:
+            if self._zygote is not None and not self._zygote.runs:
+                self._zygote.close()
+                self._zygote = None
+
     def close(self) -> None:
         """End the zygote, which ends its runs."""
         self.is_closed = True

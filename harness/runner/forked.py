@@ -41,6 +41,7 @@ class ForkedProcess:
         content = dataclasses.replace(job, scratch=sandbox.scratch, cache=sandbox.cache).to_bytes()
         job_memory = _memory(len(content), content, seals=SEALS | SEAL_WRITE)
         self._pidfd, self._was_killed = -1, False
+        zygote.runs.add(self)
         try:
             given = [job_memory, self._result, self._report, log_theirs, theirs.fileno()]
             zygote.request(sandbox.plan.to_bytes(), given)
@@ -120,6 +121,7 @@ class ForkedProcess:
         return Ended(result, report, self._log.text(), status, self._sandbox.exceeded_memory())
 
     def close(self) -> None:
+        self._zygote.runs.discard(self)
         if self._pidfd >= 0:
             self._end()
             select.select([self._pidfd], [], [], END_SECONDS)

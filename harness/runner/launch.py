@@ -22,6 +22,8 @@ from harness.runner.spawn import SpawnLauncher
 
 __all__ = ["close_all", "launcher", "run_in_foreground"]
 
+MOST_READY = 4  # a zygote holds some 300 MB of its own
+
 
 def launcher(
     public: Path,
@@ -36,7 +38,8 @@ def launcher(
     """Return the launcher for the public part of a track; fork None: where the system can.
 
     public_hash: names the contents of `public`. A launcher lives as long as this process and serves all submissions.
-    Runs in a new interpreter each have no isolation, whatever is asked for; the launcher says so.
+    Runs in a new interpreter each have no isolation, whatever is asked for; the launcher says so. Only the MOST_READY
+    that were asked for last keep something ready: of many tracks in one process, memory for a few.
     """
     forks = sys.platform == "linux" if fork is None else fork
     key = (public.resolve(), public_hash, device, log_kb, isolation, quota, forks, *run_environment(device).items())
@@ -53,7 +56,10 @@ def launcher(
             _launchers[key] = ForkLauncher(public, device=device, log_bytes=log_kb * 1024, sandboxes=sandboxes)
         else:
             _launchers[key] = SpawnLauncher(public, device=device, log_bytes=log_kb * 1024)
-    return _launchers[key]
+    _launchers[key] = found = _launchers.pop(key)  # the last of them
+    for each in list(_launchers.values())[:-MOST_READY]:
+        each.rest()
+    return found
 
 
 _launchers: dict[tuple[object, ...], "ForkLauncher | SpawnLauncher"] = {}

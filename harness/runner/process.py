@@ -68,6 +68,9 @@ class Launcher(Protocol):
     def start(self, job: Job, n_bytes: int) -> Process:
         """Start a run that hands in n_bytes of weights, in an empty folder of its own. Raises LaunchError."""
 
+    def rest(self) -> None:
+        """End what is kept ready for the next run, which then starts anew; not while runs are in flight."""
+
     def close(self) -> None:
         """End all processes of this launcher, runs in flight as well."""
 

@@ -48,13 +48,22 @@ class SpawnLauncher:
             self._running = [*(other for other in self._running if not other.wait(0)), run]
         return run
 
+    def rest(self) -> None:
+        """End the process started ahead."""
+        with self._lock:
+            self._end_ahead()
+
     def close(self) -> None:
         """End the process started ahead and all runs."""
         self.is_closed = True
         for run in self._running:
             run.kill()
+        self._end_ahead()
+
+    def _end_ahead(self) -> None:
         if self._ahead is not None:
             self._ahead.communicate()  # its standard input ends, and so does it
+            self._ahead = None
 
     def _interpreter(self) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(

@@ -22,6 +22,7 @@ class WarmZygote:
 
     def __init__(self, public: Path, device: str, level: str) -> None:
         self.is_closed = False
+        self.runs: set[object] = set()  # in flight
         self.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the zygote lives
         with theirs:
