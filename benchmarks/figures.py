@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from benchmarks import baselines, reproduction, small_track, sparsity, studies, theorem
+from benchmarks import baselines, reproduction, small_track, sparsity, studies, theorem, transfer
 from benchmarks.channels import table as channels
 from benchmarks.pages import RESULTS, ROOT, Table, machine, stored
 from harness.report.numbers import UNKNOWN
@@ -359,6 +359,7 @@ TABLES = (
     sparsity.TABLE,
     small_track.TABLE,
     theorem.TABLE,
+    transfer.TABLE,
     studies.TABLE,
     channels.TABLE,
     Table(PERFORMANCE, mark("training"), END, training),

@@ -336,7 +336,13 @@ def points(interval: Interval) -> str:
     return f"{interval.mean:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
 
 
-TABLE = Table(PAGE, BEGIN, END, lambda: tables(stored("transfer")))
+def made() -> str:
+    """Return the tables of the stored result, or that there is none yet."""
+    is_there = (RESULTS / "transfer.json").is_file()
+    return tables(stored("transfer")) if is_there else "The study has not been made yet.\n"
+
+
+TABLE = Table(PAGE, BEGIN, END, made)
 
 if __name__ == "__main__":
     main()
