@@ -19,7 +19,8 @@ What it gets
   `loader.dataset[i]` and a loader of your own over it serve CPU tensors:
   `DataLoader(retain_loader.dataset, batch_size=256, shuffle=True, num_workers=2)`.
   A data set has `inputs` (n, channels, height, width) float32, normalised, and `labels` (n,) int64, also called
-  `targets`. There are no `classes`, and no `transform`: change the batches, or wrap the data set in one of your own.
+  `targets`, and `ids` (n,) int64: the position of each example in the training set, -1 in the val set. There are no
+  `classes`, and no `transform`: change the batches, or wrap the data set in one of your own.
 
 What it returns
     The unlearned net, or None if it changed `net` in place. Only weights come back: parameters and buffers under the

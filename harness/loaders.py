@@ -20,7 +20,7 @@ from harness.contract import Batch
 __all__ = ["Images", "loader", "to_inputs"]
 
 SETTABLE = {"inputs": "inputs", "labels": "labels", "targets": "labels"}
-HELD = "it has inputs, labels (also called targets), len(), and [i] for one example"
+HELD = "it has inputs, labels (also called targets), ids, len(), and [i] for one example"
 AUGMENT = "to augment, change the batches (images.flip(-1)), or wrap the data set in one of your own"
 
 
@@ -34,16 +34,21 @@ def to_inputs(images: np.ndarray, *, scale: float, mean: Sequence[float], std: S
 class Images(Dataset[Batch]):
     """A data set held in memory: inputs (n, channels, height, width) float32 and labels (n,) int64, on the CPU.
 
+    ids (n,) int64: the position of each example in the training set, the same in every set that holds it; -1 for
+    examples that are not in there.
+
     Whoever sets these, or changes them in place, gets batches of what they are then. Other attributes cannot be set:
     a `transform`, say, would never be asked for. A participant's own class made from this one has what it sets.
     """
 
     inputs: Tensor
     labels: Tensor
+    ids: Tensor
     _copies: dict[torch.device, tuple[tuple[int, int], "Images"]]  # with the versions they were made of
 
-    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
+    def __init__(self, inputs: Tensor, labels: Tensor, ids: Tensor | None = None) -> None:
         self.inputs, self.labels = inputs, labels
+        vars(self)["ids"] = torch.full((len(labels),), -1) if ids is None else ids
 
     @property
     def targets(self) -> Tensor:

@@ -1,9 +1,10 @@
 """What crosses the boundary between the trusted side and a run: one job in, one report out. Standard library only."""
 
+import base64
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["REPORT_BYTES", "SAID_FIT", "SAID_WHY_NOT", "Job", "RunReport", "not_finite"]
@@ -28,15 +29,24 @@ class Job:
     scratch: str = ""  # an empty folder of its own, once it has been started
     cache: str = ""  # a folder for what compilers make
     swap_forget_set: bool = False  # forget as many other examples instead
+    ids: dict[str, bytes] = field(default_factory=dict)  # int32, by set: where its examples are in the training set
 
     def to_bytes(self) -> bytes:
-        """Return the job as JSON."""
-        return json.dumps(dataclasses.asdict(self)).encode()
+        """Return the job as JSON, in one line."""
+        return json.dumps(dataclasses.asdict(self), default=_in_base64).encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Job":
         """Return the job in a JSON text."""
-        return cls(**json.loads(content))
+        return cls(**json.loads(content, object_hook=_out_of_base64))
+
+
+def _in_base64(content: bytes) -> dict[str, str]:
+    return {"base64": base64.b64encode(content).decode()}
+
+
+def _out_of_base64(found: dict[str, Any]) -> Any:
+    return base64.b64decode(found["base64"]) if found.keys() == {"base64"} else found
 
 
 @dataclass(frozen=True)

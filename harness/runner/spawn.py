@@ -91,7 +91,8 @@ class _SpawnedProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         threading.Thread(target=self._watch, daemon=True).start()
-        self._say(json.dumps({"job": dataclasses.asdict(job), **{name: str(path) for name, path in paths.items()}}))
+        self._say(json.dumps({name: str(path) for name, path in paths.items()}))
+        self._say(job.to_bytes().decode())
 
     def wait_ready(self, seconds: float) -> None:
         if not self._ready.wait(seconds) or self._ended.is_set():

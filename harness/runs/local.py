@@ -62,6 +62,7 @@ class Runner:
         self.recorder = Recorder(track, conditions.device)
         self.turns = _Turns(alone=self.recorder.accelerator.is_gpu)
         self.launcher = launcher_for(track, conditions)
+        self.ids = _ids(track)
 
     def run(self, task: Task) -> Run:
         """Run a submission once and measure what came back."""
@@ -91,6 +92,7 @@ class Runner:
             _job(task.submission, self.track, self.conditions, task.index),
             original=original,
             swap_forget_set=task.swap_forget_set,
+            ids=self.ids,
         )
         return execute(self.launcher, job, n_values=self.recorder.n_values)
 
@@ -199,7 +201,7 @@ def debug_run(submission: Submission, track: Track, conditions: Conditions, anno
         if submission.excerpt is not None:  # a debugger shows the lines that are run
             file = Path(scratch) / f"{submission.path.stem}.py"
             file.write_text(submission.source, encoding="utf-8")
-        job = replace(job, filename=str(file), scratch=scratch)
+        job = replace(job, filename=str(file), scratch=scratch, ids=_ids(track))
         status = launch.run_in_foreground(track.public, job)
     if status not in (SAID_FIT, SAID_WHY_NOT):
         announce(f"{Outcome.CRASHED}: {how_it_died(status)}")
@@ -219,6 +221,11 @@ def _job(submission: Submission, track: Track, conditions: Conditions, index: in
         threads=conditions.threads,
         time_limit_seconds=conditions.limit.seconds,
     )
+
+
+def _ids(track: Track) -> dict[str, bytes]:
+    """Return where examples are in the training set, as a job says it."""
+    return {name: positions.astype(np.int32).tobytes() for name, positions in track.training_ids().items()}
 
 
 def _shown_file(submission: Submission) -> str:

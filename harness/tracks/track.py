@@ -120,6 +120,16 @@ class Track:
         arrays = read_arrays(self.examples_file(name))
         return Examples(arrays["images"], arrays["labels"], arrays.get("subjects"))
 
+    def training_ids(self) -> dict[str, np.ndarray]:
+        """Return the positions of the retain and forget set's examples in the training set, which has the data's order.
+
+        They are the same for all tracks that train on the same examples, whatever is to be forgotten.
+        """
+        self.require_private()
+        split = read_arrays(self.private / "split.npz")
+        training = np.sort(np.concatenate([split["retain"], split["forget"]]))
+        return {name: np.searchsorted(training, split[name]) for name in ("retain", "forget")}
+
     def recorded(self) -> dict[str, Examples]:
         """Return what every model is measured on, by name: the four sets and, with a trojan, TRIGGERED.
 

@@ -2,8 +2,8 @@
 
     python -s -P fresh.py ROOT PUBLIC     started by `launch`, ahead of its job
 
-The job comes as one line on standard input with the paths of the result and report files, "go" as the next; "ready"
-goes out as one line on standard output, and after it whatever the submission prints.
+The paths of the result and report files come as one line on standard input, the job as the next, "go" as the last;
+"ready" goes out as one line on standard output, and after it whatever the submission prints.
 """
 
 import json
@@ -24,9 +24,9 @@ def main() -> None:
     line = sys.stdin.readline()
     if not line:
         return  # started ahead and not needed
-    request = json.loads(line)
-    job = Job(**request["job"])
-    result, report = (os.open(request[name], os.O_RDWR) for name in ("result", "report"))
+    paths = json.loads(line)
+    job = Job.from_bytes(sys.stdin.readline().encode())
+    result, report = (os.open(paths[name], os.O_RDWR) for name in ("result", "report"))
     worker.make_own(job)
 
     def wait_for_go() -> None:

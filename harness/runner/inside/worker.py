@@ -105,7 +105,8 @@ def set_up(world: PublicTrack, job: Job) -> tuple[nn.Module, list[DataLoader[Bat
     torch.set_num_threads(job.threads)
     net = world.nets[job.original].to(device)
     batch_size = world.task["batch_size"]
-    sets = _swapped(world.sets) if job.swap_forget_set else world.sets
+    sets = {name: Images(images.inputs, images.labels, _ids(job, name)) for name, images in world.sets.items()}
+    sets = _swapped(sets) if job.swap_forget_set else sets
     loaders = [loader(sets[name], batch_size=batch_size, device=device) for name in ("retain", "forget", "val")]
     if here.is_gpu:
         here.warm_up(net, *next(iter(loaders[0])))  # a second or two, before the clock starts
@@ -115,13 +116,23 @@ def set_up(world: PublicTrack, job: Job) -> tuple[nn.Module, list[DataLoader[Bat
     return net, loaders
 
 
+def _ids(job: Job, name: str) -> Tensor | None:
+    """Return where the examples of a set are in the training set, (n,) int64; None if nothing is known of them."""
+    found = job.ids.get(name)
+    return None if found is None else torch.from_numpy(np.frombuffer(found, np.int32).astype(np.int64))
+
+
 def _swapped(sets: dict[str, Images]) -> dict[str, Images]:
     """Return the sets with the forget set in exchange for as many retain examples, always the same ones."""
     retain, forget = sets["retain"], sets["forget"]
     shuffled = torch.from_numpy(np.random.default_rng(0).permutation(len(retain)))
     chosen, others = shuffled[: len(forget)], shuffled[len(forget) :]
-    kept = Images(torch.cat([retain.inputs[others], forget.inputs]), torch.cat([retain.labels[others], forget.labels]))
-    return {**sets, "retain": kept, "forget": Images(retain.inputs[chosen], retain.labels[chosen])}
+    kept = [torch.cat([stay[others], other]) for stay, other in zip(_tensors(retain), _tensors(forget), strict=True)]
+    return {**sets, "retain": Images(*kept), "forget": Images(*(stay[chosen] for stay in _tensors(retain)))}
+
+
+def _tensors(images: Images) -> tuple[Tensor, Tensor, Tensor]:
+    return images.inputs, images.labels, images.ids
 
 
 def run(world: PublicTrack, job: Job, result: int, report: int, wait_for_go: Callable[[], None]) -> None:
