@@ -221,6 +221,8 @@ def _side(given: Evaluation | str, reference: Reference) -> Side:
     if isinstance(given, Evaluation):
         if given.scored is None:
             raise UsageError(f"{given.submission.name} has no score to compare: outcome {given.outcome}")
+        if given.submission.is_learner:
+            raise UsageError(comparing.no_comparison(given.submission))
         if not np.array_equal(given.reference.scoring.confidences, reference.scoring.confidences):
             raise UsageError("both sides have to be of the same track, with as many runs")
         return comparing.submission_side(given.submission.name, given.records, given.scored, reference)

@@ -27,6 +27,9 @@ What it returns
     names and shapes of the track's architecture, finite, read as float32. Hooks and swapped modules mean nothing.
     DataParallel, torch.compile and AveragedModel may be around it. Masks and parametrisations have to be removed.
 
+A file whose `unlearn` requires a fifth argument, `state`, is a learner: it defines train(net, train_loader, val_loader)
+too, whose net `unlearn` starts from (docs/learners.md).
+
 What it may count on
     Seeds, number of runs, run index and clock are the harness's. Torch, numpy and `random` are seeded before the file
     is read, differently in every run, the same when a run is repeated. Nothing is carried from one run to the next.
@@ -43,17 +46,49 @@ What it may use
 `harness check FILE` checks all this without scoring; `submissions/template.py` is a file to start from.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FUNCTION_NAMES", "KEYS", "N_ARGUMENTS", "PACKAGES", "SUFFIXES", "TIME_LIMIT_VARIABLE", "Batch"]
+__all__ = [
+    "CALLS",
+    "FUNCTION_NAMES",
+    "KEYS",
+    "N_ARGUMENTS",
+    "PACKAGES",
+    "SUFFIXES",
+    "TIME_LIMIT_VARIABLE",
+    "TRAIN",
+    "Batch",
+    "Call",
+]
 
 FUNCTION_NAMES = ("unlearn", "unlearning")  # the first one defined is called
 N_ARGUMENTS = 4
+TRAIN = "train"
 SUFFIXES = (".py", ".ipynb")  # of the files that are looked for as submissions
 TIME_LIMIT_VARIABLE = "UNLEARN_TIME_LIMIT_SECONDS"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of a file that is called in a process of its own, and what it is given."""
+
+    names: tuple[str, ...]  # the first that is there and fits
+    arguments: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.names[0]}({', '.join(self.arguments)})"
+
+
+_LOADERS = ("retain_loader", "forget_loader", "val_loader")
+CALLS = {
+    "post-hoc": Call(FUNCTION_NAMES, ("net", *_LOADERS)),
+    "train": Call((TRAIN,), ("net", "train_loader", "val_loader")),  # the two of a learner
+    "unlearn": Call(FUNCTION_NAMES, ("net", *_LOADERS, "state")),
+}
 
 # Imported before the clock starts, where installed, so that nobody pays for them.
 PACKAGES = (

@@ -1,12 +1,17 @@
-"""The function of a submission that is called, as its text defines it. Standard library only."""
+"""The functions of a submission that are called, as its text defines them. Standard library only.
+
+A file whose `unlearn` requires a fifth argument is a learner: its `train` is called as well.
+"""
 
 import ast
 from collections.abc import Mapping
 
-from harness.contract import FUNCTION_NAMES, N_ARGUMENTS
+from harness.contract import CALLS, FUNCTION_NAMES, N_ARGUMENTS, Call
 from harness.scopes import root_of
 
-__all__ = ["argument_problems", "entry_name", "is_alike", "is_as_written"]
+__all__ = ["argument_problems", "entry_name", "is_alike", "is_as_written", "takes_state"]
+
+POST_HOC = CALLS["post-hoc"]
 
 ARGUMENTS_KEPT = ("torch",)  # by decorators of these packages, such as torch.no_grad()
 
@@ -14,25 +19,31 @@ ARGUMENTS_KEPT = ("torch",)  # by decorators of these packages, such as torch.no
 def entry_name(bound: Mapping[str, ast.AST]) -> str | None:
     """Return the name of the function that is called, of names with what binds them; None if none of them is one.
 
-    Of two, that which takes what it is called with.
+    Of two, that which takes what it is called with; if neither does, that of a learner.
     """
     names = [name for name in FUNCTION_NAMES if name in bound]
     fit = [name for name in names if not argument_problems(bound[name])]
-    return next(iter(fit or names), None)
+    of_learner = [name for name in names if takes_state(bound[name])]
+    return next(iter(fit or of_learner or names), None)
 
 
-def argument_problems(node: ast.AST) -> list[str]:
+def takes_state(node: ast.AST) -> bool:
+    """Whether a function requires what a learner's `unlearn` is given, one argument more than others."""
+    if not isinstance(node, ast.FunctionDef) or not is_as_written(node):
+        return False
+    required = len(node.args.posonlyargs) + len(node.args.args) - len(node.args.defaults)
+    return required == len(CALLS["unlearn"].arguments)
+
+
+def argument_problems(node: ast.AST, call: Call = POST_HOC) -> list[str]:
     """Return what is wrong with the arguments of a function; nothing for what is known only once it runs."""
     if not isinstance(node, ast.FunctionDef) or not is_as_written(node):
         return []
     arguments, where = node.args, f"{node.name} in line {node.lineno}"
     positional = len(arguments.posonlyargs) + len(arguments.args)
-    problems = []
-    if positional - len(arguments.defaults) > N_ARGUMENTS or (positional < N_ARGUMENTS and arguments.vararg is None):
-        problems.append(
-            f"{where} takes {positional} arguments; it is called with {N_ARGUMENTS}: "
-            "net, retain_loader, forget_loader, val_loader"
-        )
+    problems, given = [], len(call.arguments)
+    if positional - len(arguments.defaults) > given or (positional < given and arguments.vararg is None):
+        problems.append(f"{where} takes {positional} arguments; it is called with {given}: {', '.join(call.arguments)}")
     required = [
         argument.arg
         for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)

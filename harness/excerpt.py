@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.entry_point import entry_name
+from harness.contract import TRAIN
+from harness.entry_point import entry_name, takes_state
 from harness.scopes import DEFINITIONS, Names, executed, names_of, root_of
 from harness.source_text import SourceText, parsed
 from harness.text_cuts import Cut, compact, cut
@@ -18,6 +19,7 @@ from harness.text_cuts import Cut, compact, cut
 __all__ = ["Excerpt", "excerpt_of"]
 
 IMPORTS = (ast.Import, ast.ImportFrom)
+CERTIFICATE = "CERTIFICATE"  # what a learner claims
 LOOK_UP_BY_TEXT = {"globals", "eval", "exec"}  # nobody can tell what they need
 # Of these packages a file may set what holds for all of it, such as torch.backends.cudnn.benchmark.
 SETTABLE = {"torch", "numpy", "random", "warnings", "os"}
@@ -135,6 +137,10 @@ class _File:
         assert self.entry is not None
         search = _Search(self)
         search.need(self.entry, len(self.units))
+        if takes_state(self.units[self._binders[self.entry][-1]].node):  # a learner: its other function, and its claim
+            for name in (TRAIN, CERTIFICATE):
+                if name in self._binders:
+                    search.need(name, len(self.units))
         search.need_all_ahead()
         return tuple(self.units[index] for index in sorted(search.found))
 

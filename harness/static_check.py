@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.constants import with_constant
-from harness.contract import FUNCTION_NAMES
-from harness.entry_point import argument_problems, entry_name, is_alike, is_as_written
+from harness.contract import CALLS, FUNCTION_NAMES, TRAIN, Call
+from harness.entry_point import argument_problems, entry_name, is_alike, is_as_written, takes_state
 from harness.excerpt import Excerpt, excerpt_of
 from harness.information import Information, information
 from harness.scopes import DEFINITIONS
@@ -30,6 +30,7 @@ class Checked:
     information: Information  # how much its code says
     excerpt: Excerpt | None  # what was taken of the file; None if all of it is run
     is_helper: bool  # it has no function to be run, nor one like it
+    is_learner: bool  # its `unlearn` starts from what its own `train` left
 
 
 def check_source(
@@ -51,7 +52,7 @@ def check_source(
     tree = without_docstrings(tree)
     problems = tuple(_problems(tree, file))
     is_helper = problems == (_missing_function(file),)
-    return Checked(source, _hash(tree), problems, information(tree), excerpt, is_helper)
+    return Checked(source, _hash(tree), problems, information(tree), excerpt, is_helper, _is_learner(tree))
 
 
 def _hash(tree: ast.Module) -> str:
@@ -69,11 +70,27 @@ def _problems(tree: ast.Module, file: SourceText) -> list[str]:
     if name is None:
         return [_missing_function(file) + _hint(tree, bound), *file.unreadable]
     node = bound[name]
+    if not takes_state(node):
+        return _problems_of_function(name, node, CALLS["post-hoc"])
+    problems = _problems_of_function(name, node, CALLS["unlearn"])
+    if TRAIN in bound:
+        return [*problems, *_problems_of_function(TRAIN, bound[TRAIN], CALLS["train"])]
+    where = f"{name} in line {getattr(node, 'lineno', 1)}"
+    return [*problems, f"{where} takes a fifth argument, the state of a {CALLS['train']}: define it, or take four"]
+
+
+def _problems_of_function(name: str, node: ast.AST, call: Call) -> list[str]:
     if isinstance(node, ast.ClassDef):
         return [f"{name} in line {node.lineno} is a class; it must be a function"]
     if isinstance(node, ast.AsyncFunctionDef) and is_as_written(node):
         return [f"{name} in line {node.lineno} is a coroutine (async def); it must be a plain function"]
-    return argument_problems(node)  # what an assignment or an import binds is known only once it runs
+    return argument_problems(node, call)  # what an assignment or an import binds is known only once it runs
+
+
+def _is_learner(tree: ast.Module) -> bool:
+    bound = dict(_bindings(tree))
+    name = entry_name(bound)
+    return name is not None and takes_state(bound[name])
 
 
 def _missing_function(file: SourceText) -> str:

@@ -38,6 +38,7 @@ class Submission:
     information: Information = NOTHING
     excerpt: Excerpt | None = None  # what was taken of a notebook or a whole script; None if all of the file is run
     is_helper: bool = False  # it has no function to be run, nor one like it: its only problem
+    is_learner: bool = False  # it trains as well: its `unlearn` starts from what its own `train` left
 
     @property
     def name(self) -> str:
@@ -97,6 +98,7 @@ def submission_of(
         Information(**found["information"]),
         excerpt and Excerpt(**{name: tuple(lines) for name, lines in excerpt.items()}),
         found["is_helper"],
+        found["is_learner"],
     )
 
 

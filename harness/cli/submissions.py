@@ -201,7 +201,7 @@ def compare_command(
     """
     require_place(json_file)
     from harness import api
-    from harness.evaluation.compare import RETRAINED
+    from harness.evaluation.compare import RETRAINED, no_comparison
     from harness.report.summary import comparison_summary
     from harness.submission import read_submission
 
@@ -209,7 +209,8 @@ def compare_command(
     n_runs = runs or track.declaration.evaluation.runs
     files = {name: submission_path(name) for name in (first, second) if name != RETRAINED}
     for file in files.values():  # both are looked at before the first is run
-        read_submission(file, source_kb=track.declaration.limits.source_kb)
+        if (submission := read_submission(file, source_kb=track.declaration.limits.source_kb)).is_learner:
+            raise UsageError(no_comparison(submission))
     conditions = {"isolation": isolation, "require_isolation": require_isolation, "time_limit": time_limit}
     scored = {
         name: _scored(file, track, n_runs, jobs=jobs, device=chosen_device(device), **conditions)

@@ -10,8 +10,18 @@ from harness.record import Records
 from harness.scoring.score import Outputs, calibrated_quality, official_score
 from harness.scoring.thresholds import FEWEST_RANKED
 from harness.scoring.uncertainty import CONFIDENCE, Difference, difference, permutation_p_value
+from harness.submission import Submission
 
-__all__ = ["RETRAINED", "Comparison", "Side", "compare", "exact_p_value", "retrained_side", "submission_side"]
+__all__ = [
+    "RETRAINED",
+    "Comparison",
+    "Side",
+    "compare",
+    "exact_p_value",
+    "no_comparison",
+    "retrained_side",
+    "submission_side",
+]
 
 RETRAINED = "retrained"  # stands for the second pool of retrained models
 
@@ -49,6 +59,11 @@ class Comparison:
     def _few(self) -> str:
         n_runs = len(self.first.outputs)
         return "" if n_runs >= FEWEST_RANKED else f"; {n_runs} runs of each are few, and say little"
+
+
+def no_comparison(learner: Submission) -> str:
+    """Return why a learner is not compared with anything."""
+    return f"{learner.name} is a learner, scored against models of its own: it is compared with none by its runs"
 
 
 def submission_side(name: str, records: Records, scored: Scored, reference: Reference) -> Side:

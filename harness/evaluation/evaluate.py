@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.errors import UsageError
 from harness.evaluation.make import check_runs, make_missing
+from harness.evaluation.own_reference import reference_of
 from harness.evaluation.reference import Reference, Scored, load_reference
 from harness.evaluation.score_file import ScoreFile
 from harness.evaluation.stored_score import load_what_scores, outcome_of, score_of
@@ -18,6 +19,7 @@ from harness.record import Records
 from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
 from harness.runs.launchers import launcher_for
+from harness.runs.learner_runs import run_set_of
 from harness.runs.queue import Executor
 from harness.runs.run import Conditions, Limit, Run
 from harness.runs.run_set import RunSet
@@ -98,7 +100,7 @@ def evaluate(
     """
     check_runs(track, runs)
     results = Results.of(home, track, submission, conditions.device, time_limit=conditions.own_time_limit)
-    run_set = RunSet(
+    run_set = run_set_of(
         submission,
         results,
         runs,
@@ -107,23 +109,23 @@ def evaluate(
         with_records=True,
         failure_counts=lambda run: rescore or (not again and run.info.dependencies == conditions.dependencies),
     )
-    if rescore and run_set.missing and not submission.problems:
+    if rescore and run_set.lacking and not submission.problems:
         raise UsageError(
-            f"--rescore makes no runs, and {len(run_set.missing)} of {runs} are not stored; leave it out to make them"
+            f"--rescore makes no runs, and {run_set.lacking} of {runs} are not stored; leave it out to make them"
         )
     may_run = not (rescore or submission.problems)
     if may_run and run_set.missing:
         launcher_for(track, conditions).warm_up()  # beside all that is made ready here
         if runs >= FEWEST_RANKED:
             load_what_scores()
-    reference = load_reference(track, runs, Results.cache(home, track))
+    reference = load_reference(track, runs, Results.cache(home, track))  # while a launcher gets ready
     if may_run:
         executor = cache(partial(_this_machine, track, conditions))  # what measures runs is made ready once
         for each, run in make_missing([run_set], executor):
             if each is run_set:
                 on_run(run)
     anew = rescore or bool(run_set.made or run_set.swapped.made)
-    return _evaluation(run_set, track, conditions, reference, anew=anew)
+    return _evaluation(run_set, track, conditions, reference_of(run_set, track, reference), anew=anew)
 
 
 def load_evaluation(
@@ -143,19 +145,18 @@ def load_evaluation(
     """
     check_runs(track, runs)
     results = Results.of(home, track, submission, device)
-    run_set = RunSet(submission, results, runs, with_records=True)
-    if run_set.missing and not submission.problems:
-        first = min(run_set.missing)
+    run_set = run_set_of(submission, results, runs, with_records=True)
+    if run_set.lacking and not submission.problems:
+        first = min(run_set.missing, default=0)
         fewer = f"ask for the {first} that are with --runs {first}, or " if first else ""
-        lacking = f"{len(run_set.missing)} of {runs} runs of {submission.path} on {track.name} are not stored"
+        lacking = f"{run_set.lacking} of {runs} runs of {submission.path} on {track.name} are not stored"
         raise UsageError(
             f"{lacking}; {fewer}make them with: harness evaluate {quoted(submission.path)}, "
             "and the same --track, --runs, --set and --device"
         )
     conditions = _conditions_of(run_set.runs, track, device, isolation)
-    return _evaluation(
-        run_set, track, conditions, load_reference(track, runs, Results.cache(home, track)), anew=rescore
-    )
+    reference = reference_of(run_set, track, load_reference(track, runs, Results.cache(home, track)))
+    return _evaluation(run_set, track, conditions, reference, anew=rescore)
 
 
 def load_sibling_evaluations(evaluation: Evaluation, home: Path) -> list[Evaluation]:

@@ -10,9 +10,9 @@ __all__ = ["full_stack"]
 
 
 def full_stack(
-    track: Track, records: Records, *, seconds: Sequence[float], training_seconds: float | None
+    track: Track, records: Records, retrained: Records, *, seconds: Sequence[float], training_seconds: float | None
 ) -> FullStack:
-    """Return the metrics of n runs beside the first n retrained models to score against.
+    """Return the metrics of n runs beside those of retrained models, of which the first n count.
 
     seconds: of every run. training_seconds: of one training alone, None on tracks with a limit of their own.
     The attacked examples follow from the track alone, so that its submissions are attacked alike.
@@ -20,7 +20,7 @@ def full_stack(
     retain, forget, test = (track.examples(name).labels for name in ("retain", "forget", "test"))
     return full_stack_metrics(
         _predictions(records),
-        _predictions(track.retrained("scoring")[: len(records)]),
+        _predictions(retrained[: len(records)]),
         Labels(retain, forget, test),
         seconds=seconds,
         training_seconds=training_seconds,

@@ -62,7 +62,7 @@ def comparisons(home: Path, evaluation: Evaluation) -> list[str]:
 
 def _beside_fine_tuning(home: Path, evaluation: Evaluation, scored: Scored) -> str | None:
     """Return a sentence against fine-tuning, or how to get one; None for fine-tuning itself."""
-    if not BASELINE.is_file():
+    if not BASELINE.is_file() or evaluation.submission.is_learner:
         return None
     finetune = read_submission(BASELINE, source_kb=evaluation.track.declaration.limits.source_kb)
     if evaluation.submission.code_hash == finetune.code_hash:

@@ -29,6 +29,18 @@ def make_missing(
     share a GPU. An interruption loses at most the runs in flight; the same call again goes on from there.
     """
     lacking = [each for each in run_sets if not each.is_complete]
-    for queue in [[each] for each in lacking] if one_by_one else [lacking]:
+    at_once = [each for each in lacking if len(each.parts) == 1]
+    for queue in [[each] for each in at_once] if one_by_one else [at_once]:
         if queue:
             yield from make_runs(queue, executor())
+    for each in lacking:
+        if len(each.parts) > 1:
+            yield from _make_parts(each, executor())
+
+
+def _make_parts(run_set: RunSet, executor: Executor) -> Iterator[tuple[RunSet, Run]]:
+    """Make the runs of a learner part by part: each needs what those before left, or is of no use once one failed."""
+    for part, most in run_set.parts:
+        if run_set.failed is not None or run_set.is_ended:
+            return
+        yield from make_runs([part], executor, most=most)

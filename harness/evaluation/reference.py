@@ -1,6 +1,7 @@
 """What runs are scored against: the retrained models of a track, and the ends of the scale for any number of runs."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from harness.scoring.uncertainty import cluster_error
 from harness.seal import read_sealed, whole, write_sealed
 from harness.tracks.track import POOLS, Track
 
-__all__ = ["Ends", "Reference", "Scored", "load_reference", "outputs", "reference_name", "stored_ends"]
+__all__ = ["Ends", "Reference", "Scored", "load_reference", "null_among", "outputs", "reference_name", "stored_ends"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def load_reference(track: Track, n: int, cache: Path) -> Reference:
         ends = Ends(
             ceiling=ceiling(scoring, other_pool),
             floor=score(outputs(originals[np.arange(n) % len(originals)], labels), scoring),
-            null=_null(track, pools, (scoring, other_pool)) if n >= FEWEST_RANKED else None,
+            null=null_among(track, pools, (scoring, other_pool)) if n >= FEWEST_RANKED else None,
         )
         write_sealed(_ends_file(cache, name), ends.to_json())
     logits = pools[0].forget_logits
@@ -116,7 +117,8 @@ def _ends_file(cache: Path, name: str) -> Path:
     return cache / f"reference-{name}.json"
 
 
-def _null(track: Track, pools: list[Records], scored: tuple[Outputs, Outputs]) -> Null:
+def null_among(track: Track, pools: Sequence[Records], scored: tuple[Outputs, Outputs]) -> Null:
+    """Return how the models of two pools, n each, behave among themselves; scored: what is scored of them."""
     retrained = Records.concatenate(track.retrained(pool) for pool in POOLS)
     advantage = retrained.accuracy_on("val") - retrained.accuracy_on("test")
     first, second = (outputs.confidences for outputs in scored)

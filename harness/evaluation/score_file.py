@@ -12,10 +12,12 @@ from dataclasses import fields
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from harness.environment import environment
 from harness.evaluation.figures import Figures, Part
 from harness.evaluation.findings import Findings
+from harness.evaluation.learner_figures import LearnerFigures
 from harness.evaluation.reference import Reference, Scored
 from harness.runner.isolation import Isolation, weakest
 from harness.runner.outcome import Outcome
@@ -148,6 +150,7 @@ class ScoreFile(Figures):
     alarms: tuple[Alarm, ...] | None
     audit: Audit | None
     full_stack: FullStack | None
+    learner: LearnerFigures | None = Field(None, exclude_if=lambda found: found is None)  # of learners alone
 
     @property
     def scored(self) -> Scored | None:
@@ -201,6 +204,7 @@ def score_file(
     unranked_because: str | None,
     findings: Findings | None,
     full_stack: FullStack | None,
+    learner: LearnerFigures | None,
 ) -> ScoreFile:
     """Return what is known of some runs, scored or not."""
     scored = None if findings is None else findings.scored
@@ -230,6 +234,7 @@ def score_file(
         alarms=None if findings is None else findings.alarms,
         audit=None if findings is None else findings.audit,
         full_stack=full_stack,
+        learner=learner,
     )
 
 

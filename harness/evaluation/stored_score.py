@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from harness.evaluation.findings import findings_of
 from harness.evaluation.full_metrics import full_stack
+from harness.evaluation.learner_figures import LearnerFigures
+from harness.evaluation.own_reference import models_of
 from harness.evaluation.reference import Reference, reference_name
 from harness.evaluation.score_file import ScoreFile, score_file, share_of_limit
 from harness.record import Records
@@ -47,7 +49,9 @@ def score_of(run_set: RunSet, track: Track, conditions: Conditions, reference: R
 
 def outcome_of(run_set: RunSet) -> Outcome:
     """Return what became of a submission whose runs are all there, or there up to one that failed."""
-    return Outcome.INVALID_SUBMISSION if run_set.submission.problems else run_set.runs[-1].outcome
+    if run_set.submission.problems:
+        return Outcome.INVALID_SUBMISSION
+    return Outcome.OK if run_set.failed is None else run_set.failed.outcome
 
 
 def score_name(track: Track, runs: int) -> str:
@@ -69,11 +73,13 @@ def unranked_because(runs: Sequence[Run]) -> str | None:
 
 
 def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference: Reference) -> ScoreFile:
-    runs, outcome, findings, metrics = run_set.runs, outcome_of(run_set), None, None
+    runs, outcome, findings, metrics, learner = run_set.runs, outcome_of(run_set), None, None, None
     if outcome == Outcome.OK:
         information = run_set.submission.information
-        findings = findings_of(runs, run_set.swapped.runs, track.originals(), reference, information=information)
-        metrics = _full_stack(runs, track, conditions.limit)
+        originals, retrained = models_of(run_set, track)
+        findings = findings_of(runs, run_set.swapped.runs, originals, reference, information=information)
+        learner = LearnerFigures.of(run_set, conditions, reference)
+        metrics = _full_stack(runs, track, retrained, conditions.limit)
     return score_file(
         run_set.submission,
         track,
@@ -82,24 +88,29 @@ def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference
         reference,
         runs_seal=run_set.seal,
         outcome=outcome,
-        unranked_because=_unranked_because(outcome, conditions, runs),
+        unranked_because=_unranked_because(outcome, conditions, runs, learner),
         findings=findings,
         full_stack=metrics,
+        learner=learner,
     )
 
 
-def _full_stack(runs: Sequence[Run], track: Track, limit: Limit | None) -> FullStack:
+def _full_stack(runs: Sequence[Run], track: Track, retrained: Records, limit: Limit | None) -> FullStack:
     return full_stack(
         track,
         Records.concatenate(run.record for run in runs if run.record is not None),
+        retrained,
         seconds=[run.seconds for run in runs],
         training_seconds=None if limit is None else limit.training_seconds,
     )
 
 
-def _unranked_because(outcome: Outcome, conditions: Conditions, runs: Sequence[Run]) -> str | None:
+def _unranked_because(
+    outcome: Outcome, conditions: Conditions, runs: Sequence[Run], learner: LearnerFigures | None
+) -> str | None:
     if outcome != Outcome.OK:
         return f"outcome {outcome}"
     if conditions.own_time_limit is not None:
         return "time limit overridden"
-    return unranked_because(runs)
+    because = unranked_because(runs)
+    return learner.unranked_because if because is None and learner is not None else because

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from harness.errors import UsageError
 from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.reference import outputs
 from harness.evaluation.score_file import ScoreFile
@@ -77,7 +78,9 @@ class Compared:
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> "Compared":
-        """Return the arrays of an evaluation whose runs are all OK."""
+        """Return the arrays of an evaluation whose runs are all OK. Raises UsageError for a learner's."""
+        if evaluation.submission.is_learner:
+            raise UsageError(f"{evaluation.submission.name} is a learner: there is no page of plots for these yet")
         reference, records = evaluation.reference, evaluation.records
         confidences = outputs(records, reference.forget_labels).confidences
         scoring, ceiling = reference.scoring.confidences, reference.ceiling_outputs.confidences

@@ -57,6 +57,8 @@ def show_check(evaluation: Evaluation) -> RenderableType:
     table = _grid()
     table.add_row("one run", "OK")
     table.add_row("time", f"{_mean_seconds(evaluation):.2f} s, {_time_used(evaluation)}")
+    for row in _learner(evaluation.score_file):
+        table.add_row(row[0], "; ".join(row[1:]))
     table.add_row("isolation", Text("; ").join(filter(None, (Text(evaluation.isolation), _isolation(evaluation)))))
     table.add_row("threads", str(limits.threads))
     table.add_row("memory", f"{limits.memory_mb} MB, of all processes together")
@@ -133,6 +135,8 @@ def _table(evaluation: Evaluation) -> Table:
             table.add_row(column.title, text, beside.get(column.field, column.meaning))
     for row in _trojan(figures):
         table.add_row(*row)
+    for row in _learner(figures):
+        table.add_row(*row)
     table.add_row("time", _seconds(evaluation), _time_used(evaluation))
     limit = evaluation.conditions.limit
     if limit is not None and limit.floor_seconds is not None:
@@ -153,6 +157,21 @@ def _trojan(found: ScoreFile) -> Iterator[tuple[str, str, str]]:
         if metric is not None:
             beside = f"{meaning}; retrained models {number(metric.retrained_mean, 1)} %"
             yield name.upper(), f"{number(metric.mean, 1)} %", beside
+
+
+def _learner(found: ScoreFile) -> Iterator[tuple[str, str, str]]:
+    """Yield what is known of a learner beside its score."""
+    learner = found.learner
+    if learner is None:
+        return
+    said = "nothing to forget: the score says little" if learner.nothing_to_forget else "its originals left as they are"
+    yield "own floor", number(learner.own_floor, 2), f"calibrated score of {said}"
+    share = "" if learner.training_share is None else f", {number(learner.training_share, 1)} of an ordinary one"
+    used = f"{learner.share_of_training_limit:.0%} of the limit"
+    yield "training", f"{learner.training_seconds:.2f} s{share}", f"{used}, {number(learner.speed_up, 1)} x unlearning"
+    yield "state", f"{learner.state_mb:.2f} MB", "the largest that was kept of a training"
+    exact = f"exact {learner.exact}/{learner.twins}"
+    yield "twins", exact, "unlearned weights that are those of a training without the forget set, bit for bit"
 
 
 def _grid() -> Table:

@@ -9,11 +9,12 @@ from functools import partial
 
 import numpy as np
 
-from harness.runner.message import Job, RunReport
+from harness.contract import CALLS, Call
+from harness.runner.message import LENGTH_BYTES, Job, RunReport
 from harness.runner.outcome import Outcome
 from harness.runner.process import Ended, Launcher, LaunchError, Process
 
-__all__ = ["KILL_FACTOR", "Finished", "execute", "how_it_died", "seeds_of"]
+__all__ = ["KILL_FACTOR", "Finished", "execute", "how_it_died", "seeds_of", "state_in"]
 
 KILL_FACTOR = 2.0  # a run is killed at twice its limit
 READY_SECONDS = 120.0
@@ -33,14 +34,20 @@ class Finished:
     lines: tuple[str, ...] = ()  # of the submission's own file
     log: str = ""  # what it printed, capped
     weights: np.ndarray | None = None  # (n_values,) float32: parameters and float buffers in the architecture's order
+    state: bytes = b""  # what a learner keeps; of its content nothing is known
     harness_errors: tuple[str, ...] = ()  # why the harness had to begin again, once for each time
 
 
-def seeds_of(secret: bytes, code_hash: str, index: int) -> dict[str, int]:
-    """Return a run's seeds, one per random stream, 32 bits each; nobody without the secret can tell them."""
+def seeds_of(
+    secret: bytes, code_hash: str, index: int, *, stage: str = "", axes: tuple[str, ...] = AXES
+) -> dict[str, int]:
+    """Return a run's seeds, one per random stream, 32 bits each; nobody without the secret can tell them.
+
+    stage: a name that makes them independent of those of other stages.
+    """
+    run = f"{code_hash}/{stage}/{index}" if stage else f"{code_hash}/{index}"
     return {
-        axis: int.from_bytes(hmac.digest(secret, f"{code_hash}/{index}/{axis}".encode(), hashlib.sha256)[:4], "big")
-        for axis in AXES
+        axis: int.from_bytes(hmac.digest(secret, f"{run}/{axis}".encode(), hashlib.sha256)[:4], "big") for axis in axes
     }
 
 
@@ -59,11 +66,12 @@ def execute(launcher: Launcher, job: Job, *, n_values: int) -> Finished:
 
 
 def _attempt(launcher: Launcher, job: Job, n_values: int) -> Finished:
-    process = launcher.start(job, n_values * np.dtype(np.float32).itemsize)
+    n_bytes = n_values * np.dtype(np.float32).itemsize
+    process = launcher.start(job, n_bytes + (LENGTH_BYTES + job.state_bytes if job.state_bytes else 0))
     try:
         process.wait_ready(READY_SECONDS)
         ended_in_time, seconds = _clocked(process, KILL_FACTOR * job.time_limit_seconds)
-        return _outcome_of(process.finish(), ended_in_time, seconds, job.time_limit_seconds)
+        return _outcome_of(process.finish(), job, n_bytes, ended_in_time, seconds)
     finally:
         process.close()
 
@@ -83,29 +91,37 @@ def _clocked(process: Process, seconds: float) -> tuple[bool, float]:
     return ended, elapsed
 
 
-def _outcome_of(ended: Ended, ended_in_time: bool, seconds: float, limit_seconds: float) -> Finished:
-    """Tell the outcome from what a dead process left."""
+def _outcome_of(ended: Ended, job: Job, n_bytes: int, ended_in_time: bool, seconds: float) -> Finished:
+    """Tell the outcome from what a dead process left; n_bytes: of the weights, after which a state may come."""
     report = RunReport.from_bytes(ended.report)
     finished = partial(Finished, seconds=seconds, log=ended.log)
     if ended.exceeded_memory:  # whatever it says of itself: the kernel may have killed a helper of it and spared it
         return finished(Outcome.MEMORY_LIMIT, message="processes of the run were killed at the memory limit")
     if not ended_in_time:
-        return finished(Outcome.TIME_LIMIT, message=f"killed after {seconds:.2f} s; the limit is {limit_seconds:.2f} s")
+        limit = f"the limit is {job.time_limit_seconds:.2f} s"
+        return finished(Outcome.TIME_LIMIT, message=f"killed after {seconds:.2f} s; {limit}")
     if report is None:
-        return finished(Outcome.CRASHED, message=how_it_died(ended.status))
+        return finished(Outcome.CRASHED, message=how_it_died(ended.status, CALLS[job.call]))
     if report.outcome != Outcome.OK:
         outcome = Outcome(report.outcome) if report.outcome in HINTS else Outcome.CRASHED
         return finished(outcome, message=report.message, lines=report.lines)
-    weights = np.frombuffer(ended.result, np.float32)
+    weights = np.frombuffer(ended.result[:n_bytes], np.float32)
     if not np.isfinite(weights).all():
         return finished(Outcome.NON_FINITE, message="weights are NaN or inf", weights=weights)
-    return finished(Outcome.OK, seconds_inside=report.seconds_inside, weights=weights)
+    state = state_in(ended.result[n_bytes:])
+    return finished(Outcome.OK, seconds_inside=report.seconds_inside, weights=weights, state=state)
 
 
-def how_it_died(status: int) -> str:
+def state_in(content: bytes) -> bytes:
+    """Return the state in what comes after the weights: copied as it is, and not looked into."""
+    length = int.from_bytes(content[:LENGTH_BYTES], "little")
+    return content[LENGTH_BYTES : LENGTH_BYTES + length]
+
+
+def how_it_died(status: int, call: Call) -> str:
     """Return what is said of a process that ended with an exit status, or by a signal if that is negative."""
     if status >= 0:
-        return f"the process ended with exit status {status} before unlearn returned"
+        return f"the process ended with exit status {status} before {call.names[0]} returned"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
     hint = "; shared memory may be full: load data without workers (num_workers=0)" if name == "SIGBUS" else ""
-    return f"the process was ended by {name} before unlearn returned{hint}"
+    return f"the process was ended by {name} before {call.names[0]} returned{hint}"

@@ -14,18 +14,23 @@ import numpy as np
 import torch
 
 from harness.accelerator import Accelerator
+from harness.contract import CALLS
 from harness.environment import environment
 from harness.parallel import run_each
 from harness.quoting import readable
+from harness.record import Records
 from harness.runner import launch
-from harness.runner.execution import Finished, execute, how_it_died, seeds_of
-from harness.runner.message import SAID_FIT, SAID_WHY_NOT, Job, not_finite
+from harness.runner.execution import Finished, execute, how_it_died, seeds_of, state_in
+from harness.runner.message import RESULT, SAID_FIT, SAID_WHY_NOT, Job, not_finite
 from harness.runner.outcome import Outcome
+from harness.runner.process import Launcher
 from harness.runner.sandbox.scratch import scratch_place
-from harness.runs.launchers import launcher_for
+from harness.runs.launchers import launcher_for, training_folder
+from harness.runs.learning import job_of_learner, training_job, unlearning_job, where
 from harness.runs.measure import NoMemoryError, NonFiniteLogitsError, Recorder
-from harness.runs.run import Conditions, Run, RunInfo
+from harness.runs.run import Conditions, Run, RunInfo, Trained
 from harness.runs.run_set import RunSet, Task
+from harness.runs.stage import Stage
 from harness.submission import Submission
 from harness.tracks.track import Track
 
@@ -48,7 +53,7 @@ class LocalExecutor:
             each, task = item
             return None if each.is_over(task.index) else (each, self.runner.run(task))
 
-        with _interrupted_by(self.runner.launcher.close):
+        with _interrupted_by(self.runner.close):
             yield from filter(None, run_each(run_unless_over, wanted, jobs=self.runner.conditions.jobs))
 
 
@@ -62,6 +67,8 @@ class Runner:
         self.recorder = Recorder(track, conditions.device)
         self.turns = _Turns(alone=self.recorder.accelerator.is_gpu)
         self.launcher = launcher_for(track, conditions)
+        self._of_trainings: dict[tuple[str, ...], Launcher] = {}  # by what is trained on
+        self._choosing = threading.Lock()
         self.ids = _ids(track)
 
     def run(self, task: Task) -> Run:
@@ -69,45 +76,72 @@ class Runner:
         original = task.index % len(self.recorder.originals)
         with self.turns.run():
             started = time.monotonic()
-            finished = self._execute(task, original)
+            job = self._job(task, original)
+            finished = self._execute(task, job)
         record = None
         if finished.outcome == Outcome.NON_FINITE and finished.weights is not None:
             finished = replace(finished, message=not_finite(~np.isfinite(finished.weights), self.recorder.sizes))
         elif finished.weights is not None:
             try:
                 with self.turns.measurement():
-                    record = self.recorder.record_run(finished.weights, original)
+                    record = self._record(task, finished.weights, original)
             except NonFiniteLogitsError:
                 message = "the weights are finite, the outputs of the net are not"
                 finished = replace(finished, outcome=Outcome.NON_FINITE, message=message)
             except NoMemoryError as error:
                 finished = replace(finished, outcome=Outcome.HARNESS_ERROR, message=str(error))
-        info = self._info(finished, task.order, time.monotonic() - started)
-        return Run(task.index, finished.outcome, finished.seconds, info, record)
+        info = self._info(finished, task, job.time_limit_seconds, time.monotonic() - started)
+        run = Run(task.index, finished.outcome, finished.seconds, info, record, state_bytes=len(finished.state))
+        if task.stage != Stage.ORIGINAL or finished.outcome != Outcome.OK or finished.weights is None:
+            return run
+        return replace(run, trained=Trained(finished.weights, finished.state))
 
-    def _execute(self, task: Task, original: int) -> Finished:
+    def _record(self, task: Task, weights: np.ndarray, original: int) -> Records:
+        if task.submission.is_learner:
+            start = None if task.start is None else task.start.weights
+            return self.recorder.record_learned(weights, start, task.index)
+        return self.recorder.record_run(weights, original)
+
+    def _execute(self, task: Task, job: Job) -> Finished:
         if self.conditions.jobs == 1 and (taken := _why_taken(self.recorder.accelerator)) is not None:
             return Finished(Outcome.HARNESS_ERROR, 0.0, message=taken)
+        return execute(self._launcher_of(task.stage), job, n_values=self.recorder.n_values)
+
+    def _launcher_of(self, stage: Stage) -> Launcher:
+        """Return what starts runs of a stage; once this is closed, one that starts none."""
+        trained_on = stage.trained_on
+        with self._choosing:
+            if trained_on and trained_on not in self._of_trainings and not self.launcher.is_closed:
+                self._of_trainings[trained_on] = launcher_for(self.track, self.conditions, trained_on)
+            return self._of_trainings.get(trained_on, self.launcher)
+
+    def close(self) -> None:
+        """End the runs in flight, and let no other begin."""
+        self.launcher.close()
+        for each in list(self._of_trainings.values()):
+            each.close()
+
+    def _job(self, task: Task, original: int) -> Job:
         job = replace(
             _job(task.submission, self.track, self.conditions, task.index),
             original=original,
-            swap_forget_set=task.swap_forget_set,
+            swap_forget_set=task.stage == Stage.SWAPPED,
             ids=self.ids,
         )
-        return execute(self.launcher, job, n_values=self.recorder.n_values)
+        return job_of_learner(job, task, self.track, self.limit) if task.submission.is_learner else job
 
-    def _info(self, finished: Finished, order: int, whole_seconds: float) -> RunInfo:
+    def _info(self, finished: Finished, task: Task, limit_seconds: float, whole_seconds: float) -> RunInfo:
         return RunInfo(
-            limit_seconds=self.limit.seconds,
+            limit_seconds=limit_seconds,
             isolation=self.launcher.isolation,
-            message=finished.message,
+            message=finished.message and where(task.stage) + finished.message,
             lines=finished.lines,
             log=finished.log,
             seconds_inside=finished.seconds_inside,
             harness_errors=finished.harness_errors,
             floor_seconds=self.limit.floor_seconds,
             calibration=self.limit.calibration,
-            order=order,
+            order=task.order,
             device=self.conditions.device,
             gpu=self.conditions.gpu,
             environment=environment(),
@@ -202,11 +236,27 @@ def debug_run(submission: Submission, track: Track, conditions: Conditions, anno
             file = Path(scratch) / f"{submission.path.stem}.py"
             file.write_text(submission.source, encoding="utf-8")
         job = replace(job, filename=str(file), scratch=scratch, ids=_ids(track))
-        status = launch.run_in_foreground(track.public, job)
+        if submission.is_learner:
+            status = _debug_learner(submission, track, conditions, job)
+        else:
+            status = launch.run_in_foreground(track.public, job)
     if status not in (SAID_FIT, SAID_WHY_NOT):
-        announce(f"{Outcome.CRASHED}: {how_it_died(status)}")
+        announce(f"{Outcome.CRASHED}: {how_it_died(status, CALLS['post-hoc'])}")
         announce(f"remedy: {Outcome.CRASHED.remedy(submission.path)}")
     return status == SAID_FIT
+
+
+def _debug_learner(submission: Submission, track: Track, conditions: Conditions, job: Job) -> int:
+    """Run both functions of a learner in the foreground, the second on what the first left."""
+    assert conditions.limit is not None, "runs need a time limit"
+    stage = Stage.ORIGINAL
+    training = training_job(job, track, conditions.limit, submission.code_hash, 0, stage)
+    status = launch.run_in_foreground(training_folder(track, stage.trained_on), training)
+    if status != SAID_FIT:
+        return status
+    left, n_bytes = (Path(job.scratch) / RESULT).read_bytes(), len(training.weights)
+    start = Trained(np.frombuffer(left[:n_bytes], np.float32), state_in(left[n_bytes:]))
+    return launch.run_in_foreground(track.public, unlearning_job(job, track, start))
 
 
 def _job(submission: Submission, track: Track, conditions: Conditions, index: int) -> Job:

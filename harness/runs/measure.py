@@ -3,8 +3,10 @@
 import copy
 import hashlib
 import math
+import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +20,7 @@ from harness.record import SETS, TRIGGERED, Records
 from harness.scoring.official import logit_scaled_confidence
 from harness.tracks.track import Track
 
-__all__ = ["NoMemoryError", "NonFiniteLogitsError", "Recorder", "build_model"]
+__all__ = ["NoMemoryError", "NonFiniteLogitsError", "Recorder", "build_model", "initial_weights"]
 
 BATCH_SIZE = 1024
 ATTEMPTS = 4  # at finding memory for a measurement
@@ -43,6 +45,16 @@ def build_model(track: Track) -> nn.Module:
         width=model.width,
         folder=track.public,
     )
+
+
+def initial_weights(track: Track, seed: int) -> np.ndarray:
+    """Return the float weights (n_values,) float32 of a fresh network, which depend on the seed alone."""
+    with _drawing, accelerator.of("cpu").seeded(seed):
+        state = build_model(track).state_dict()
+    return np.concatenate([value.numpy().ravel() for value in state.values() if value.is_floating_point()], dtype="f4")
+
+
+_drawing = threading.Lock()  # torch's random stream is one for all threads
 
 
 class Recorder:
@@ -124,13 +136,29 @@ class Recorder:
 
         Raises NonFiniteLogitsError, NoMemoryError.
         """
-        weights = dict(self.originals[original])
-        offset = 0
+        return self.record(self._named(values, self.originals[original]), original=original)
+
+    def record_learned(self, values: np.ndarray, start: np.ndarray | None, index: int) -> Records:
+        """Return the record of a learner's model, handed in as one vector; integer buffers are those of a fresh net.
+
+        start: the vector that it started from, that of the learner's original of this index; None if it was trained.
+        Raises NonFiniteLogitsError, NoMemoryError.
+        """
+        fresh = {name: value.numpy() for name, value in self._net.state_dict().items()}
+        found = self.record(self._named(values, fresh))
+        if start is None:
+            return found
+        distance = float(np.linalg.norm(values.astype(np.float64) - start))
+        return replace(found, original=np.array([index]), distance=np.array([distance]))
+
+    def _named(self, values: np.ndarray, others: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return all weights by name, the float ones from a vector."""
+        weights, offset = dict(others), 0
         for name, shape in self.schema.items():
             size = math.prod(shape)
             weights[name] = values[offset : offset + size].reshape(shape)
             offset += size
-        return self.record(weights, original=original)
+        return weights
 
     def _outputs(self, net: nn.Module) -> dict[str, np.ndarray]:
         """Return a net's logits on every set, and leave nothing on a GPU; try again where it has no memory."""

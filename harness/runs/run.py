@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from harness.record import Records
 from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
 
-__all__ = ["RUNNER_VERSION", "Conditions", "Limit", "Run", "RunInfo"]
+__all__ = ["RUNNER_VERSION", "Conditions", "Limit", "Run", "RunInfo", "Trained"]
 
 RUNNER_VERSION = "1"  # raised when the same file would be run differently
 
@@ -24,6 +26,11 @@ class Limit:
     training_seconds: float | None = None  # None for tracks with a limit of their own
     calibration: str | None = None
     floor_seconds: float | None = None  # what a run that does nothing takes; None where it was not measured
+
+    @property
+    def ordinary_training(self) -> float:
+        """The seconds of one training by the track's recipe; with a limit of the track's own, what that stands for."""
+        return self.training_seconds or self.seconds / self.fraction
 
     @property
     def floor_share(self) -> float:
@@ -88,6 +95,14 @@ class RunInfo:
 
 
 @dataclass(frozen=True)
+class Trained:
+    """What a learner's `train` left for its `unlearn`. Of the state nothing is known but its bytes."""
+
+    weights: np.ndarray  # (n_values,) float32: parameters and float buffers in the architecture's order
+    state: bytes
+
+
+@dataclass(frozen=True)
 class Run:
     """One run of a submission as it is stored: its outcome, and its record if it is OK."""
 
@@ -97,3 +112,5 @@ class Run:
     info: RunInfo
     record: Records | None = None
     seal: str = ""  # sha256 of all that is stored of it; empty if nothing is
+    trained: Trained | None = None  # of a learner's original that is OK, unless it was let go of
+    state_bytes: int = 0  # of the state that a learner handed in

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from harness.runner.outcome import Outcome
-from harness.runs.run import Run, RunInfo
+from harness.runs.run import Run, RunInfo, Trained
+from harness.runs.stage import Stage
 from harness.runs.store import Results
 from harness.scoring.thresholds import FEWEST_RANKED
 from harness.submission import Submission
@@ -24,7 +25,8 @@ class Task:
     submission: Submission
     index: int
     order: int  # its place among the submission's runs made this time, as they are started
-    swap_forget_set: bool = False
+    stage: Stage = Stage.RUN
+    start: Trained | None = None  # of a learner: the original that it starts from
 
 
 class RunSet:
@@ -38,37 +40,42 @@ class RunSet:
         *,
         required_isolation: str | None = None,
         gpus: Collection[str] = (),
-        swap_forget_set: bool = False,
+        stage: Stage = Stage.RUN,
         with_records: bool = False,
         failure_counts: FailureCounts = lambda run: True,
     ) -> None:
         """Read the runs that are stored.
 
         required_isolation, gpus: stored runs below that level, or of other GPUs than these if there are any, do not
-        count. swap_forget_set: the runs with other examples to forget, which are stored apart. with_records: keep all
-        of a run here, not its outcome and time alone: for a single submission. failure_counts: a stored failure for
-        which it returns False is made again; runs that are OK stay.
+        count. stage: what the runs are for; those of each stage are stored apart. with_records: keep all of a run here,
+        not its outcome and time alone: for a single submission. failure_counts: a stored failure for which it returns
+        False is made again; runs that are OK stay.
         """
         self.submission, self.results, self.count = submission, results, count
-        self.swap_forget_set, self.with_records = swap_forget_set, with_records
+        self.stage, self.with_records = stage, with_records
         self.made: set[int] = set()  # indices of the runs that were not stored before
-        self._gpus, self._failure_counts = gpus, failure_counts
+        self._required_isolation, self._gpus, self._failure_counts = required_isolation, gpus, failure_counts
         self._end: int | None = None
-        stored = results.runs(range(count), required_isolation, gpus=gpus, swap_forget_set=swap_forget_set)
+        stored = results.runs(range(count), required_isolation, gpus=gpus, stage=stage)
         self._runs = {index: self._kept(run) for index, run in stored.items() if self._is_counted(run)}
 
     @cached_property
     def swapped(self) -> "RunSet":
         """The first few runs made with other examples to forget."""
-        return RunSet(
+        return type(self)(
             self.submission,
             self.results,
             N_SWAPPED,
             gpus=self._gpus,
-            swap_forget_set=True,
+            stage=Stage.SWAPPED,
             with_records=self.with_records,
             failure_counts=self._failure_counts,
         )
+
+    @property
+    def parts(self) -> "tuple[tuple[RunSet, int | None], ...]":
+        """What is made one after the other, each with how many of its runs at most: these runs alone."""
+        return ((self, None),)
 
     # ---- what is there ---------------------------------------------------------------------------------------------
 
@@ -83,6 +90,11 @@ class RunSet:
         failed = self.failed
         end = self.count if failed is None else failed.index
         return [index for index in range(end) if index not in self._runs]
+
+    @property
+    def lacking(self) -> int:
+        """How many runs are still to be made before it can be scored."""
+        return len(self.missing)
 
     @property
     def failed(self) -> Run | None:
@@ -103,7 +115,7 @@ class RunSet:
     @property
     def needs_swapped(self) -> bool:
         """Whether its score takes runs with other examples to forget: no run failed, and there are to be enough."""
-        return not self.swap_forget_set and self.count >= FEWEST_RANKED and self.failed is None
+        return self.stage == Stage.RUN and self.count >= FEWEST_RANKED and self.failed is None
 
     @property
     def is_complete(self) -> bool:
@@ -122,26 +134,30 @@ class RunSet:
 
     # ---- what is made ----------------------------------------------------------------------------------------------
 
-    def tasks(self) -> Iterator[Task]:
-        """Yield the missing runs in the order of their indices, as long as they are wanted."""
+    def tasks(self, most: int | None = None) -> Iterator[Task]:
+        """Yield the missing runs in the order of their indices, as long as they are wanted: of the first `most`."""
         for order, index in enumerate(self.missing):
-            if self.is_over(index):
+            if self.is_over(index) or (most is not None and index >= most):
                 return
-            yield Task(self.submission, index, order, self.swap_forget_set)
+            yield self.task(index, order)
+
+    def task(self, index: int, order: int) -> Task:
+        """Return a run to be made."""
+        return Task(self.submission, index, order, self.stage)
 
     def add(self, run: Run) -> None:
         """Take a run that was made, and store it unless the harness failed: that one is made again next time."""
         if run.outcome != Outcome.OK:
             self.end_at(run.index)
         if run.outcome != Outcome.HARNESS_ERROR:
-            run = self.results.save_run(run, swap_forget_set=self.swap_forget_set)
+            run = self.results.save_run(run, self.stage)
         self._runs[run.index] = self._kept(run)
         self.made.add(run.index)
 
     def end_at(self, index: int) -> None:
         """Let no run after this index be started, and none with other examples to forget."""
         self._end = index if self._end is None else min(self._end, index)
-        if not self.swap_forget_set:
+        if self.stage == Stage.RUN:
             self.swapped.end_at(-1)
 
     def is_over(self, index: int) -> bool:
@@ -158,9 +174,9 @@ class RunSet:
 
     def _kept(self, run: Run) -> Run:
         if self.with_records:
-            return run
+            return replace(run, trained=None)  # a state may be large: it is read again for the run that starts from it
         info = RunInfo(run.info.limit_seconds, run.info.isolation, message=run.info.message)
-        return replace(run, record=None, info=info)
+        return replace(run, record=None, info=info, trained=None)
 
 
 def until_failed(runs: Mapping[int, Run]) -> tuple[Run, ...]:

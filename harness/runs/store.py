@@ -4,6 +4,8 @@
         submission.py       what was run, with constants set
         run-0003.npz        the record of run 3: its outputs, and how it went as JSON
         swapped-0000.npz    that of run 0 with other examples to forget
+        original-0003.npz   of a learner: the model that run 3 starts from, its weights and its state; and, as records
+                            alone, scoring-, ceiling- and twin-0003.npz (`harness.runs.stage`)
         score-64-REF.json   all that is known of the first 64 runs against that reference: a ScoreFile, as of `--json`
 
 A run is found again by code_hash, hash of `public/`, index, device kind, runner version and time limit, so that nothing
@@ -23,7 +25,8 @@ import numpy as np
 from harness.record import Records
 from harness.runner.isolation import is_enough
 from harness.runner.outcome import Outcome
-from harness.runs.run import RUNNER_VERSION, Run, RunInfo
+from harness.runs.run import RUNNER_VERSION, Run, RunInfo, Trained
+from harness.runs.stage import Stage
 from harness.seal import read_sealed_arrays, whole, write_sealed_arrays
 from harness.storage import write_bytes
 from harness.submission import Submission
@@ -69,13 +72,13 @@ class Results:
         required_isolation: str | None = None,
         *,
         gpus: Collection[str] = (),
-        swap_forget_set: bool = False,
+        stage: Stage = Stage.RUN,
     ) -> dict[int, Run]:
         """Return the stored runs among the indices.
 
         Those made below the required isolation do not count, nor those on other GPUs than the given ones, if any.
         """
-        paths = {index: self.run_file(index, swap_forget_set) for index in indices}
+        paths = {index: self.run_file(index, stage) for index in indices}
         found = {index: whole(path, partial(_stored_run, index)) for index, path in paths.items()}
         stored = {index: run for index, run in found.items() if run is not None}
         return {
@@ -84,23 +87,30 @@ class Results:
             if is_enough(run.info.isolation, required_isolation) and (not gpus or run.info.gpu in gpus)
         }
 
+    def trained(self, index: int) -> Trained | None:
+        """Return what a learner's original left, weights and state; None if it is not stored whole."""
+        run = whole(self.run_file(index, Stage.ORIGINAL), partial(_stored_run, index))
+        return None if run is None else run.trained
+
     def has_runs(self, indices: Iterable[int]) -> bool:
         """Whether there is a file for each of some runs, whatever is in it."""
         return all(self.run_file(index).is_file() for index in indices)
 
-    def save_run(self, run: Run, *, swap_forget_set: bool = False) -> Run:
+    def save_run(self, run: Run, stage: Stage = Stage.RUN) -> Run:
         """Store a run, and return it with its seal."""
         info = {"outcome": run.outcome, "seconds": run.seconds, **run.info.to_json()}
         arrays = {"info": np.array(json.dumps(info)), **({} if run.record is None else run.record.arrays())}
-        return replace(run, seal=write_sealed_arrays(self.run_file(run.index, swap_forget_set), arrays))
+        if run.trained is not None:
+            arrays |= {"weights": run.trained.weights, "state": np.frombuffer(run.trained.state, np.uint8)}
+        return replace(run, seal=write_sealed_arrays(self.run_file(run.index, stage), arrays))
 
     def score_file(self, name: str) -> Path:
         """Return the file of a score by its name."""
         return self.folder / f"{name}.json"
 
-    def run_file(self, index: int, swap_forget_set: bool = False) -> Path:
+    def run_file(self, index: int, stage: Stage = Stage.RUN) -> Path:
         """Return the file of a run."""
-        return self.folder / f"{'swapped' if swap_forget_set else 'run'}-{index:04d}.npz"
+        return self.folder / f"{stage}-{index:04d}.npz"
 
 
 def first_runs(folder: Path, count: int) -> Iterator[tuple[Path, Run]]:
@@ -115,4 +125,14 @@ def _stored_run(index: int, path: Path) -> Run:
     arrays, seal = read_sealed_arrays(path)
     info = json.loads(str(arrays["info"]))
     record = Records.from_arrays(arrays) if "accuracy" in arrays else None
-    return Run(index, Outcome(info["outcome"]), float(info["seconds"]), RunInfo.from_json(info), record, seal)
+    trained = Trained(arrays["weights"], arrays["state"].tobytes()) if "state" in arrays else None
+    return Run(
+        index,
+        Outcome(info["outcome"]),
+        float(info["seconds"]),
+        RunInfo.from_json(info),
+        record,
+        seal,
+        trained,
+        state_bytes=0 if trained is None else len(trained.state),
+    )

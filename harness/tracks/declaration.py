@@ -195,6 +195,8 @@ class Limits(TomlSection):
     memory_mb: Positive = 4096  # of all processes of a run together, files in memory included
     processes: Positive = 100  # threads count as well
     scratch_mb: Positive = 256  # of temporary files, and as much again of shared memory and of compiled code
+    train_limit: Annotated[float, Field(gt=0)] = _added(3.0)  # of a learner's training, in ordinary trainings
+    state_mb: Positive = _added(64)  # of what a learner keeps of a training
 
 
 class EvaluationSection(TomlSection):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.environment import environment
-from harness.errors import MachineError
+from harness.errors import MachineError, UsageError
 from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.figures import Figures, Part
 from harness.runner.isolation import is_enough
@@ -185,6 +185,8 @@ def plan_of(
     A file that cannot be run has one trial, whose outcome says why. Raises UsageError if a range is none, or if the
     file has nothing to be tuned.
     """
+    if submission.is_learner:
+        raise UsageError(f"{submission.path} is a learner: only methods that start from a track's originals are tuned")
     seed, found, settings = 0, {}, [dict[str, str]()]
     if not submission.problems:
         constants = constants_of(submission)

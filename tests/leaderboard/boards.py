@@ -161,6 +161,7 @@ class BoardWriter:
             unranked_because=None,
             findings=None,
             full_stack=None,
+            learner=None,
         )
         epsilon = Epsilon(median=1.0, unresolved=0, perfectly_separated=0, smooth_quality=0.1)
         ends = {"ceiling": 0.2, "ceiling_interval": (0.15, 0.25), "floor": 0.03}

@@ -11,6 +11,7 @@ from harness.runner.isolation import choose
 from harness.runs.conditions import conditions_here
 from harness.runs.local import Runner
 from harness.runs.run_set import Task
+from harness.runs.stage import Stage
 from harness.storage import read_arrays
 from harness.submission import read_submission
 from harness.tracks.track import Track
@@ -38,7 +39,7 @@ def test_ids_are_positions_in_the_training_set(
     wanted = [training.index(one) for one in (*split["forget"], *split["retain"][:3])]
     assert said == f"ValueError: {wanted}"
     if fork:
-        swapped = runner.run(Task(file, 0, 0, swap_forget_set=True)).info.message
+        swapped = runner.run(Task(file, 0, 0, Stage.SWAPPED)).info.message
         forgotten = np.array(eval(swapped.partition(": ")[2]))
         assert set(forgotten[:20]) < set(tiny.training_ids()["retain"])  # each goes with its example
         assert not set(forgotten[:20]) & set(wanted[:20])

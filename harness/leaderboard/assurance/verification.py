@@ -32,6 +32,7 @@ from harness.record import Records
 from harness.runner.outcome import Outcome
 from harness.runs.run import RUNNER_VERSION, Run
 from harness.runs.run_set import N_SWAPPED, seal_of, until_failed
+from harness.runs.stage import Stage
 from harness.runs.store import Results
 from harness.scoring.score import SCORER_VERSION
 from harness.storage import read_json
@@ -160,7 +161,7 @@ def _recomputed(board: Board, entry: ScoredEntry, reference: Reference | None) -
         if reference is None or entry.scored is None:
             return entry, [f"{entry.submission}: {line}" for line in _differences_of_outcome(entry, results)]
         runs = board.runs(entry, entry.scored.n_runs)
-        swapped = until_failed(results.runs(range(N_SWAPPED), swap_forget_set=True))
+        swapped = until_failed(results.runs(range(N_SWAPPED), stage=Stage.SWAPPED))
         score = _score_of(entry.scored, runs, reference, seal_of(runs, swapped))
         found = [*_differences_of_code(entry, results), *_differences_of_scores(entry.scored, score)]
     except MachineError as error:

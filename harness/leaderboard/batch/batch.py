@@ -25,6 +25,7 @@ from harness.parallel import processes_may_end
 from harness.runner.isolation import is_enough
 from harness.runner.outcome import Outcome
 from harness.runs.run_set import RunSet
+from harness.runs.stage import Stage
 from harness.runs.store import Results
 from harness.tracks.track import Track
 
@@ -150,7 +151,7 @@ class SubmissionBatch:
             for name, result in early.take():
                 self._take_score(by_name[name], result, stage)
             early.begin()
-            if not run_set.swap_forget_set:
+            if run_set.stage == Stage.RUN:
                 self._count(run_set, run.index, group)
             for batch_entry in group:
                 if self._is_to_be_scored(batch_entry):

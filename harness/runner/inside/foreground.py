@@ -26,7 +26,7 @@ def main() -> None:
     root, public, job_file = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     sys.path.insert(0, root)
     from harness.runner.inside import worker
-    from harness.runner.message import SAID_FIT, SAID_WHY_NOT, Job
+    from harness.runner.message import RESULT, SAID_FIT, SAID_WHY_NOT, Job
 
     world = worker.warm_up(public)
     sys.path.remove(root)
@@ -34,7 +34,7 @@ def main() -> None:
     worker.make_own(job)
     net, loaders = worker.set_up(world, job)
     started = time.perf_counter()
-    why_not = _why_not_fit(job, net, loaders)
+    why_not = _why_not_fit(job, net, loaders, job_file.with_name(RESULT))
     seconds = time.perf_counter() - started
     if why_not:
         print(why_not, file=sys.stderr)
@@ -43,19 +43,24 @@ def main() -> None:
     sys.exit(SAID_FIT)
 
 
-def _why_not_fit(job: "Job", net: "nn.Module", loaders: "list[DataLoader[Batch]]") -> str:
-    """Run a submission; return what is wrong with what it does or returns, nothing if that is a fit net."""
-    from harness.runner.inside import worker  # this and the others are loaded by now
+def _why_not_fit(job: "Job", net: "nn.Module", loaders: "list[DataLoader[Batch]]", result: Path) -> str:
+    """Run a submission; return what is wrong with what it does or returns, nothing if that is a fit net.
+
+    What a learner's `train` leaves is kept for its `unlearn` in a file.
+    """
+    import numpy as np  # these are loaded by now
+
+    from harness.runner.inside import worker
     from harness.runner.inside.exceptions import text_of
     from harness.runner.inside.hints import hint
-    from harness.runner.inside.returned import BadOutputError, flat_weights, schema_of
+    from harness.runner.inside.returned import BadOutputError, schema_of
     from harness.runner.message import not_finite
 
     schema = schema_of(net)
     sizes = {name: value.numel() for name, value in schema.items() if value.dtype.is_floating_point}
     try:
-        returned = worker.load(job)(net, *loaders)
-        weights = flat_weights(net if returned is None else returned, schema)
+        returned = worker.load(job)(net, *loaders, *worker.handed_on(job))
+        left = list(worker.handed_in(job, returned, net, schema))
     except SystemExit as error:
         return f"EXCEPTION: SystemExit: {error}"
     except BadOutputError as error:
@@ -64,7 +69,9 @@ def _why_not_fit(job: "Job", net: "nn.Module", loaders: "list[DataLoader[Batch]]
         if (to_do := hint(text_of(error))) is not None:
             error.add_note(to_do)
         return "".join(traceback.format_exception(error.with_traceback(_outside(error)))).rstrip()
-    where = not_finite(~weights.isfinite(), sizes)
+    if job.call == "train":
+        result.write_bytes(b"".join(left))
+    where = not_finite(~np.isfinite(np.frombuffer(left[0], np.float32)), sizes)
     return where and f"NON_FINITE: {where}"
 
 

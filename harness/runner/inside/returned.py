@@ -1,4 +1,4 @@
-"""What `unlearn` handed back, read as weights of the track's architecture; if it cannot be, what to return instead.
+"""What a submission handed back, read as weights of the track's architecture; if it cannot be, what to return instead.
 
 Loaded inside a run's process: nothing here is trusted, and it imports little but torch.
 """
@@ -27,7 +27,7 @@ LEFT_ON = (
 
 
 class BadOutputError(Exception):
-    """What `unlearn` returned cannot be read as weights of the track's architecture."""
+    """What was returned cannot be read as weights of the track's architecture."""
 
 
 def schema_of(net: nn.Module) -> Schema:
@@ -35,17 +35,17 @@ def schema_of(net: nn.Module) -> Schema:
     return {name: value.to("meta") for name, value in _state(net).items()}
 
 
-def flat_weights(returned: object, schema: Schema) -> Tensor:
+def flat_weights(returned: object, schema: Schema, *, function: str = "unlearn") -> Tensor:
     """Return parameters and float buffers as one float32 vector in the order of the track's architecture.
 
-    Raises BadOutputError, which says what came back and what to return instead.
+    Raises BadOutputError, which says what the function returned and what to return instead.
     """
     if not isinstance(returned, nn.Module):
-        raise BadOutputError(_not_a_net(returned, schema))
+        raise BadOutputError(_not_a_net(returned, schema, function))
     state = _state(returned)
     missing, unknown = _differences(state, schema)
     if missing or unknown:
-        raise BadOutputError(_another_net(returned, missing, unknown, schema))
+        raise BadOutputError(_another_net(returned, missing, unknown, schema, function))
     with torch.no_grad():
         return torch.cat([_values(name, state[name], schema[name].shape) for name in schema if _counts(schema[name])])
 
@@ -95,19 +95,19 @@ def _values(name: str, value: Tensor, shape: torch.Size) -> Tensor:
 # ---- what to say of the rest --------------------------------------------------------------------------------------
 
 
-def _not_a_net(returned: object, schema: Schema) -> str:
+def _not_a_net(returned: object, schema: Schema, function: str) -> str:
     if isinstance(returned, type):
-        return f"unlearn returned the class {returned.__name__}, not a net: return the net you were given"
+        return f"{function} returned the class {returned.__name__}, not a net: return the net you were given"
     kind = type(returned).__name__
     if isinstance(returned, Mapping) and not any(_differences(returned, schema)):
         remedy = "load it, with net.load_state_dict(...), and return net"
     elif kind == "coroutine":
-        remedy = "nothing of it was executed; define unlearn with def, not with async def"
+        remedy = f"nothing of it was executed; define {function} with def, not with async def"
     elif kind == "generator":
         remedy = "a function with a yield in it is not executed when it is called; return the net instead"
     else:
         remedy = _instead(_items(returned), schema) or "return the net you were given"
-    return f"unlearn returned {kind}, not a net: {remedy}"
+    return f"{function} returned {kind}, not a net: {remedy}"
 
 
 def _items(returned: object) -> Iterator[tuple[str, object]]:
@@ -120,11 +120,11 @@ def _items(returned: object) -> Iterator[tuple[str, object]]:
         yield from ((f".{name}", value) for name, value in getattr(returned, "__dict__", {}).items())
 
 
-def _another_net(net: nn.Module, missing: list[str], unknown: list[str], schema: Schema) -> str:
+def _another_net(net: nn.Module, missing: list[str], unknown: list[str], schema: Schema, function: str) -> str:
     kind = type(net).__name__
     parts = ((_access(path), module) for path, module in net.named_modules() if path)
     if missing and (instead := _instead(parts, schema)) is not None:
-        return f"unlearn returned {kind}, a wrapper around the net: {instead}"
+        return f"{function} returned {kind}, a wrapper around the net: {instead}"
     if (left := _left_on(missing, unknown)) is not None:
         return left
     names = [f"no {name}" for name in missing[:3]] + [f"unknown {name}" for name in unknown[:3]]

@@ -1,4 +1,4 @@
-"""One run, inside its process: make the net and the loaders, wait for "go", call `unlearn`, hand in weights.
+"""One run, inside its process: make the net and the loaders, wait for "go", call the function, hand in weights.
 
 All of this is within a submission's reach. It holds nothing a submission may not know, and nothing it says is trusted.
 """
@@ -14,7 +14,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -26,16 +26,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from harness import accelerator, models
-from harness.contract import FUNCTION_NAMES, N_ARGUMENTS, PACKAGES, TIME_LIMIT_VARIABLE, Batch
+from harness.contract import CALLS, PACKAGES, TIME_LIMIT_VARIABLE, TRAIN, Batch, Call
 from harness.loaders import Images, loader, to_inputs
 from harness.runner.inside.exceptions import own_lines, text_of
 from harness.runner.inside.hints import hint
-from harness.runner.inside.returned import flat_weights, schema_of
+from harness.runner.inside.returned import Schema, flat_weights, schema_of
 from harness.runner.inside.start_methods import fork_only
-from harness.runner.message import Job, RunReport
+from harness.runner.inside.state import packed, split_returned, unpacked
+from harness.runner.message import LENGTH_BYTES, Job, RunReport
 from harness.statements import without_docstrings
 
-__all__ = ["PublicTrack", "load", "make_own", "run", "set_up", "warm_up"]
+__all__ = ["PublicTrack", "handed_in", "handed_on", "load", "make_own", "run", "set_up", "warm_up"]
 
 TEXT_LENGTH = 1500  # of an exception's own text, where more is said after it
 
@@ -46,16 +47,19 @@ class PublicTrack:
     def __init__(self, public: Path) -> None:
         self.public = public
         self.task = json.loads((public / "task.json").read_text())
-        self.sets = {name: self._images(public / f"{name}.npz") for name in ("retain", "forget", "val")}
-        # One net per original, built here once: the process of a run has its own copy of all of this.
-        self.nets = [self._net(public / f"original-{index}.safetensors") for index in range(self.task["originals"])]
+        names = self.task.get("sets", ("retain", "forget", "val"))
+        self.sets = {name: self._images(public / f"{name}.npz") for name in names}
+        # One net per original, built here once: the process of a run has its own copy of all of this. Where there is
+        # no original, every run is handed the weights of its own.
+        originals = [public / f"original-{index}.safetensors" for index in range(self.task["originals"])]
+        self.nets = [self._net(weights) for weights in originals] or [self._net()]
 
     def _images(self, path: Path) -> Images:
         with np.load(path, allow_pickle=False) as arrays:
             inputs = to_inputs(arrays["images"], scale=self.task["scale"], mean=self.task["mean"], std=self.task["std"])
             return Images(inputs, torch.from_numpy(arrays["labels"]))
 
-    def _net(self, weights: Path) -> nn.Module:
+    def _net(self, weights: Path | None = None) -> nn.Module:
         task = self.task
         net = models.build(
             task["model"],
@@ -64,7 +68,8 @@ class PublicTrack:
             width=task["width"],
             folder=self.public,
         )
-        net.load_state_dict(load_file(weights))
+        if weights is not None:
+            net.load_state_dict(load_file(weights))
         _keep_source(net)
         return net.eval()
 
@@ -103,17 +108,28 @@ def set_up(world: PublicTrack, job: Job) -> tuple[nn.Module, list[DataLoader[Bat
     here = accelerator.of(job.device)
     device = here.device()
     torch.set_num_threads(job.threads)
-    net = world.nets[job.original].to(device)
+    net = _handed_over(world.nets[job.original], job).to(device)
     batch_size = world.task["batch_size"]
     sets = {name: Images(images.inputs, images.labels, _ids(job, name)) for name, images in world.sets.items()}
     sets = _swapped(sets) if job.swap_forget_set else sets
-    loaders = [loader(sets[name], batch_size=batch_size, device=device) for name in ("retain", "forget", "val")]
+    loaders = [loader(images, batch_size=batch_size, device=device) for images in sets.values()]
     if here.is_gpu:
         here.warm_up(net, *next(iter(loaders[0])))  # a second or two, before the clock starts
     random.seed(job.seeds["random"])
     np.random.seed(job.seeds["numpy"])
     here.seed(job.seeds["torch"])
     return net, loaders
+
+
+def _handed_over(net: nn.Module, job: Job) -> nn.Module:
+    """Return a net with the weights that come with a job, if any do; `train` gets it in train mode."""
+    if job.weights:
+        values = torch.from_numpy(np.frombuffer(job.weights, np.float32).copy())
+        state = [value for value in net.state_dict().values() if value.is_floating_point()]
+        with torch.no_grad():
+            for value, part in zip(state, values.split([value.numel() for value in state]), strict=True):
+                value.copy_(part.view_as(value))
+    return net.train(job.call == TRAIN)
 
 
 def _ids(job: Job, name: str) -> Tensor | None:
@@ -144,26 +160,56 @@ def run(world: PublicTrack, job: Job, result: int, report: int, wait_for_go: Cal
 
 
 def _run(job: Job, net: nn.Module, loaders: list[DataLoader[Batch]], result: int) -> RunReport:
-    """Read the file, call `unlearn`, hand in the weights; say how it went."""
-    schema = schema_of(net)
+    """Read the file, call its function, hand in the weights; say how it went."""
+    schema, result_at = schema_of(net), 0
     started = time.perf_counter()
     try:
-        unlearn = load(job)
+        state = handed_on(job)
+    except BaseException as error:  # noqa: BLE001 - its own `train` left it
+        return _report("BAD_OUTPUT", error, job)
+    try:
+        function = load(job)
     except ImportError as error:
         return _report("IMPORT_ERROR", error, job)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the file's
         return _report("EXCEPTION", error, job)
     try:
-        returned = unlearn(net, *loaders)
+        returned = function(net, *loaders, *state)
         accelerator.of(job.device).synchronize()
     except BaseException as error:  # noqa: BLE001
         return _report("EXCEPTION", error, job)
     seconds = time.perf_counter() - started
     try:
-        _write(result, flat_weights(net if returned is None else returned, schema))
+        for content in handed_in(job, returned, net, schema):
+            result_at = _write(result, content, result_at)
     except BaseException as error:  # noqa: BLE001
         return _report("BAD_OUTPUT", error, job)
     return RunReport("OK", seconds_inside=seconds)
+
+
+def handed_on(job: Job) -> list[dict[str, Tensor]]:
+    """Return the state that a learner's `unlearn` is given, as its last argument. Raises BadOutputError."""
+    return [unpacked(job.state)] if job.call == "unlearn" else []
+
+
+def handed_in(job: Job, returned: object, net: nn.Module, schema: Schema) -> Iterator[bytes | memoryview]:
+    """Yield what a run leaves: the weights in what its function returned, and a learner's state with its length.
+
+    Raises BadOutputError.
+    """
+    function = CALLS[job.call].names[0]
+    if job.call == "post-hoc":
+        yield _bytes(flat_weights(net if returned is None else returned, schema))
+        return
+    unlearned, state = split_returned(returned, net)
+    content = packed(state, job.state_bytes)
+    yield _bytes(flat_weights(unlearned, schema, function=function))
+    yield len(content).to_bytes(LENGTH_BYTES, "little")
+    yield content
+
+
+def _bytes(weights: Tensor) -> memoryview:
+    return memoryview(weights.numpy().data).cast("B")
 
 
 def _report(outcome: str, error: BaseException, job: Job) -> RunReport:
@@ -185,31 +231,33 @@ def load(job: Job) -> Callable[..., object]:
     sys.argv = [job.filename]  # a script that parses its arguments has none
     tree = ast.parse(job.source, job.filename)
     exec(compile(without_docstrings(tree), job.filename, "exec"), module.__dict__)
-    named = [getattr(module, name, None) for name in FUNCTION_NAMES]
+    call = CALLS[job.call]
+    named = [getattr(module, name, None) for name in call.names]
     functions = [each for each in named if callable(each) and not isinstance(each, type)]
     if not functions:
-        raise TypeError("the file defines no function unlearn(net, retain_loader, forget_loader, val_loader)")
-    function = min(functions, key=lambda each: bool(_misfit(each)))  # the first of equals
-    if misfit := _misfit(function):
-        raise TypeError(f"the function takes {misfit}; it is called with net, retain_loader, forget_loader, val_loader")
+        raise TypeError(f"the file defines no function {call}")
+    function = min(functions, key=lambda each: bool(_misfit(each, call)))  # the first of equals
+    if misfit := _misfit(function, call):
+        raise TypeError(f"the function takes {misfit}; it is called with {', '.join(call.arguments)}")
     return cast(Callable[..., object], function)
 
 
-def _misfit(function: Callable[..., object]) -> str:
+def _misfit(function: Callable[..., object], call: Call) -> str:
     """Return what a function takes if that is not what it is called with; nothing if it is, or if nobody can tell."""
     try:
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):
         return ""
     try:
-        signature.bind(*range(N_ARGUMENTS))
+        signature.bind(*call.arguments)
     except TypeError:
         return str(signature)
     return ""
 
 
-def _write(descriptor: int, weights: Tensor) -> None:
-    content = memoryview(weights.numpy().data).cast("B")
-    offset = 0
-    while offset < len(content):
-        offset += os.pwrite(descriptor, content[offset:], offset)
+def _write(descriptor: int, content: bytes | memoryview, start: int) -> int:
+    """Write from a place on; return where the content ends."""
+    written, content = 0, memoryview(content)
+    while written < len(content):
+        written += os.pwrite(descriptor, content[written:], start + written)
+    return start + written
