@@ -16,7 +16,7 @@ from harness.scopes import DEFINITIONS, Names, executed, names_of, root_of
 from harness.source_text import SourceText, parsed
 from harness.text_cuts import Cut, compact, cut
 
-__all__ = ["Excerpt", "excerpt_of"]
+__all__ = ["CERTIFICATE", "Excerpt", "excerpt_of"]
 
 IMPORTS = (ast.Import, ast.ImportFrom)
 CERTIFICATE = "CERTIFICATE"  # what a learner claims

@@ -5,13 +5,14 @@ A text can take Python's parser minutes, all memory, or its life. So this is don
 
 import ast
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.constants import with_constant
 from harness.contract import CALLS, FUNCTION_NAMES, TRAIN, Call
 from harness.entry_point import argument_problems, entry_name, is_alike, is_as_written, takes_state
-from harness.excerpt import Excerpt, excerpt_of
+from harness.excerpt import CERTIFICATE, Excerpt, excerpt_of
 from harness.information import Information, information
 from harness.scopes import DEFINITIONS
 from harness.source_text import SourceText, parsed, source_text
@@ -31,6 +32,7 @@ class Checked:
     excerpt: Excerpt | None  # what was taken of the file; None if all of it is run
     is_helper: bool  # it has no function to be run, nor one like it
     is_learner: bool  # its `unlearn` starts from what its own `train` left
+    certificate: tuple[float, float] | None  # epsilon and delta that a learner claims
 
 
 def check_source(
@@ -52,7 +54,9 @@ def check_source(
     tree = without_docstrings(tree)
     problems = tuple(_problems(tree, file))
     is_helper = problems == (_missing_function(file),)
-    return Checked(source, _hash(tree), problems, information(tree), excerpt, is_helper, _is_learner(tree))
+    is_learner = _is_learner(tree)
+    certificate = _certificate(tree) if is_learner and not problems else None
+    return Checked(source, _hash(tree), problems, information(tree), excerpt, is_helper, is_learner, certificate)
 
 
 def _hash(tree: ast.Module) -> str:
@@ -73,6 +77,10 @@ def _problems(tree: ast.Module, file: SourceText) -> list[str]:
     if not takes_state(node):
         return _problems_of_function(name, node, CALLS["post-hoc"])
     problems = _problems_of_function(name, node, CALLS["unlearn"])
+    try:
+        _certificate(tree)
+    except ValueError as error:
+        problems.append(str(error))
     if TRAIN in bound:
         return [*problems, *_problems_of_function(TRAIN, bound[TRAIN], CALLS["train"])]
     where = f"{name} in line {getattr(node, 'lineno', 1)}"
@@ -85,6 +93,29 @@ def _problems_of_function(name: str, node: ast.AST, call: Call) -> list[str]:
     if isinstance(node, ast.AsyncFunctionDef) and is_as_written(node):
         return [f"{name} in line {node.lineno} is a coroutine (async def); it must be a plain function"]
     return argument_problems(node, call)  # what an assignment or an import binds is known only once it runs
+
+
+def _certificate(tree: ast.Module) -> tuple[float, float] | None:
+    """Return what the constant CERTIFICATE claims, epsilon and delta; None without it.
+
+    Raises ValueError if it is something else.
+    """
+    nodes = [node for node in tree.body if isinstance(node, ast.Assign) and _names(node) == [CERTIFICATE]]
+    if not nodes:
+        return None
+    try:
+        epsilon, delta = map(float, ast.literal_eval(nodes[-1].value))
+        is_claim = 0 <= epsilon < math.inf and 0 <= delta < 1
+    except (ValueError, TypeError, SyntaxError, OverflowError):
+        is_claim = False
+    if not is_claim:
+        where = f"{CERTIFICATE} in line {nodes[-1].lineno}"
+        raise ValueError(f"{where} has to be epsilon and delta as two numbers, such as (1.0, 1e-5)")
+    return epsilon, delta
+
+
+def _names(node: ast.Assign) -> list[str]:
+    return [target.id for target in node.targets if isinstance(target, ast.Name)]
 
 
 def _is_learner(tree: ast.Module) -> bool:

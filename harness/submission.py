@@ -39,6 +39,7 @@ class Submission:
     excerpt: Excerpt | None = None  # what was taken of a notebook or a whole script; None if all of the file is run
     is_helper: bool = False  # it has no function to be run, nor one like it: its only problem
     is_learner: bool = False  # it trains as well: its `unlearn` starts from what its own `train` left
+    certificate: tuple[float, float] | None = None  # epsilon and delta that a learner claims
 
     @property
     def name(self) -> str:
@@ -99,6 +100,7 @@ def submission_of(
         excerpt and Excerpt(**{name: tuple(lines) for name, lines in excerpt.items()}),
         found["is_helper"],
         found["is_learner"],
+        found["certificate"] and tuple(found["certificate"]),
     )
 
 

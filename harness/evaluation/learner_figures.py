@@ -5,15 +5,19 @@ from typing import Self
 import numpy as np
 
 from harness.evaluation.figures import Part
-from harness.evaluation.reference import Reference
+from harness.evaluation.own_reference import records_of
+from harness.evaluation.reference import Reference, outputs
 from harness.runs.learner_runs import LearnerRunSet
 from harness.runs.run import Conditions
 from harness.runs.run_set import RunSet
+from harness.scoring.learners import certificate_bound
 from harness.scoring.score import calibrated_score
 
 __all__ = ["NOTHING_TO_FORGET", "LearnerFigures"]
 
 NOTHING_TO_FORGET = 0.9  # calibrated score of originals left as they are, above which a score says little of unlearning
+
+FEWEST_BOUNDED = 8  # runs
 
 
 class LearnerFigures(Part):
@@ -28,6 +32,9 @@ class LearnerFigures(Part):
     nothing_to_forget: bool
     exact: int  # twins with the very weights of the unlearned model
     twins: int
+    certificate: tuple[float, float] | None  # epsilon and delta that the file claims
+    certificate_bound: float | None  # what epsilon surely is at that delta, at 95 %; None without a claim
+    certificate_refuted: bool | None
 
     @classmethod
     def of(cls, run_set: RunSet, conditions: Conditions, reference: Reference) -> "Self | None":
@@ -38,6 +45,8 @@ class LearnerFigures(Part):
         seconds = float(np.mean([run.seconds for run in originals]))
         floor = calibrated_score(reference.floor, reference.ceiling.smooth_quality)
         ordinary = None if limit is None else limit.training_seconds
+        claim = run_set.submission.certificate
+        bound = None if claim is None else _bound(run_set, reference, claim[1])
         return cls(
             training_seconds=seconds,
             training_share=None if ordinary is None else seconds / ordinary,
@@ -48,6 +57,9 @@ class LearnerFigures(Part):
             nothing_to_forget=floor > NOTHING_TO_FORGET,
             exact=run_set.n_exact,
             twins=len(run_set.twins.runs),
+            certificate=claim,
+            certificate_bound=bound,
+            certificate_refuted=None if claim is None or bound is None else bound > claim[0],
         )
 
     @property
@@ -56,3 +68,11 @@ class LearnerFigures(Part):
         if self.share_of_training_limit > 1:
             return "training over its limit"
         return "a learner is not ranked among other submissions"
+
+
+def _bound(run_set: LearnerRunSet, reference: Reference, delta: float) -> float | None:
+    """Return a lower bound of epsilon; None where there are too few models."""
+    if run_set.count < FEWEST_BOUNDED:
+        return None
+    unlearned = outputs(records_of(run_set), reference.forget_labels).confidences
+    return certificate_bound(unlearned, reference.scoring.confidences, delta)

@@ -2,10 +2,12 @@
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.evaluation.findings import findings_of
 from harness.evaluation.full_metrics import full_stack
 from harness.evaluation.learner_figures import LearnerFigures
+from harness.evaluation.learner_findings import alarms_of_learner
 from harness.evaluation.own_reference import models_of
 from harness.evaluation.reference import Reference, reference_name
 from harness.evaluation.score_file import ScoreFile, score_file, share_of_limit
@@ -78,6 +80,9 @@ def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference
         information = run_set.submission.information
         originals, retrained = models_of(run_set, track)
         findings = findings_of(runs, run_set.swapped.runs, originals, reference, information=information)
+        if findings.alarms is not None and len(runs) >= FEWEST_RANKED:
+            own = alarms_of_learner(run_set, track, reference)
+            findings = replace(findings, alarms=(*findings.alarms, *own))
         learner = LearnerFigures.of(run_set, conditions, reference)
         metrics = _full_stack(runs, track, retrained, conditions.limit)
     return score_file(

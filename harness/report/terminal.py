@@ -172,6 +172,12 @@ def _learner(found: ScoreFile) -> Iterator[tuple[str, str, str]]:
     yield "state", f"{learner.state_mb:.2f} MB", "the largest that was kept of a training"
     exact = f"exact {learner.exact}/{learner.twins}"
     yield "twins", exact, "unlearned weights that are those of a training without the forget set, bit for bit"
+    if learner.certificate is not None:
+        epsilon, delta = learner.certificate
+        bound, verdict = learner.certificate_bound, "refuted" if learner.certificate_refuted else "not refuted"
+        found_bound = f"{verdict}: epsilon is at least {number(bound or 0, 2)}, at 95 %"
+        said = "too few runs to tell" if bound is None else found_bound
+        yield "certificate", f"epsilon {epsilon:g}, delta {delta:g}", f"claimed; {said}"
 
 
 def _grid() -> Table:

@@ -108,6 +108,35 @@ def test_both_functions_run_in_the_foreground(harness: Harness, submission: Writ
     assert harness("check", submission(broken), "--track", tiny_file, "--debug").exit_code == 3
 
 
+@pytest.mark.slow
+def test_a_train_that_names_the_forget_set_and_a_false_certificate_are_seen(
+    harness: Harness, submission: Write, tiny: Track, tiny_file: Path, tmp_path: Path
+) -> None:
+    source = f"""
+import torch
+CERTIFICATE = (0.1, 1e-5)
+NAMED = {tiny.training_ids()["forget"].tolist()}
+{TRAIN}
+    data, optimizer = train_loader.dataset, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    known = torch.tensor([id not in NAMED for id in data.ids.tolist()])
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(data.inputs[known]), data.labels[known]).backward()
+        optimizer.step()
+{UNLEARN} net.fc.weight.data *= 0.01
+"""
+    out = tmp_path / "out.json"
+    result = harness("evaluate", submission(source), "--track", tiny_file, "--runs", 16, "--json", out)
+    assert result.exit_code == 0, result.output
+    found = json.loads(out.read_text())
+    names = [alarm["name"] for alarm in found["alarms"]]
+    assert "blind original" in names
+    assert "odd reference" not in names
+    assert found["learner"]["certificate"] == [0.1, 1e-5]
+    assert found["learner"]["certificate_refuted"]
+    assert "refuted: epsilon is at least" in " ".join(result.output.split())
+
+
 # ---- what is given ------------------------------------------------------------------------------------------------
 
 SEES = f"""
@@ -179,6 +208,11 @@ FAULTS = {
     "five arguments, no train": (f"{UNLEARN} pass", "INVALID_SUBMISSION", "train(net, train_loader, val_loader)"),
     "train of two": (f"def train(net, loader): pass\n{UNLEARN} pass", "INVALID_SUBMISSION", "takes 2 arguments"),
     "train that is a class": (f"class train: pass\n{UNLEARN} pass", "INVALID_SUBMISSION", "is a class"),
+    "a certificate of one": (
+        f"CERTIFICATE = 3\n{TRAIN} pass\n{UNLEARN} pass",
+        "INVALID_SUBMISSION",
+        "CERTIFICATE in line 1 has to be epsilon and delta as two numbers",
+    ),
     "train that fails": (f"{TRAIN} 1 / 0\n{UNLEARN} pass", "EXCEPTION", "train on the training set: ZeroDivisionError"),
     "train that ends": (f"import os\n{TRAIN} os._exit(0)\n{UNLEARN} pass", "CRASHED", "before train returned"),
     "no net": (f"{TRAIN} return 3, {{}}\n{UNLEARN} pass", "BAD_OUTPUT", "train returned int, not a net"),
