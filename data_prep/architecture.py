@@ -154,7 +154,8 @@ def _check(track: Track, inputs: Tensor, labels: Tensor) -> None:
     _check_state(net)
     _check_form(net, other)
     _check_copied(net)
-    if not any(parameter.requires_grad for parameter in net.parameters()):
+    is_trained = not track.declaration.model.is_forest
+    if is_trained and not any(parameter.requires_grad for parameter in net.parameters()):
         raise UsageError("model: it has no parameters to train")
     if track.declaration.pruning is not None and not convolutions(net):
         raise UsageError("pruning: the model has no convolutions (torch.nn.Conv2d) to prune")
@@ -166,6 +167,8 @@ def _check(track: Track, inputs: Tensor, labels: Tensor) -> None:
                 raise UsageError("model: forward changes the images it is given; change a copy (images = images - 0.5)")
             _check_logits(outputs)
         _check_outputs(net.train()(inputs[:TRIED]), len(inputs), n_classes, when="in training ")
+    if not is_trained:
+        return
     before = copy.deepcopy(other.state_dict())
     trained = train(build, inputs, labels, track.declaration.training, seed=0, epochs=1)
     _check_apart(before, other)

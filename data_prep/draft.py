@@ -42,9 +42,17 @@ def lay_out(
     """
     wanted = declaration.data
     dataset = load_dataset(
-        wanted.source, folder=declaration_file.parent, cache=cache, copy=data, downscale=wanted.downscale
+        wanted.source,
+        folder=declaration_file.parent,
+        cache=cache,
+        copy=data,
+        downscale=wanted.downscale,
+        label=wanted.label,
+        categorical=wanted.categorical,
     )
     _check_channels(declaration, dataset.examples.images.shape[-1])
+    if declaration.training.augment and dataset.examples.images.shape[2] == 1:
+        raise UsageError("training.augment crops and flips images, and the data are a table; leave it out")
     sets = split_indices(dataset, declaration.split, declaration.forget, folder=declaration_file.parent)
     planted = dataset if declaration.trojan is None else poisoned(dataset, sets, declaration.trojan)
     own = _own_architecture(declaration, declaration_file)
@@ -87,6 +95,7 @@ def _manifest(
         prepared={},
         sibling=read_declaration(declaration_file).siblings.index(declaration),
         family=_family(declaration, arrays, sets),
+        inputs=examples.images[0].size if declaration.model.is_for_vectors else None,
     )
 
 
@@ -100,7 +109,7 @@ def _write(
     for name, content in own.items():
         write_bytes(draft.public / name, content.tobytes())
     check_architecture(draft, draft.examples("retain"))
-    if begins_alike(draft):
+    if not draft.declaration.model.is_forest and begins_alike(draft):
         on_note(
             "all nets begin with the same weights, as where net.py sets a seed or reads weights: models will differ by "
             "the order of their batches alone"
@@ -197,7 +206,7 @@ def _batch_size_of_runs(track: Track) -> int:
 
 def _task(track: Track, batch_size: int) -> dict[str, object]:
     """Return what the process that runs a submission needs to know."""
-    declaration = track.declaration
+    declaration, options = track.declaration, track.model_options
     return {
         "model": declaration.model.name,
         "width": declaration.model.width,
@@ -208,7 +217,7 @@ def _task(track: Track, batch_size: int) -> dict[str, object]:
         "std": declaration.data.std,
         "batch_size": batch_size,
         "originals": declaration.reference.originals,
-    }
+    } | ({"options": options} if options else {})
 
 
 def mark_as_draft(draft: Track) -> None:

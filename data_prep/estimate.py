@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from data_prep import reference
 from data_prep.draft import OnNote, lay_out
+from data_prep.forests import fit_forests
 from data_prep.pruning import n_trainings
 from data_prep.reference import Stack, prepare_process
 from data_prep.training import Build, train, train_stack, training_set
@@ -50,7 +51,7 @@ class Estimate:
     run_bytes: int  # of every stored run
     training_seconds: float  # of one model alone
     limit_seconds: float  # of one run
-    fine_tuning_epochs: float  # over the retain set, within the limit
+    fine_tuning_epochs: float | None  # over the retain set, within the limit; None for a forest, which has no epochs
 
     @property
     def lines(self) -> list[tuple[str, str, str]]:
@@ -60,14 +61,17 @@ class Estimate:
             for size, seconds in sorted(self.seconds_per_step.items())
         )
         share = self.limit_seconds / self.training_seconds
-        return [
+        rows = [
             ("preparation", _duration(self.preparation_seconds), f"{self.n_models} models; a step takes {steps}"),
             ("precision", self.way.precision, str(self.way)),
             ("disk", f"{self.track_bytes / 1e6:.3g} MB", f"and {self.run_bytes / 1e6:.2g} MB for every run"),
             ("one training", _duration(self.training_seconds), f"a model alone, threads: {self.threads}"),
             ("time limit", _duration(self.limit_seconds), f"{share:.0%} of it"),
-            ("epochs within it", f"{self.fine_tuning_epochs:.1f}", "of plain fine-tuning on the retain set"),
         ]
+        if self.fine_tuning_epochs is not None:
+            epochs = f"{self.fine_tuning_epochs:.1f}"
+            rows.append(("epochs within it", epochs, "of plain fine-tuning on the retain set"))
+        return rows
 
 
 def _duration(seconds: float) -> str:
@@ -102,7 +106,8 @@ def estimate(
         torch.backends.cudnn.benchmark = False  # as in runs, also where one job has trained in this process
         training_seconds = _step_alone(track, device) * _n_steps(track, ORIGINALS) * declaration.training.epochs
         limit_seconds = limits.seconds or limits.time_limit_fraction * training_seconds
-        seconds_per_epoch = _step_of_fine_tuning(track, device) * _n_steps(track, POOLS[0])
+        is_forest = declaration.model.is_forest
+        seconds_per_epoch = None if is_forest else _step_of_fine_tuning(track, device) * _n_steps(track, POOLS[0])
         stacked = sum(_n_steps_of(track, stack) * seconds_per_step[len(stack.seeds)] for stack in stacks)
         return Estimate(
             device=device,
@@ -116,7 +121,7 @@ def estimate(
             run_bytes=_record_bytes(track),
             training_seconds=training_seconds,
             limit_seconds=limit_seconds,
-            fine_tuning_epochs=limit_seconds / seconds_per_epoch,
+            fine_tuning_epochs=None if seconds_per_epoch is None else limit_seconds / seconds_per_epoch,
         )
 
 
@@ -124,7 +129,9 @@ def estimate(
 
 
 def _n_steps(track: Track, kind: str) -> int:
-    """Return the steps of an epoch of training a model of a kind."""
+    """Return the steps of an epoch of training a model of a kind; a forest is one step."""
+    if track.declaration.model.is_forest:
+        return 1
     sets = ("retain", "forget") if kind == ORIGINALS else ("retain",)
     return math.ceil(sum(len(track.examples(name)) for name in sets) / track.declaration.training.batch_size)
 
@@ -146,6 +153,8 @@ def _step_of_stack(track: Track, stack: Stack, jobs: int, device: str) -> float:
 
 def _step_in_process(track: Track, stack: Stack, device: str) -> float:
     prepare_process(device)
+    if track.declaration.model.is_forest:
+        return _fit_of_forest(track)
     mixed, channels_last = stack.way.is_mixed, stack.way.is_channels_last
     together = partial(train_stack, seeds=stack.seeds, mixed=mixed, channels_last=channels_last, device=device)
     return _timed(lambda some, tick: together(*some, epochs=1 + EPOCHS, on_epoch=tick), track, device)
@@ -153,7 +162,21 @@ def _step_in_process(track: Track, stack: Stack, device: str) -> float:
 
 def _step_alone(track: Track, device: str) -> float:
     """Return the seconds of a step of one model alone, as time limits are measured."""
+    if track.declaration.model.is_forest:
+        return _fit_of_forest(track)
     return _timed(lambda some, tick: train(*some, seed=0, epochs=1 + EPOCHS, on_epoch=tick), track, device)
+
+
+def _fit_of_forest(track: Track) -> float:
+    """Return the seconds of fitting one forest; the first fit is to warm up."""
+    ticks = []
+    fit_forests(
+        partial(build_model, track),
+        *training_set(track, ("retain", "forget")),
+        seeds=range(2),
+        on_forest=lambda: ticks.append(time.perf_counter()),
+    )
+    return ticks[1] - ticks[0]
 
 
 def _step_of_fine_tuning(track: Track, device: str) -> float:

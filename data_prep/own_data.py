@@ -27,7 +27,15 @@ def own_data(track: Track, *, folder: Path, cache: Path, data: Path | None = Non
                 f"the images of {track.name} are those of {quoted(Path(source))}, which is not in {folder.absolute()}; "
                 "name the folder that it is in: --data FOLDER"
             )
-    dataset = load_dataset(source, folder=folder, cache=cache, copy=data, downscale=declared.downscale)
+    dataset = load_dataset(
+        source,
+        folder=folder,
+        cache=cache,
+        copy=data,
+        downscale=declared.downscale,
+        label=declared.label,
+        categorical=declared.categorical,
+    )
     here, there = dataset.class_names, track.manifest.class_names
     if here is not None and there is not None and list(here) != there:
         raise OtherDataError(f"the classes are called {', '.join(here)} here and {', '.join(there)} in the pack")

@@ -8,6 +8,7 @@ import hmac
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data_prep.architecture import fault_of_own_file
+from data_prep.forests import fit_forests
 from data_prep.pruning import mask_of, n_trainings, train_pruned
 from data_prep.training import NO_MEMORY, Trainer, Weights, training_set
 from data_prep.ways import AS_MANY, Way, largest_stack, trainer_of
@@ -24,7 +26,7 @@ from harness.accelerator import is_out_of_memory, of
 from harness.errors import MachineError, UsageError
 from harness.parallel import processes_may_end, repeated
 from harness.record import Records
-from harness.runs.measure import NonFiniteLogitsError, Recorder
+from harness.runs.measure import NonFiniteLogitsError, Recorder, build_model
 from harness.storage import read_arrays, write_arrays
 from harness.tracks.track import ORIGINALS, POOLS, Track
 
@@ -187,7 +189,10 @@ def train_models(
 
     Trained on a GPU they are not the same, value for value, as on a CPU: it rounds differently, and to bfloat16.
     """
-    declaration, trainer = track.declaration, _trainer(track, stack, device)
+    declaration = track.declaration
+    if declaration.model.is_forest:
+        return fit_forests(partial(build_model, track), *_examples(track, stack.kind), stack.seeds, on_epoch)
+    trainer = _trainer(track, stack, device)
     if declaration.pruning is None:
         models = trainer.train(stack.seeds, on_epoch=on_epoch)
     elif stack.kind == ORIGINALS:

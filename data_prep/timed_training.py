@@ -12,11 +12,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 import torch
 
+from data_prep.forests import fit_forests
 from data_prep.training import train, training_set
 from harness.accelerator import of
 from harness.runs.measure import build_model
@@ -32,12 +34,15 @@ FIRST_STEPS = 10  # timed to know how long a step takes
 def _time_here(track: Track, device: str, threads: int, samples: int, answers: TextIO) -> Iterator[float]:
     """Train a model on the retain and forget set after "go"; yield the seconds of a whole training, again and again."""
     torch.set_num_threads(threads)
-    card, recipe = of(device), track.declaration.training
+    card, recipe, build = of(device), track.declaration.training, partial(build_model, track)
     images, labels = (tensor.to(card.device()) for tensor in training_set(track, ("retain", "forget")))
 
     def timed(examples: int, epochs: int) -> float:
         started = time.perf_counter()
-        train(lambda: build_model(track), images[:examples], labels[:examples], recipe, seed=0, epochs=epochs)
+        if track.declaration.model.is_forest:
+            fit_forests(build, images[:examples], labels[:examples], seeds=[0])
+        else:
+            train(build, images[:examples], labels[:examples], recipe, seed=0, epochs=epochs)
         card.synchronize()
         return time.perf_counter() - started
 

@@ -133,8 +133,11 @@ def recorded_way(track: Track) -> Way:
 def timed_way(track: Track, jobs: int, device: str) -> Way:
     """Return the fastest way by a few steps of each, timed in `jobs` processes at once.
 
-    It is the usual one on a GPU, and where all models are trained before the others would be timed.
+    It is the usual one on a GPU, and where all models are trained before the others would be timed. Forests are fitted
+    one at a time.
     """
+    if track.declaration.model.is_forest:
+        return Way(1)
     if of(device).is_gpu or _is_trained_soon(track):
         return usual_way(track, device)
     most = largest_stack(track)

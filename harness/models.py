@@ -1,4 +1,4 @@
-"""Architectures by name: torchvision's, a ResNet-18 for small images, and a small residual network for the CPU.
+"""Architectures by name: torchvision's, a ResNet-18 for small images, a small residual network, and three for vectors.
 
 Trusted code and the process that runs a submission both build their networks here, so this file imports torch and
 torchvision only, and the latter where it is needed: it loads torch's compiler, more than a second's work.
@@ -8,14 +8,27 @@ import hashlib
 import inspect
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["WRAPPERS", "SmallResNet", "build", "own_file", "qualified_name", "resnet18_cifar"]
+__all__ = [
+    "FOR_VECTORS",
+    "WRAPPERS",
+    "Forest",
+    "Linear",
+    "Perceptron",
+    "SmallResNet",
+    "build",
+    "own_file",
+    "qualified_name",
+    "resnet18_cifar",
+]
 
 # Wrappers of torch's own that compute just what the net in them computes, by class: under which name the net is, and
 # what else they hold.
@@ -29,11 +42,20 @@ WRAPPERS = {
 _executing = threading.Lock()
 
 
-def build(name: str, *, n_classes: int, channels: int, width: int | None = None, folder: Path = Path()) -> nn.Module:
+def build(
+    name: str,
+    *,
+    n_classes: int,
+    channels: int,
+    width: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    folder: Path = Path(),
+) -> nn.Module:
     """Return a freshly initialised network for images (n, channels, height, width).
 
-    name: `small_resnet`, `resnet18_cifar`, any classification model of torchvision, or FILE.py:FUNCTION for a function
-    of a file in the folder that takes n_classes and channels.
+    name: `small_resnet`, `resnet18_cifar`, one of FOR_VECTORS, any classification model of torchvision, or
+    FILE.py:FUNCTION for a function of a file in the folder that takes n_classes and channels.
+    options: what a model of FOR_VECTORS takes besides n_classes.
     Raises ValueError for a name nobody knows or an option the architecture does not have, and what a function raises.
     """
     if (file := own_file(name)) is not None:
@@ -42,15 +64,17 @@ def build(name: str, *, n_classes: int, channels: int, width: int | None = None,
             raise ValueError(f"{name} returned {type(net).__name__}, not a torch.nn.Module")
         return _unwrapped(net)
     own: dict[str, Callable[..., nn.Module]] = {"small_resnet": SmallResNet, "resnet18_cifar": resnet18_cifar}
-    options = {} if width is None else {"width": width}
-    if options and name != "small_resnet":
+    if width is not None and name != "small_resnet":
         raise ValueError(f"the model {name!r} takes no width; only small_resnet does")
+    if name in FOR_VECTORS:
+        return FOR_VECTORS[name](n_classes=n_classes, **(options or {}))
     if name in own:
-        return own[name](n_classes=n_classes, channels=channels, **options)
+        return own[name](n_classes=n_classes, channels=channels, **({} if width is None else {"width": width}))
     import torchvision
 
     if name not in torchvision.models.list_models(torchvision.models):
-        raise ValueError(f"no model is called {name!r}; use {', '.join(own)} or a torchvision model such as resnet18")
+        known = ", ".join([*FOR_VECTORS, *own])
+        raise ValueError(f"no model is called {name!r}; use {known} or a torchvision model such as resnet18")
     if channels != 3:
         raise ValueError(f"torchvision's {name} takes colour images (3 channels), the data have {channels}")
     network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=n_classes)
@@ -173,3 +197,88 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
         nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False),
         nn.BatchNorm2d(outputs),
     )
+
+
+# ---- for vectors: an example is so many values, whatever its shape ---------------------------------------------------
+
+
+class Linear(nn.Module):
+    """A linear classifier, whose loss is convex: on the values of an example, or on fixed random features of them.
+
+    Features are cosines (Rahimi and Recht 2007) at frequencies that are the same in every net; they are not trained.
+    """
+
+    frequencies: torch.Tensor
+    phases: torch.Tensor
+
+    def __init__(self, *, n_classes: int, inputs: int, features: int | None = None) -> None:
+        super().__init__()
+        self.features = features
+        if features is not None:
+            generator = torch.Generator().manual_seed(0)
+            frequencies = torch.randn(features, inputs, generator=generator) / inputs**0.5
+            self.register_buffer("frequencies", frequencies)
+            self.register_buffer("phases", 2 * torch.pi * torch.rand(features, generator=generator))
+        self.fc = nn.Linear(features or inputs, n_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (n, n_classes) for images (n, channels, height, width)."""
+        values = images.flatten(1)
+        if self.features is not None:
+            values = (2 / self.features) ** 0.5 * torch.cos(values @ self.frequencies.T + self.phases)
+        logits: torch.Tensor = self.fc(values)
+        return logits
+
+
+class Perceptron(nn.Module):
+    """A multilayer perceptron with ReLU; `hidden` are the sizes of its hidden layers."""
+
+    def __init__(self, *, n_classes: int, inputs: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        layers = [nn.Sequential(nn.Linear(*sizes), nn.ReLU()) for sizes in pairwise([inputs, *hidden])]
+        self.hidden = nn.Sequential(*layers)
+        self.fc = nn.Linear(hidden[-1], n_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (n, n_classes) for images (n, channels, height, width)."""
+        logits: torch.Tensor = self.fc(self.hidden(images.flatten(1)))
+        return logits
+
+
+class Forest(nn.Module):
+    """Decision trees as arrays, each a heap: the nodes after node i are 2i + 1 and 2i + 2. Nothing of it is trained.
+
+    An example goes to the first of them if its value `feature[i]` is at most `threshold[i]`, and stays if `feature[i]`
+    is -1: at a leaf. `value` has the probabilities of the classes there; what it has for other nodes is not read.
+    A new one has one leaf in each tree, where all classes are as likely.
+    """
+
+    feature: torch.Tensor  # (trees, 2^depth - 1)
+    threshold: torch.Tensor  # (trees, 2^depth - 1)
+    value: torch.Tensor  # (trees, 2^(depth + 1) - 1, n_classes)
+
+    def __init__(self, *, n_classes: int, inputs: int, trees: int, depth: int) -> None:
+        super().__init__()
+        self.inputs, self.depth = inputs, depth
+        splits, nodes = 2**depth - 1, 2 ** (depth + 1) - 1
+        self.register_buffer("feature", torch.full((trees, splits), -1.0))
+        self.register_buffer("threshold", torch.zeros(trees, splits))
+        self.register_buffer("value", torch.zeros(trees, nodes, n_classes))
+        self.value[:, 0] = 1 / n_classes
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return log(p + 1e-6) (n, n_classes), p the mean over trees, for images (n, channels, height, width).
+
+        Numbers in `feature` that name no value of an example name the nearest one.
+        """
+        values, trees = images.flatten(1), torch.arange(len(self.feature), device=images.device)
+        feature = self.feature.round().clamp(-1, self.inputs - 1).long()
+        node = torch.zeros(len(values), len(trees), dtype=torch.long, device=images.device)
+        for _ in range(self.depth):
+            chosen = feature[trees, node]
+            is_above = values.gather(1, chosen.clamp(min=0)) > self.threshold[trees, node]
+            node = torch.where(chosen < 0, node, 2 * node + 1 + is_above.long())
+        return (self.value[trees, node].mean(1) + 1e-6).log()
+
+
+FOR_VECTORS: dict[str, Callable[..., nn.Module]] = {"linear": Linear, "mlp": Perceptron, "forest": Forest}

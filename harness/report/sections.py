@@ -164,7 +164,12 @@ def _ends(epsilons: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def picture(image: np.ndarray, scale: float) -> np.ndarray | None:
-    """Return an image (height, width, channels) as it can be shown, or None if it has not 1 or 3 channels."""
+    """Return an image (height, width, channels) as it can be shown.
+
+    None if it has not 1 or 3 channels, or is a row of a table.
+    """
+    if image.shape[1] == 1:
+        return None
     shown = np.clip(image / scale, 0, 1)
     return shown[..., 0] if shown.shape[-1] == 1 else shown if shown.shape[-1] == 3 else None
 

@@ -22,6 +22,7 @@ from harness.report.tables import Table
 from harness.scoring.thresholds import FEWEST_RANKED
 from harness.scoring.uncertainty import interval
 from harness.storage import write_bytes
+from harness.tracks.declaration import Model
 from harness.tracks.track import POOLS, Examples, Track, class_name
 
 __all__ = ["PAGE", "TrackPage", "track_page", "write_track_page"]
@@ -185,13 +186,15 @@ def _facts(track: Track, sets: dict[str, Examples]) -> list[tuple[str, str]]:
     size = f"{height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}"
     square = declaration.data.downscale
     size += "" if square == 1 else f", each pixel the mean of {square} x {square}"
+    if width == channels == 1:
+        size = f"a table of {height} columns"
     fixed = f"{limits.seconds:.3g} s" if limits.seconds else None
     return [
         ("title", declaration.title),
         ("data", f"{declaration.data.source}, {size}"),
         ("examples", ", ".join(f"{name} {len(examples)}" for name, examples in sets.items())),
         ("forgotten", _forgotten(track, sets["forget"])),
-        ("model", model.name if model.width is None else f"{model.name} of width {model.width}"),
+        ("model", _described(model)),
         ("models", f"{declaration.reference.originals} originals, {manifest.retrained} retrained in each of two pools"),
         ("training", f"{declaration.training.epochs} epochs in batches of {declaration.training.batch_size}"),
         (
@@ -201,6 +204,11 @@ def _facts(track: Track, sets: dict[str, Examples]) -> list[tuple[str, str]]:
         ("prepared", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in manifest.prepared.items())),
         ("fingerprint", manifest.fingerprint[:16]),
     ]
+
+
+def _described(model: Model) -> str:
+    options = [f"{key} {', '.join(map(str, np.atleast_1d(value)))}" for key, value in model.options.items()]
+    return "; ".join([model.name if model.width is None else f"{model.name} of width {model.width}", *options])
 
 
 def _forgotten(track: Track, forget: Examples) -> str:

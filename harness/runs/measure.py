@@ -43,6 +43,7 @@ def build_model(track: Track) -> nn.Module:
         n_classes=manifest.n_classes,
         channels=manifest.channels,
         width=model.width,
+        options=track.model_options,
         folder=track.public,
     )
 

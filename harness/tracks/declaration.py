@@ -65,9 +65,14 @@ class TomlSection(BaseModel):
 
 
 class Data(TomlSection):
-    """Where the images come from and how they become inputs: (pixel / scale - mean) / std."""
+    """Where the images come from and how they become inputs: (pixel / scale - mean) / std.
+
+    Rows of a table are images of one value in each row of pixels.
+    """
 
     source: str  # one of `data_prep.datasets.KINDS`
+    label: str | None = _added(None)  # of a CSV: the column of classes
+    categorical: list[str] = _added([])  # of a table: columns whose values are names, though they may look like numbers
     downscale: Positive = _added(1)  # each pixel is the mean of so many by so many of the source's
     scale: Annotated[float, Field(gt=0)] = 255.0
     mean: list[float] = [0.0]
@@ -135,11 +140,45 @@ class Trojan(TomlSection):
     value: Annotated[int, Field(ge=0, le=255)]  # of its pixels, in all channels, as the data have them
 
 
+# Keys of the models for vectors, and whether they have to be given.
+MODEL_OPTIONS = {"linear": {"features": False}, "mlp": {"hidden": True}, "forest": {"trees": True, "depth": True}}
+
+
 class Model(TomlSection):
     """The architecture."""
 
     name: str  # as `harness.models.build` takes it; a file of one's own lies beside the declaration
     width: Positive | None = None
+    features: Positive | None = _added(None)  # linear: so many fixed random features in place of an example's values
+    hidden: list[Positive] = _added([])  # mlp: the sizes of its hidden layers
+    trees: Positive | None = _added(None)  # forest
+    depth: Annotated[int, Field(gt=0, le=16)] | None = _added(None)  # forest: of a tree, as 2^depth leaves are stored
+
+    @model_validator(mode="after")
+    def _has_the_options_of_its_name(self) -> "Model":
+        for name, keys in MODEL_OPTIONS.items():
+            for key, is_needed in keys.items():
+                is_given = bool(getattr(self, key))
+                if is_given and self.name != name:
+                    raise ValueError(f"{self.name!r} takes no {key}; only {name} does")
+                if is_needed and self.name == name and not is_given:
+                    raise ValueError(f"{name!r} needs {key} = ...")
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `harness.models.build` is told of a model for vectors, but for how many values these have."""
+        return {key: getattr(self, key) for key in MODEL_OPTIONS.get(self.name, {}) if getattr(self, key)}
+
+    @property
+    def is_for_vectors(self) -> bool:
+        """Whether nets are made for so many values of an example, instead of images of any size."""
+        return self.name in MODEL_OPTIONS
+
+    @property
+    def is_forest(self) -> bool:
+        """Whether models are fitted at once, by scikit-learn, instead of trained step by step."""
+        return self.name == "forest"
 
 
 class Training(TomlSection):
@@ -163,6 +202,9 @@ class Training(TomlSection):
         if (self.schedule == "step") != bool(self.milestones):
             raise ValueError("schedule = 'step' and milestones = [...] go together")
         return self
+
+
+FITTED: dict[str, Any] = {"epochs": 1, "learning_rate": 1.0}  # of a forest, which has neither
 
 
 class Pruning(TomlSection):
@@ -222,6 +264,31 @@ class Declaration(TomlSection):
     reference: ReferenceSection
     limits: Limits = Limits()
     evaluation: EvaluationSection
+
+    @model_validator(mode="before")
+    @classmethod
+    def _completes_a_forest(cls, values: Any) -> Any:
+        """Fill in what a forest's training does not have and every other has to declare."""
+        match values:
+            case {"model": {"name": "forest"}, "training": dict(training)}:
+                return {**values, "training": FITTED | training}
+        return values
+
+    @model_validator(mode="after")
+    def _fits_forests_at_once(self) -> "Declaration":
+        if not self.model.is_forest:
+            return self
+        if self.training != Training(batch_size=self.training.batch_size, **FITTED):
+            raise ValueError(
+                "training: a forest is fitted by scikit-learn at once; the section has batch_size alone, of the "
+                "batches that submissions get"
+            )
+        if self.limits.seconds is None:
+            raise ValueError(
+                "limits.seconds: a forest is fitted faster than a process starts, so a share of that is no limit; "
+                "give one in seconds"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_enough_models(self) -> "Declaration":

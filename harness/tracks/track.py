@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from harness.environment import ELSEWHERE
 from harness.errors import MachineError, UsageError
@@ -62,6 +62,8 @@ class Manifest(TomlSection):
     secret_commitment: str | None = None  # None in a public export, and in tracks of earlier versions
     sibling: int = 0  # which of the tracks that its declaration stands for
     family: str | None = None  # sha256 of all that siblings share; None for a track without
+    # values of an example, where nets are made for so many; left out where they take images of any size
+    inputs: Positive | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,11 @@ class Track:
     def name(self) -> str:
         """The track's name."""
         return self.declaration.name
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """What `harness.models.build` is told of a model for vectors; nothing for others."""
+        return self.declaration.model.options | ({"inputs": self.manifest.inputs} if self.manifest.inputs else {})
 
     @property
     def public(self) -> Path:

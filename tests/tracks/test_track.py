@@ -349,7 +349,7 @@ def test_a_class_that_may_be_a_missing_value_is_noted(tmp_path: Path) -> None:
 
 
 def test_an_unknown_source_is_a_usage_error_that_names_the_known_ones(tmp_path: Path) -> None:
-    for source in ("sklearn:iris", "data.csv", ""):
+    for source in ("sklearn:iris", "data.txt", ""):
         with pytest.raises(
             UsageError, match=r"no data source .*sklearn:digits, torchvision:NAME, casia-surf, a path to an \.npz"
         ):

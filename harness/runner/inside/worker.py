@@ -66,6 +66,7 @@ class PublicTrack:
             n_classes=task["n_classes"],
             channels=task["channels"],
             width=task["width"],
+            options=task.get("options"),
             folder=self.public,
         )
         if weights is not None:
