@@ -174,6 +174,7 @@ def test_an_estimate_is_near_what_a_preparation_then_took(tiny: Track, tiny_file
     assert found.track_bytes == pytest.approx(folder_bytes(tiny.folder), rel=0.2)
     assert found.run_bytes == pytest.approx(folder_bytes(tiny.private) / 34, rel=0.5)
     assert found.limit_seconds == 2.0
+    assert found.fine_tuning_epochs is not None
     # A whole training is 8 epochs of 5 steps over 120 examples; fine-tuning has 4 steps an epoch over 100.
     step = found.training_seconds / (8 * 5)
     assert 0.2 < found.fine_tuning_epochs * 4 * step / found.limit_seconds < 5

@@ -201,7 +201,7 @@ TABLE, ROWS = np.zeros((4, 2)), np.arange(4) % 2
 def test_an_unfit_npz_is_a_usage_error_that_says_where(
     arrays: dict[str, np.ndarray], columns: str, problem: str, harness: Harness, tmp_path: Path
 ) -> None:
-    np.savez(tmp_path / "data.npz", allow_pickle=True, **arrays)  # type: ignore[arg-type]
+    np.savez(tmp_path / "data.npz", allow_pickle=True, **arrays)
     assert problem in refused(harness, tmp_path, "data.npz", columns)
 
 
