@@ -1,6 +1,7 @@
 """Models of vectors: linear, mlp, and forests, which are scikit-learn's as arrays and are fitted at once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from harness.runs.calibration import calibrate
 from harness.runs.measure import build_model
 from harness.tracks.declaration import Training, read_declaration
 from harness.tracks.track import ORIGINALS, Track, load_track
+from harness.tracks.tuning_track import tuning_declaration, write_tuning_source
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Harness = Callable[..., Result]
@@ -182,6 +184,18 @@ def test_forests_are_fitted_one_at_a_time_on_what_their_kind_of_model_is_to_see(
         (expected,) = fit_forests(partial(build_model, track), *some, stack.seeds)
         (found,) = train_models(track, stack)
         assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("kind", ["forest", "mlp"])
+def test_the_tuning_track_has_the_same_model(kind: str, tmp_path: Path) -> None:
+    draft = draft_of(tmp_path, kind)
+    track = replace(draft, manifest=draft.manifest.model_copy(update={"public_hash": "ab" * 32}))
+    (folder := tmp_path / "tuning").mkdir()
+    file = write_tuning_source(track, folder)
+    assert read_declaration(file) == tuning_declaration(track)
+    tuning = lay_out(read_declaration(file), file, folder / "draft", cache=folder)
+    assert tuning.model_options == track.model_options
+    assert tuning.examples("retain").images.shape[1:] == (30, 1, 1)
 
 
 # ---- through the command line ---------------------------------------------------------------------------------------
