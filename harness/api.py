@@ -172,22 +172,11 @@ def tune(
     if not again and (stored := plan.stored(place, required)) is not None:
         return stored
     on_start()
+    on_track = partial(evaluate, submission.path, track=tuning_track, runs=runs, home=place, again=again)
+    trial = partial(on_track, jobs=jobs, device=kind, isolation=isolation, require_isolation=require_isolation)
     found = []
     for settings in plan.settings:
-        evaluation = evaluate(
-            submission.path,
-            track=tuning_track,
-            runs=runs,
-            constants={**submission.constants, **settings},
-            jobs=jobs,
-            device=kind,
-            isolation=isolation,
-            require_isolation=require_isolation,
-            again=again,
-            home=place,
-            announce=announce,
-            on_run=on_run,
-        )
+        evaluation = trial(constants={**submission.constants, **settings}, announce=announce, on_run=on_run)
         found.append(Trial.from_evaluation(evaluation, settings))
         on_trial(found[-1])
     tuning = plan.result(found)

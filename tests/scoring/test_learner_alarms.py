@@ -61,7 +61,8 @@ def test_a_certificate_is_refuted_by_models_that_are_told_apart_and_by_no_others
     bounds = []
     for seed in range(40):
         generator = np.random.default_rng(seed)
-        bounds.append(certificate_bound(*generator.standard_normal((2, 64, 20)), 1e-5, seed=seed))
+        unlearned, retrained = generator.standard_normal((2, 64, 20))
+        bounds.append(certificate_bound(unlearned, retrained, 1e-5, seed=seed))
     assert np.mean(np.array(bounds) > 0) <= 0.1
     apart = generator.standard_normal((64, 20)), 9 + generator.standard_normal((64, 20))
     assert 1.5 < certificate_bound(*apart, 1e-5) < 3
