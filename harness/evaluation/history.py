@@ -60,9 +60,14 @@ def comparisons(home: Path, evaluation: Evaluation) -> list[str]:
     return sentences
 
 
+def _is_comparable(evaluation: Evaluation) -> bool:
+    """Whether fine-tuning is scored against the same models: not those of a learner, and it cannot tune forests."""
+    return not (evaluation.submission.is_learner or evaluation.track.declaration.model.is_forest)
+
+
 def _beside_fine_tuning(home: Path, evaluation: Evaluation, scored: Scored) -> str | None:
-    """Return a sentence against fine-tuning, or how to get one; None for fine-tuning itself."""
-    if not BASELINE.is_file() or evaluation.submission.is_learner:
+    """Return a sentence against fine-tuning, or how to get one; None where there is none."""
+    if not BASELINE.is_file() or not _is_comparable(evaluation):
         return None
     finetune = read_submission(BASELINE, source_kb=evaluation.track.declaration.limits.source_kb)
     if evaluation.submission.code_hash == finetune.code_hash:
