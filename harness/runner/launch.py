@@ -22,7 +22,7 @@ from harness.runner.spawn import SpawnLauncher
 
 __all__ = ["close_all", "launcher", "run_in_foreground"]
 
-MOST_READY = 4  # a zygote holds some 300 MB of its own
+MOST_READY = 8  # a zygote holds some 300 MB of its own
 
 
 def launcher(

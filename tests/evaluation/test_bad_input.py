@@ -252,7 +252,7 @@ def test_toml_with_unknown_keys_names_all_of_them(harness: Harness, submission: 
     other = submission("").with_name("other.toml")
     other.write_text(tiny_file.read_text().replace("width = 4", "width = 4\ndepth = 3") + "\n[extra]\nx = 1\n")
     output = usage_error(harness("evaluate", submission(IDENTITY), "--track", other))
-    assert "model.depth: unknown key" in output
+    assert "model.layers: unknown key" in output
     assert "extra: unknown key" in output
 
 
