@@ -250,7 +250,7 @@ def test_a_changed_declaration_asks_for_a_new_preparation(harness: Harness, subm
 
 def test_toml_with_unknown_keys_names_all_of_them(harness: Harness, submission: Write, tiny_file: Path) -> None:
     other = submission("").with_name("other.toml")
-    other.write_text(tiny_file.read_text().replace("width = 4", "width = 4\ndepth = 3") + "\n[extra]\nx = 1\n")
+    other.write_text(tiny_file.read_text().replace("width = 4", "width = 4\nlayers = 3") + "\n[extra]\nx = 1\n")
     output = usage_error(harness("evaluate", submission(IDENTITY), "--track", other))
     assert "model.layers: unknown key" in output
     assert "extra: unknown key" in output
