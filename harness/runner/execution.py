@@ -10,11 +10,11 @@ from functools import partial
 import numpy as np
 
 from harness.contract import CALLS, Call
-from harness.runner.message import LENGTH_BYTES, Job, RunReport
+from harness.runner.message import HEADER, Job, RunReport
 from harness.runner.outcome import Outcome
 from harness.runner.process import Ended, Launcher, LaunchError, Process
 
-__all__ = ["KILL_FACTOR", "Finished", "execute", "how_it_died", "seeds_of", "state_in"]
+__all__ = ["KILL_FACTOR", "Finished", "execute", "how_it_died", "parts_of", "seeds_of"]
 
 KILL_FACTOR = 2.0  # a run is killed at twice its limit
 READY_SECONDS = 120.0
@@ -33,7 +33,7 @@ class Finished:
     message: str = ""
     lines: tuple[str, ...] = ()  # of the submission's own file
     log: str = ""  # what it printed, capped
-    weights: np.ndarray | None = None  # (n_values,) float32: parameters and float buffers in the architecture's order
+    weights: np.ndarray | None = None  # float32: parameters and float buffers in the architecture's order, of each net
     state: bytes = b""  # what a learner keeps; of its content nothing is known
     harness_errors: tuple[str, ...] = ()  # why the harness had to begin again, once for each time
 
@@ -67,7 +67,8 @@ def execute(launcher: Launcher, job: Job, *, n_values: int) -> Finished:
 
 def _attempt(launcher: Launcher, job: Job, n_values: int) -> Finished:
     n_bytes = n_values * np.dtype(np.float32).itemsize
-    process = launcher.start(job, n_bytes + (LENGTH_BYTES + job.state_bytes if job.state_bytes else 0))
+    of_learner = HEADER.size + n_bytes * job.members + job.state_bytes
+    process = launcher.start(job, n_bytes if job.call == "post-hoc" else of_learner)
     try:
         process.wait_ready(READY_SECONDS)
         ended_in_time, seconds = _clocked(process, KILL_FACTOR * job.time_limit_seconds)
@@ -92,7 +93,7 @@ def _clocked(process: Process, seconds: float) -> tuple[bool, float]:
 
 
 def _outcome_of(ended: Ended, job: Job, n_bytes: int, ended_in_time: bool, seconds: float) -> Finished:
-    """Tell the outcome from what a dead process left; n_bytes: of the weights, after which a state may come."""
+    """Tell the outcome from what a dead process left; n_bytes: of the weights of one net."""
     report = RunReport.from_bytes(ended.report)
     finished = partial(Finished, seconds=seconds, log=ended.log)
     if ended.exceeded_memory:  # whatever it says of itself: the kernel may have killed a helper of it and spared it
@@ -105,17 +106,23 @@ def _outcome_of(ended: Ended, job: Job, n_bytes: int, ended_in_time: bool, secon
     if report.outcome != Outcome.OK:
         outcome = Outcome(report.outcome) if report.outcome in HINTS else Outcome.CRASHED
         return finished(outcome, message=report.message, lines=report.lines)
-    weights = np.frombuffer(ended.result[:n_bytes], np.float32)
+    content, state = parts_of(ended.result, job, n_bytes)
+    weights = np.frombuffer(content, np.float32)
     if not np.isfinite(weights).all():
         return finished(Outcome.NON_FINITE, message="weights are NaN or inf", weights=weights)
-    state = state_in(ended.result[n_bytes:])
     return finished(Outcome.OK, seconds_inside=report.seconds_inside, weights=weights, state=state)
 
 
-def state_in(content: bytes) -> bytes:
-    """Return the state in what comes after the weights: copied as it is, and not looked into."""
-    length = int.from_bytes(content[:LENGTH_BYTES], "little")
-    return content[LENGTH_BYTES : LENGTH_BYTES + length]
+def parts_of(result: bytes, job: Job, n_bytes: int) -> tuple[bytes, bytes]:
+    """Return weights and state in what a run left, copied as they are; n_bytes: of the weights of one net.
+
+    The numbers that a learner's result begins with are not trusted. Of the state nothing is looked into.
+    """
+    if job.call == "post-hoc":
+        return result, b""
+    n_nets, n_state = HEADER.unpack_from(result)
+    end = HEADER.size + n_bytes * min(max(1, n_nets), job.members)
+    return result[HEADER.size : end], result[end : end + min(n_state, job.state_bytes)]
 
 
 def how_it_died(status: int, call: Call) -> str:

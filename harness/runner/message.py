@@ -3,14 +3,16 @@
 import base64
 import dataclasses
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["LENGTH_BYTES", "REPORT_BYTES", "RESULT", "SAID_FIT", "SAID_WHY_NOT", "Job", "RunReport", "not_finite"]
+__all__ = ["HEADER", "REPORT_BYTES", "RESULT", "SAID_FIT", "SAID_WHY_NOT", "Job", "RunReport", "not_finite"]
 
 REPORT_BYTES = 64 * 1024
-LENGTH_BYTES = 8  # of the length of a state, which comes after the weights of a result
+# What a learner's result begins with: the number of nets and the bytes of the state, which come after it.
+HEADER = struct.Struct("<QQ")
 RESULT = "result"  # the file that `train` leaves beside its job, in the foreground
 # Exit statuses of a run in the foreground that came to its end: with any other one it died, without a word perhaps.
 SAID_FIT, SAID_WHY_NOT = 100, 101
@@ -32,8 +34,9 @@ class Job:
     cache: str = ""  # a folder for what compilers make
     swap_forget_set: bool = False  # forget as many other examples instead
     call: str = "post-hoc"  # which of `harness.contract.CALLS` is made
-    weights: bytes = b""  # float32, of the net that is handed over; empty: it is the original
+    weights: bytes = b""  # float32, of the net that is handed over, or of several; empty: it is the original
     state: bytes = b""  # as safetensors, what `train` kept
+    members: int = 1  # the most nets that may be handed in as one model
     state_bytes: int = 0  # the most that a state may have that is handed in
     ids: dict[str, bytes] = field(default_factory=dict)  # int32, by set: where its examples are in the training set
 

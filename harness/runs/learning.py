@@ -38,6 +38,7 @@ def training_job(job: Job, track: Track, limit: Limit, code_hash: str, index: in
         seeds=seeds_of(track.secret, code_hash, index, stage=name),
         time_limit_seconds=limits.train_limit * limit.ordinary_training,
         weights=initial_weights(track, seed).tobytes(),
+        members=limits.members,
         state_bytes=limits.state_mb << 20,
         ids={TRAINING_SET: positions.astype(np.int32).tobytes()},
     )
@@ -51,6 +52,7 @@ def unlearning_job(job: Job, track: Track, start: Trained) -> Job:
         original=0,  # of the track: its weights are replaced
         weights=start.weights.tobytes(),
         state=start.state,
+        members=track.declaration.limits.members,
         state_bytes=track.declaration.limits.state_mb << 20,
     )
 

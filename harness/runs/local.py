@@ -20,7 +20,7 @@ from harness.parallel import run_each
 from harness.quoting import readable
 from harness.record import Records
 from harness.runner import launch
-from harness.runner.execution import Finished, execute, how_it_died, seeds_of, state_in
+from harness.runner.execution import Finished, execute, how_it_died, parts_of, seeds_of
 from harness.runner.message import RESULT, SAID_FIT, SAID_WHY_NOT, Job, not_finite
 from harness.runner.outcome import Outcome
 from harness.runner.process import Launcher
@@ -80,7 +80,7 @@ class Runner:
             finished = self._execute(task, job)
         record = None
         if finished.outcome == Outcome.NON_FINITE and finished.weights is not None:
-            finished = replace(finished, message=not_finite(~np.isfinite(finished.weights), self.recorder.sizes))
+            finished = replace(finished, message=not_finite(self._is_bad(finished.weights), self.recorder.sizes))
         elif finished.weights is not None:
             try:
                 with self.turns.measurement():
@@ -95,6 +95,11 @@ class Runner:
         if task.stage != Stage.ORIGINAL or finished.outcome != Outcome.OK or finished.weights is None:
             return run
         return replace(run, trained=Trained(finished.weights, finished.state))
+
+    def _is_bad(self, weights: np.ndarray) -> np.ndarray:
+        """Return which values are not finite, (n_values,), in any of a model's nets."""
+        bad: np.ndarray = ~np.isfinite(weights.reshape(-1, self.recorder.n_values)).all(axis=0)
+        return bad
 
     def _record(self, task: Task, weights: np.ndarray, original: int) -> Records:
         if task.submission.is_learner:
@@ -254,8 +259,9 @@ def _debug_learner(submission: Submission, track: Track, conditions: Conditions,
     status = launch.run_in_foreground(training_folder(track, stage.trained_on), training)
     if status != SAID_FIT:
         return status
-    left, n_bytes = (Path(job.scratch) / RESULT).read_bytes(), len(training.weights)
-    start = Trained(np.frombuffer(left[:n_bytes], np.float32), state_in(left[n_bytes:]))
+    left = (Path(job.scratch) / RESULT).read_bytes()
+    weights, state = parts_of(left, training, len(training.weights))
+    start = Trained(np.frombuffer(weights, np.float32), state)
     return launch.run_in_foreground(track.public, unlearning_job(job, track, start))
 
 

@@ -5,8 +5,7 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -108,9 +107,12 @@ class Recorder:
         weights: all parameters and buffers by name. original: index of the original model it started from.
         Raises NonFiniteLogitsError, NoMemoryError.
         """
-        net = copy.deepcopy(self._net)
-        net.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
-        logits = self._outputs(net)
+        distance = np.nan if original is None else _distance(weights, self.originals[original])
+        return self._record([weights], -1 if original is None else original, distance)
+
+    def _record(self, members: Sequence[Mapping[str, np.ndarray]], original: int, distance: float) -> Records:
+        """Return the record of a model that is one net or several, by the weights of each."""
+        logits = _mean([self._outputs_of(weights) for weights in members])
         if not all(np.isfinite(values).all() for values in logits.values()):
             raise NonFiniteLogitsError
         correct = {name: outputs.argmax(1) == self.labels[name] for name, outputs in logits.items()}
@@ -126,9 +128,9 @@ class Recorder:
             val_confidence=confidence["val"][None],
             val_correct=correct["val"][None],
             accuracy=np.array([[correct[name].mean() for name in SETS]]),
-            original=np.array([-1 if original is None else original]),
-            distance=np.array([np.nan if original is None else _distance(weights, self.originals[original])]),
-            weights_sha256=np.array([_sha256(weights)]),
+            original=np.array([original]),
+            distance=np.array([distance]),
+            weights_sha256=np.array([_sha256(*members)]),
             triggered_hits=correct[TRIGGERED][None] if TRIGGERED in correct else None,
         )
 
@@ -142,15 +144,17 @@ class Recorder:
     def record_learned(self, values: np.ndarray, start: np.ndarray | None, index: int) -> Records:
         """Return the record of a learner's model, handed in as one vector; integer buffers are those of a fresh net.
 
+        Of several nets the output is the mean of their probabilities.
+
         start: the vector that it started from, that of the learner's original of this index; None if it was trained.
         Raises NonFiniteLogitsError, NoMemoryError.
         """
         fresh = {name: value.numpy() for name, value in self._net.state_dict().items()}
-        found = self.record(self._named(values, fresh))
+        members = [self._named(part, fresh) for part in values.reshape(-1, self.n_values)]
         if start is None:
-            return found
-        distance = float(np.linalg.norm(values.astype(np.float64) - start))
-        return replace(found, original=np.array([index]), distance=np.array([distance]))
+            return self._record(members, -1, np.nan)
+        is_alike = start.shape == values.shape  # as many nets
+        return self._record(members, index, float(np.linalg.norm(values.astype(float) - start)) if is_alike else np.nan)
 
     def _named(self, values: np.ndarray, others: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return all weights by name, the float ones from a vector."""
@@ -160,6 +164,12 @@ class Recorder:
             weights[name] = values[offset : offset + size].reshape(shape)
             offset += size
         return weights
+
+    def _outputs_of(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the logits on every set of a net with these weights."""
+        net = copy.deepcopy(self._net)
+        net.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
+        return self._outputs(net)
 
     def _outputs(self, net: nn.Module) -> dict[str, np.ndarray]:
         """Return a net's logits on every set, and leave nothing on a GPU; try again where it has no memory."""
@@ -197,8 +207,19 @@ def _distance(weights: Mapping[str, np.ndarray], original: Mapping[str, np.ndarr
     return float(np.sqrt(np.sum(squares)))
 
 
-def _sha256(weights: Mapping[str, np.ndarray]) -> str:
+def _mean(logits: Sequence[Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+    """Return the logits of a model whose probabilities are the mean of several nets'; of one net they are its own."""
+    if len(logits) == 1:
+        return logits[0]
+    stacked = {name: torch.stack([torch.from_numpy(each[name]) for each in logits]) for name in logits[0]}
+    return {
+        name: (each.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(logits))).numpy()
+        for name, each in stacked.items()
+    }
+
+
+def _sha256(*members: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
-    for name, value in sorted(weights.items()):
+    for name, value in (item for weights in members for item in sorted(weights.items())):
         digest.update(f"{name} {value.dtype} {value.shape}\0".encode() + np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()

@@ -98,7 +98,7 @@ class RunInfo:
 class Trained:
     """What a learner's `train` left for its `unlearn`. Of the state nothing is known but its bytes."""
 
-    weights: np.ndarray  # (n_values,) float32: parameters and float buffers in the architecture's order
+    weights: np.ndarray  # float32: parameters and float buffers in the architecture's order, of each of its nets
     state: bytes
 
 

@@ -239,6 +239,7 @@ class Limits(TomlSection):
     scratch_mb: Positive = 256  # of temporary files, and as much again of shared memory and of compiled code
     train_limit: Annotated[float, Field(gt=0)] = _added(3.0)  # of a learner's training, in ordinary trainings
     state_mb: Positive = _added(64)  # of what a learner keeps of a training
+    members: Positive = _added(8)  # nets that a learner's model may consist of
 
 
 class EvaluationSection(TomlSection):

@@ -202,6 +202,33 @@ def test_a_state_arrives_as_it_was_left(tiny: Track, make: Callable[[Path, Task]
     assert n_forget == 20
 
 
+ENSEMBLE = f"""
+import copy, torch
+{TRAIN}
+    other = copy.deepcopy(net)
+    with torch.no_grad(): net.fc.bias[0], other.fc.bias[1] = 60, 60
+    return [net, other], dict(a=torch.ones(1))
+{UNLEARN}
+    assert len(net) == 2 and net[0].fc.bias[0] == 60 and net[1].fc.bias[1] == 60 and state["a"] == 1
+    with torch.no_grad(): net[0].fc.bias[2] += 1
+"""
+
+
+def test_a_model_of_several_nets_gives_the_mean_of_their_probabilities(
+    make: Callable[[Path, Task], Run], submission: Write
+) -> None:
+    file = submission(ENSEMBLE)
+    read = read_submission(file, source_kb=256)
+    original = make(file, Task(read, 0, 0, Stage.ORIGINAL))
+    run = make(file, Task(read, 0, 0, Stage.RUN, original.trained))
+    assert run.outcome == Outcome.OK, run.info.message
+    assert run.record is not None
+    probabilities = np.exp(run.record.test_logits[0])
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-4)
+    assert np.allclose(probabilities[:, :2], 0.5, atol=1e-3)
+    assert run.record.distance[0] == pytest.approx(1)
+
+
 # ---- bad input ----------------------------------------------------------------------------------------------------
 
 FAULTS = {
@@ -225,6 +252,14 @@ FAULTS = {
         f"{TRAIN} net.fc.weight.data[:] = float('nan')\n{UNLEARN} pass",
         "NON_FINITE",
         "160 in fc.weight",
+    ),
+    "too many nets": (f"{TRAIN} return [net] * 9\n{UNLEARN} pass", "BAD_OUTPUT", "train returned 9 nets"),
+    "a list of one that is none": (f"{TRAIN} return [net, 3]\n{UNLEARN} pass", "BAD_OUTPUT", "returned int, not a net"),
+    "NaN in the second net": (
+        f"import copy\n{TRAIN}\n    other = copy.deepcopy(net)\n    other.fc.bias.data[0] = float('nan')\n"
+        f"    return [net, other]\n{UNLEARN} pass",
+        "NON_FINITE",
+        "1 in fc.bias",
     ),
     "a state that is a list": (f"{TRAIN} return net, [1]\n{UNLEARN} pass", "BAD_OUTPUT", "is of type list"),
     "a state with objects": (

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from torch import nn
     from torch.utils.data import DataLoader
 
     from harness.contract import Batch
+    from harness.runner.inside.worker import Model
     from harness.runner.message import Job
 
 
@@ -43,12 +43,12 @@ def main() -> None:
     sys.exit(SAID_FIT)
 
 
-def _why_not_fit(job: "Job", net: "nn.Module", loaders: "list[DataLoader[Batch]]", result: Path) -> str:
+def _why_not_fit(job: "Job", net: "Model", loaders: "list[DataLoader[Batch]]", result: Path) -> str:
     """Run a submission; return what is wrong with what it does or returns, nothing if that is a fit net.
 
     What a learner's `train` leaves is kept for its `unlearn` in a file.
     """
-    import numpy as np  # these are loaded by now
+    import torch  # these are loaded by now
 
     from harness.runner.inside import worker
     from harness.runner.inside.exceptions import text_of
@@ -56,11 +56,11 @@ def _why_not_fit(job: "Job", net: "nn.Module", loaders: "list[DataLoader[Batch]]
     from harness.runner.inside.returned import BadOutputError, schema_of
     from harness.runner.message import not_finite
 
-    schema = schema_of(net)
+    schema = schema_of(net[0] if isinstance(net, list) else net)
     sizes = {name: value.numel() for name, value in schema.items() if value.dtype.is_floating_point}
     try:
         returned = worker.load(job)(net, *loaders, *worker.handed_on(job))
-        left = list(worker.handed_in(job, returned, net, schema))
+        members, state = worker.handed_in(job, returned, net, schema)
     except SystemExit as error:
         return f"EXCEPTION: SystemExit: {error}"
     except BadOutputError as error:
@@ -70,8 +70,8 @@ def _why_not_fit(job: "Job", net: "nn.Module", loaders: "list[DataLoader[Batch]]
             error.add_note(to_do)
         return "".join(traceback.format_exception(error.with_traceback(_outside(error)))).rstrip()
     if job.call == "train":
-        result.write_bytes(b"".join(left))
-    where = not_finite(~np.isfinite(np.frombuffer(left[0], np.float32)), sizes)
+        result.write_bytes(b"".join(worker.laid_out(job, members, state)))
+    where = not_finite(~torch.stack(members).isfinite().all(dim=0), sizes)
     return where and f"NON_FINITE: {where}"
 
 

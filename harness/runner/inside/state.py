@@ -16,9 +16,9 @@ __all__ = ["packed", "split_returned", "unpacked"]
 
 
 def split_returned(returned: object, net: object) -> tuple[object, object]:
-    """Return the net and the state in what a learner's function returned: `net`, `(net, state)`, or None.
+    """Return the net, or the list of nets, and the state in what a learner's function returned.
 
-    None stands for the net that was handed over, changed in place. Without a state it is an empty one.
+    None stands for what was handed over, changed in place. Without a state it is an empty one.
     """
     if isinstance(returned, tuple) and len(returned) == 2:
         returned, state = returned

@@ -5,6 +5,7 @@ All of this is within a submission's reach. It holds nothing a submission may no
 
 import ast
 import contextlib
+import copy
 import importlib
 import inspect
 import json
@@ -30,14 +31,15 @@ from harness.contract import CALLS, PACKAGES, TIME_LIMIT_VARIABLE, TRAIN, Batch,
 from harness.loaders import Images, loader, to_inputs
 from harness.runner.inside.exceptions import own_lines, text_of
 from harness.runner.inside.hints import hint
-from harness.runner.inside.returned import Schema, flat_weights, schema_of
+from harness.runner.inside.returned import BadOutputError, Schema, flat_weights, schema_of
 from harness.runner.inside.start_methods import fork_only
 from harness.runner.inside.state import packed, split_returned, unpacked
-from harness.runner.message import LENGTH_BYTES, Job, RunReport
+from harness.runner.message import HEADER, Job, RunReport
 from harness.statements import without_docstrings
 
-__all__ = ["PublicTrack", "handed_in", "handed_on", "load", "make_own", "run", "set_up", "warm_up"]
+__all__ = ["PublicTrack", "handed_in", "handed_on", "laid_out", "load", "make_own", "run", "set_up", "warm_up"]
 
+Model = nn.Module | list[nn.Module]  # a learner's may be several nets
 TEXT_LENGTH = 1500  # of an exception's own text, where more is said after it
 
 
@@ -104,33 +106,43 @@ def make_own(job: Job) -> None:
     os.chdir(job.scratch)
 
 
-def set_up(world: PublicTrack, job: Job) -> tuple[nn.Module, list[DataLoader[Batch]]]:
-    """Return the net and the loaders of a run, with all random streams seeded."""
+def set_up(world: PublicTrack, job: Job) -> tuple[Model, list[DataLoader[Batch]]]:
+    """Return the net, or a learner's several, and the loaders of a run, with all random streams seeded."""
     here = accelerator.of(job.device)
     device = here.device()
     torch.set_num_threads(job.threads)
-    net = _handed_over(world.nets[job.original], job).to(device)
+    net = _handed_over(world.nets[job.original], job, device)
     batch_size = world.task["batch_size"]
     sets = {name: Images(images.inputs, images.labels, _ids(job, name)) for name, images in world.sets.items()}
     sets = _swapped(sets) if job.swap_forget_set else sets
     loaders = [loader(images, batch_size=batch_size, device=device) for images in sets.values()]
     if here.is_gpu:
-        here.warm_up(net, *next(iter(loaders[0])))  # a second or two, before the clock starts
+        here.warm_up(world.nets[job.original], *next(iter(loaders[0])))  # a second or two, before the clock starts
     random.seed(job.seeds["random"])
     np.random.seed(job.seeds["numpy"])
     here.seed(job.seeds["torch"])
     return net, loaders
 
 
-def _handed_over(net: nn.Module, job: Job) -> nn.Module:
-    """Return a net with the weights that come with a job, if any do; `train` gets it in train mode."""
-    if job.weights:
-        values = torch.from_numpy(np.frombuffer(job.weights, np.float32).copy())
-        state = [value for value in net.state_dict().values() if value.is_floating_point()]
-        with torch.no_grad():
-            for value, part in zip(state, values.split([value.numel() for value in state]), strict=True):
-                value.copy_(part.view_as(value))
-    return net.train(job.call == TRAIN)
+def _handed_over(net: nn.Module, job: Job, device: torch.device) -> Model:
+    """Return a net with the weights that come with a job, if any do, or several; `train` gets it in train mode."""
+    if not job.weights:
+        return net.to(device)
+    values = torch.from_numpy(np.frombuffer(job.weights, np.float32).copy())
+    size = sum(value.numel() for value in net.state_dict().values() if value.is_floating_point())
+    parts = values.split(size)
+    members = [net, *(copy.deepcopy(net) for _ in parts[1:])]
+    for member, part in zip(members, parts, strict=True):
+        _set_weights(member.train(job.call == TRAIN), part)
+        member.to(device)
+    return net if len(members) == 1 else members
+
+
+@torch.no_grad()
+def _set_weights(net: nn.Module, values: Tensor) -> None:
+    state = [value for value in net.state_dict().values() if value.is_floating_point()]
+    for value, part in zip(state, values.split([value.numel() for value in state]), strict=True):
+        value.copy_(part.view_as(value))
 
 
 def _ids(job: Job, name: str) -> Tensor | None:
@@ -160,9 +172,9 @@ def run(world: PublicTrack, job: Job, result: int, report: int, wait_for_go: Cal
     os.pwrite(report, said.to_bytes(), 0)
 
 
-def _run(job: Job, net: nn.Module, loaders: list[DataLoader[Batch]], result: int) -> RunReport:
+def _run(job: Job, net: Model, loaders: list[DataLoader[Batch]], result: int) -> RunReport:
     """Read the file, call its function, hand in the weights; say how it went."""
-    schema, result_at = schema_of(net), 0
+    schema, result_at = schema_of(net[0] if isinstance(net, list) else net), 0
     started = time.perf_counter()
     try:
         state = handed_on(job)
@@ -181,7 +193,7 @@ def _run(job: Job, net: nn.Module, loaders: list[DataLoader[Batch]], result: int
         return _report("EXCEPTION", error, job)
     seconds = time.perf_counter() - started
     try:
-        for content in handed_in(job, returned, net, schema):
+        for content in laid_out(job, *handed_in(job, returned, net, schema)):
             result_at = _write(result, content, result_at)
     except BaseException as error:  # noqa: BLE001
         return _report("BAD_OUTPUT", error, job)
@@ -193,24 +205,29 @@ def handed_on(job: Job) -> list[dict[str, Tensor]]:
     return [unpacked(job.state)] if job.call == "unlearn" else []
 
 
-def handed_in(job: Job, returned: object, net: nn.Module, schema: Schema) -> Iterator[bytes | memoryview]:
-    """Yield what a run leaves: the weights in what its function returned, and a learner's state with its length.
+def handed_in(job: Job, returned: object, net: Model, schema: Schema) -> tuple[list[Tensor], bytes]:
+    """Return what a function returned: the weights of its net, or of each of several, and a learner's state.
 
     Raises BadOutputError.
     """
     function = CALLS[job.call].names[0]
     if job.call == "post-hoc":
-        yield _bytes(flat_weights(net if returned is None else returned, schema))
-        return
-    unlearned, state = split_returned(returned, net)
+        return [flat_weights(net if returned is None else returned, schema)], b""
+    model, state = split_returned(returned, net)
+    members = model if isinstance(model, list) else [model]
+    if not 0 < len(members) <= job.members:
+        raise BadOutputError(f"{function} returned {len(members)} nets: return one, or a list of at most {job.members}")
     content = packed(state, job.state_bytes)
-    yield _bytes(flat_weights(unlearned, schema, function=function))
-    yield len(content).to_bytes(LENGTH_BYTES, "little")
-    yield content
+    return [flat_weights(member, schema, function=function) for member in members], content
 
 
-def _bytes(weights: Tensor) -> memoryview:
-    return memoryview(weights.numpy().data).cast("B")
+def laid_out(job: Job, members: list[Tensor], state: bytes) -> Iterator[bytes | memoryview]:
+    """Yield the parts of a result, one after the other."""
+    if job.call != "post-hoc":
+        yield HEADER.pack(len(members), len(state))
+    for weights in members:
+        yield memoryview(weights.numpy().data).cast("B")
+    yield state
 
 
 def _report(outcome: str, error: BaseException, job: Job) -> RunReport:
