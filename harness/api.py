@@ -87,13 +87,15 @@ def evaluate(
     announce: Announce = lambda sentence: None,
     on_start: Callable[[], object] = lambda: None,
     on_run: Callable[[Run], None] = lambda run: None,
+    on_training: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Run a submission many times, as far as its runs are not stored, and score it; as `harness evaluate` does.
 
     file: its path, or the name of a baseline. runs: by default the track's number. constants: values of constants in
     capitals of the file. jobs: runs at once. time_limit: another share of a training. rescore: make no runs, and score
-    the stored ones anew. again: make stored failures again. on_start is called once the time limit is known, and on_run
-    with every run that is made. A submission that fails is no error: `outcome` says so, and `score_file.failure` why.
+    the stored ones anew. again: make stored failures again. on_start is called once the time limit is known, on_run
+    with every run that is made, and on_training with how many of a learner's trainings are done, and of how many.
+    A submission that fails is no error: `outcome` says so, and `score_file.failure` why.
     Raises UsageError for what cannot be done as asked, MachineError if the machine fails.
     """
     place, kind = home or default_home(), resolve(device, announce)
@@ -119,6 +121,7 @@ def evaluate(
         rescore=rescore,
         again=again,
         on_run=on_run,
+        on_training=on_training,
     )
 
 

@@ -271,6 +271,7 @@ def _evaluated(file: Path, track: Track, runs: int, **options: Any) -> Evaluatio
             announce=console().print,
             on_start=lambda: stack.enter_context(live),
             on_run=live.add,
+            on_training=live.count_training,
             **options,
         )
 

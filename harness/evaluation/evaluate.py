@@ -19,7 +19,7 @@ from harness.record import Records
 from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
 from harness.runs.launchers import launcher_for
-from harness.runs.learner_runs import run_set_of
+from harness.runs.learner_runs import LearnerRunSet, run_set_of
 from harness.runs.queue import Executor
 from harness.runs.run import Conditions, Limit, Run
 from harness.runs.run_set import RunSet
@@ -31,6 +31,7 @@ from harness.tracks.track import Track, siblings
 
 __all__ = ["Evaluation", "evaluate", "load_evaluation", "load_sibling_evaluations"]
 
+OnTraining = Callable[[int, int], None]
 UNKNOWN = Isolation("none", {})
 
 
@@ -91,11 +92,13 @@ def evaluate(
     rescore: bool = False,
     again: bool = False,
     on_run: Callable[[Run], None] = lambda run: None,
+    on_training: OnTraining = lambda done, total: None,
 ) -> Evaluation:
     """Make the runs that are not stored yet, and score all of them.
 
     A stored failure is made again once what it depends on has changed. rescore: make no runs, and score the stored ones
-    anew. again: make stored failures again in any case. on_run hears of every run made, as they are done.
+    anew. again: make stored failures again in any case. on_run hears of every run made, as they are done; on_training
+    of how many trainings of a learner there are, and are to be.
     Raises UsageError if there are fewer retrained models than runs, or too few stored runs to rescore.
     """
     check_runs(track, runs)
@@ -124,6 +127,8 @@ def evaluate(
         for each, run in make_missing([run_set], executor):
             if each is run_set:
                 on_run(run)
+            elif isinstance(run_set, LearnerRunSet):
+                on_training(*run_set.training_counts)
     anew = rescore or bool(run_set.made or run_set.swapped.made)
     return _evaluation(run_set, track, conditions, reference_of(run_set, track, reference), anew=anew)
 

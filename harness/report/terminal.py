@@ -297,6 +297,10 @@ class LiveRuns(ProgressBar):
         self._shares: list[float] = []
         self._reached = 0
 
+    def count_training(self, done: int, total: int) -> None:
+        """Say how far a learner's trainings are."""
+        self(done, total, f"training {done} of {total}")
+
     def add(self, run: Run) -> None:
         """Count a run."""
         self._shares.append(run.seconds / run.info.limit_seconds)

@@ -106,6 +106,11 @@ class LearnerRunSet(RunSet):
         return seal_of([run for each in self.trainings for run in each.runs], self.swapped.runs) + super().seal
 
     @property
+    def training_counts(self) -> tuple[int, int]:
+        """How many runs of `train` are there, and how many there are to be."""
+        return sum(each.n_ok for each in self.trainings), sum(each.count for each in self.trainings)
+
+    @property
     def n_exact(self) -> int:
         """How many twins have the very weights of the runs of the same index."""
         runs = {run.index: run for run in self.runs}
