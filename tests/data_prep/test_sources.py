@@ -53,6 +53,7 @@ def test_a_downscaled_pixel_is_the_mean_of_a_square_with_a_half_rounded_up(tmp_p
     assert found.subjects.tolist() == ["ann", "bob"]
 
 
+@pytest.mark.long
 def test_a_downscaled_track_has_small_images_from_its_first_file_to_its_runs(
     harness: Callable[..., Result], tmp_path: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

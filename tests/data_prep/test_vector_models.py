@@ -223,7 +223,11 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
 
 
 @pytest.mark.parametrize(
-    "kind", ["forest", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("linear", "features", "mlp"))]
+    "kind",
+    [
+        pytest.param("forest", marks=pytest.mark.long),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("linear", "features", "mlp")),
+    ],
 )
 def test_a_track_is_prepared_grown_estimated_and_submissions_are_evaluated_on_it(
     kind: str, harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -102,6 +102,7 @@ def test_a_learner_that_does_not_unlearn_is_told_so_and_is_not_exact(
     assert "the weights are those of the original model" in result.output
 
 
+@pytest.mark.long
 def test_both_functions_run_in_the_foreground(harness: Harness, submission: Write, tiny_file: Path) -> None:
     assert harness("check", submission(EXACT), "--track", tiny_file, "--debug").exit_code == 0
     broken = EXACT.replace("net.load_state_dict(state)", "raise ValueError(sorted(state)[:2])")
