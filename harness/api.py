@@ -91,18 +91,15 @@ def evaluate(
 ) -> Evaluation:
     """Run a submission many times, as far as its runs are not stored, and score it; as `harness evaluate` does.
 
-    file: its path, or the name of a baseline. runs: by default the track's number. constants: values of constants in
-    capitals of the file. jobs: runs at once. time_limit: another share of a training. rescore: make no runs, and score
-    the stored ones anew. again: make stored failures again. on_start is called once the time limit is known, on_run
-    with every run that is made, and on_training with how many of a learner's trainings are done, and of how many.
-    A submission that fails is no error: `outcome` says so, and `score_file.failure` why.
-    Raises UsageError for what cannot be done as asked, MachineError if the machine fails.
+    file: its path, or the name of a baseline. Options are those of the command: constants by name, time_limit as
+    another share of a training, jobs as runs at once. on_start is called once the time limit is known, on_run with each
+    run, on_training with how many of a learner's trainings are done, and of how many. A submission that fails is no
+    error: `outcome` says so. Raises UsageError for what cannot be done as asked, MachineError if the machine fails.
     """
     place, kind = home or default_home(), resolve(device, announce)
     opened = track if isinstance(track, Track) else open_track(track, home=place)
     submission = _submission(file, opened, constants or {})
-    results = Results.of(place, opened, submission, kind, time_limit=time_limit)
-    require_writable(place, place / "calibration", results.folder)
+    _require_place(place, Results.of(place, opened, submission, kind, time_limit=time_limit))
     conditions = conditions_here(
         *(opened, place),
         device=kind,
@@ -123,6 +120,10 @@ def evaluate(
         on_run=on_run,
         on_training=on_training,
     )
+
+
+def _require_place(home: Path, results: Results) -> None:
+    require_writable(home, home / "calibration", results.folder)
 
 
 def _submission(file: str | Path | Submission, track: Track, constants: Mapping[str, object]) -> Submission:
