@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchmarks.pages import markdown
 from benchmarks.verdicts import Verdict
 
 __all__ = ["Claim", "claims_table"]
@@ -24,5 +25,5 @@ class Claim:
 
 def claims_table(claims: Sequence[dict[str, Any]]) -> list[str]:
     """Return the lines of the table of some stored claims."""
-    rows = [f"| {one['claim']} | **{one['verdict']}** | {one['found']} |" for one in claims]
-    return ["| claim | verdict | found |", "| --- | --- | --- |", *rows]
+    rows = ([one["claim"], f"**{one['verdict']}**", one["found"]] for one in claims)
+    return markdown(["claim", "verdict", "found"], rows).splitlines()

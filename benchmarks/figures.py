@@ -14,7 +14,7 @@ import click
 
 from benchmarks import baselines, reproduction, small_track, sparsity, studies, theorem, transfer
 from benchmarks.channels import table as channels
-from benchmarks.pages import RESULTS, ROOT, Table, machine, stored
+from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
 from harness.report.numbers import UNKNOWN
 
 __all__ = ["TABLES"]
@@ -338,8 +338,7 @@ def competition() -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], note: str) -> str:
     """Return a page's table with a line below it."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines) + f"\n{note}\n"
+    return f"{markdown(head, rows)}\n{note}\n"
 
 
 def percent(share: float) -> str:

@@ -1,13 +1,13 @@
 """What the tables in the project's pages share: the names of metrics, and their place between two marks."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.storage import write_bytes
 
-__all__ = ["METRICS", "RESULTS", "ROOT", "Table", "between", "machine", "stored", "write_between"]
+__all__ = ["METRICS", "RESULTS", "ROOT", "Table", "between", "machine", "markdown", "stored", "write_between"]
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -36,6 +36,11 @@ def write_between(page: Path, begin: str, end: str, text: str) -> None:
 def between(page: Path, begin: str, end: str) -> str:
     """Return what stands in a page between two marks."""
     return page.read_text().partition(f"{begin}\n")[2].partition(end)[0]
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table's text."""
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
 
 
 def stored(name: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import click
 
 import harness
 from benchmarks.claims import Claim
-from benchmarks.pages import RESULTS, ROOT, Table, machine, stored
+from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
 from benchmarks.published import CHALLENGE, FINE_TUNING
 from benchmarks.verdicts import Interval, above
 from harness.accelerator import resolve
@@ -193,12 +193,11 @@ def table() -> str:
         "beats it",
         "settings",
     ]
-    lines = [head, ["---"] * len(head), *(cells(name, found) for name in RANGES)]
     note = (
         f"N = {found['runs']} runs, {found['trials']} trials of three constants each; in brackets 95 % intervals. "
         f"{found['images']}. {machine(found)}, device {found['device']}."
     )
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{note}\n"
+    return f"{markdown(head, (cells(name, found) for name in RANGES))}\n{note}\n"
 
 
 def cells(name: str, found: dict[str, Any]) -> list[str]:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.pages import RESULTS, ROOT, Table, machine, stored
+from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
 from data_prep.draft import lay_out
 from data_prep.reference import Stack, plan_stacks, prepare_process, train_models
 from data_prep.training import training_set
@@ -210,19 +210,14 @@ def tables(found: dict[str, Any]) -> str:
     """Return both tables of the page, each with the line on how it was made."""
     where = machine(found)
     head = ["candidate", "epochs", "ms a step", "fastest way", f"preparation on {found['cores']} cores", "one training"]
-    taken = rows([*head, "steps in the limit"], [time_cells(one) for one in found["times"]])
+    taken = markdown([*head, "steps in the limit"], [time_cells(one) for one in found["times"]])
     head = ["candidate", "originals, retain", "retrained, forget", "test", "gap of accuracy", "of confidence"]
-    forgotten = rows([*head, "of one example's"], [forgetting_cells(one) for one in found["forgetting"]])
+    forgotten = markdown([*head, "of one example's"], [forgetting_cells(one) for one in found["forgetting"]])
     models = f"N = {found['models']} originals and {len(POOLS) * found['models']} retrained models"
     return (
         f"{taken}\nSeconds of the processor, on one thread; {where}, other work beside it.\n\n{forgotten}\n"
         f"{found['images']}. {models}, trained for 1/{found['part']} of the epochs; {where}.\n"
     )
-
-
-def rows(head: list[str], cells: list[list[str]]) -> str:
-    """Return a table."""
-    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *cells))
 
 
 def name_of(one: dict[str, Any]) -> str:

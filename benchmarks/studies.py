@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from benchmarks.pages import RESULTS, ROOT, Table, stored
+from benchmarks.pages import RESULTS, ROOT, Table, markdown, stored
 
 __all__ = ["STUDIES", "TABLE", "Study"]
 
@@ -43,15 +43,15 @@ def main() -> None:
 
 def table() -> str:
     """Return a row for every claim of every study that has a result."""
-    lines = ["| question | claim | verdict | found | command |", "| --- " * 5 + "|"]
+    rows = []
     for study in STUDIES:
         if not (RESULTS / f"{study.result}.json").is_file():
             continue
         firsts = f"[{study.question}]({study.name}.md)", f"`python -m benchmarks.{study.name}`"
         for number, one in enumerate(study.claims(stored(study.result))):
             question, again = firsts if number == 0 else ("", "")
-            lines.append(f"| {question} | {one['claim']} | **{one['verdict']}** | {one['found']} | {again} |")
-    return "\n".join(lines) + "\n"
+            rows.append([question, one["claim"], f"**{one['verdict']}**", one["found"], again])
+    return markdown(["question", "claim", "verdict", "found", "command"], rows)
 
 
 TABLE = Table(PAGE, BEGIN, END, table)

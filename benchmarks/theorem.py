@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 
 from benchmarks.claims import Claim, claims_table
-from benchmarks.pages import RESULTS, ROOT, Table, machine, stored
+from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
 from benchmarks.verdicts import Verdict, all_of
 from harness.environment import environment
 from harness.report.style import STYLE, WIDTH, svg
@@ -344,13 +344,14 @@ def tables(found: dict[str, Any]) -> str:
     """Return the claims, the cells, and what goes with them."""
     head = ["eta", "sparsity", "training accuracy", "mean e(m)", "e(m) / displacement", "displacement", "sigma"]
     head += ["bound, eta^2", "bound, eta", "predictor"]
-    lines = [*claims_table(found["claims"]), "", f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    rows = []
     for rate, sparsity in itertools.product(RATES, SPARSITIES):
         one = mean_cell(found["cells"], rate, sparsity)
         figures = [f"{one['accuracy']:.3f}", f"{one['error']:.2e}", f"{one['relative']:.2e}"]
         figures += [f"{one['displacement']:.2f}", f"{one['sigma']:.2f}"]
         figures += [f"{one[name]:.3g}" for name in ("printed_bound", "bound", "predictor")]
-        lines.append(f"| {rate} | {sparsity:.0%} | {' | '.join(figures)} |")
+        rows.append([f"{rate}", f"{sparsity:.0%}", *figures])
+    lines = [*claims_table(found["claims"]), "", *markdown(head, rows).splitlines()]
     for rate in RATES:
         shrunk, low, high = error_ratio(found["cells"], rate, relative=True)
         said = f"e(m) / displacement at 95 % is {shrunk:.2f} times ({low:.2f} to {high:.2f}) that of the dense net"

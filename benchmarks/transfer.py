@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from benchmarks.claims import Claim, claims_table
-from benchmarks.pages import RESULTS, ROOT, Table, machine, stored
+from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
 from benchmarks.source_models import (
     Pictures,
     Protocol,
@@ -308,7 +308,7 @@ def tables(found: dict[str, Any]) -> str:
 def accuracies(found: dict[str, Any]) -> list[str]:
     """Return the lines of the table of models."""
     head = ["removed", "model", "share of steps", "seconds", "target accuracy", "less retraining", "less all classes"]
-    lines = [f"| {' | '.join([*head, 'on removed classes', 'on the rest'])} |", "| --- " * 9 + "|"]
+    lines = []
     cells = sorted({(one["method"], one["removed"], one["share"]) for one in found["models"]}, key=place)
     for method, k, share in cells:
         cell: Cell = (method, k, share)
@@ -321,8 +321,8 @@ def accuracies(found: dict[str, Any]) -> list[str]:
         row = [f"{k}", method, f"{share:g}", seconds, t_interval(values(found, cell)).text(1)]
         row += [points(beside) if beside and method != "retrained" else ""]
         row += [points(gained) if method not in ("original", "unchanged") else ""]
-        lines.append(f"| {' | '.join([*row, *of_source])} |")
-    return lines
+        lines.append([*row, *of_source])
+    return markdown([*head, "on removed classes", "on the rest"], lines).splitlines()
 
 
 def place(cell: Cell) -> tuple[int, int, float]:

@@ -6,9 +6,10 @@ of it does, and is undecided if it has values of both kinds. Claims on several c
 for all of them (`holm_intervals`). Thresholds are fixed in the study's code before its result is looked at.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Any, Self
 
 import numpy as np
 from scipy import stats
@@ -42,6 +43,11 @@ class Interval:
     high: float
     level: float  # 0.95: two-sided, 2.5 % on either side
     n: int  # values behind the mean
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """Return a stored interval; what else stands beside it is passed over."""
+        return cls(*(stored[one.name] for one in fields(cls)))
 
     def text(self, digits: int = 2) -> str:
         """Return the interval as a table shows it."""

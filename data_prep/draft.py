@@ -1,6 +1,5 @@
 """The folder a track begins as: data, split and secret, without models."""
 
-import itertools
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from data_prep.splits import class_number, split_indices
 from harness.errors import MachineError, UsageError
 from harness.models import own_file
 from harness.storage import write_arrays, write_bytes, write_json
+from harness.tracks.batch_size import without_single
 from harness.tracks.declaration import Declaration, read_declaration
 from harness.tracks.hashes import family, fingerprint
 from harness.tracks.track import Manifest, Track, class_name
@@ -195,13 +195,8 @@ def _batch_size_of_runs(track: Track) -> int:
     """
     declared = track.declaration.training.batch_size
     sizes = [len(track.examples(name)) for name in ("retain", "forget", "val")]
-
-    def leaves_one(batch_size: int) -> bool:
-        return any(size % batch_size == 1 for size in sizes if size > 1)
-
-    if not leaves_one(declared) or takes_single_examples(track):
-        return declared
-    return next(batch_size for batch_size in itertools.count(declared) if not leaves_one(batch_size))
+    larger = without_single(declared, sizes)
+    return declared if larger != declared and takes_single_examples(track) else larger
 
 
 def _task(track: Track, batch_size: int) -> dict[str, object]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.steps import OK, ROOT, Row
-from benchmarks.pages import write_between
+from benchmarks.pages import markdown, write_between
 
 __all__ = ["PAGE", "RESULTS", "section", "write_page"]
 
@@ -41,7 +41,7 @@ def section(results: Iterable[Result]) -> str:
     rows = [_cells(result) for result in results]
     if not rows:
         return NONE_YET
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (HEAD, ["---"] * len(HEAD), *rows))
+    return markdown(HEAD, rows)
 
 
 def _cells(result: Result) -> list[str]:

@@ -216,10 +216,7 @@ def _tested(asked: Asked, rows: Rows, setting: str, gate: dict[str, Any]) -> dic
 
 def _in_words(found: dict[str, Any]) -> str:
     """Return the intervals behind a verdict."""
-    intervals = {
-        what: Interval(*(cell[name] for name in Interval.__dataclass_fields__)) for what, cell in found["cells"].items()
-    }
-    return "; ".join(f"{what} {interval.text()}" for what, interval in intervals.items())
+    return "; ".join(f"{what} {Interval.of(cell).text()}" for what, cell in found["cells"].items())
 
 
 # ---- values of the seeds -------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.pages import METRICS, ROOT, Table, machine, stored
+from benchmarks.pages import METRICS, ROOT, Table, machine, markdown, stored
 from benchmarks.published import TABLE_2, TABLE_3, Means
 from benchmarks.sparse_images.claims import BY_SPARSITY, CLAIMS, DENSE, PRUNED, SAID, Rows, disparities, values
 from benchmarks.sparse_images.methods import METHODS, SCHEDULES, SETTINGS, arms_of
@@ -101,7 +101,7 @@ def _model(name: str, setting: str) -> str:
 def verdict_table(found: dict[str, Any]) -> str:
     """Return the verdict on every claim at either setting, or that the gate was not passed."""
     gate = found["gate"]
-    unlike, lost = (_interval(gate[name]).text(1) for name in ("unlike", "lost"))
+    unlike, lost = (Interval.of(gate[name]).text(1) for name in ("unlike", "lost"))
     so = "the claims are tested" if gate["passed"] else "nothing is tested"
     text = (
         f"The original is {unlike} points further from a retrained model than another retrained one is, which has to "
@@ -112,7 +112,7 @@ def verdict_table(found: dict[str, Any]) -> str:
         [asked.sentence, *(f"**{found['tested'][setting][name]['verdict']}**" for setting in SETTINGS), asked.published]
         for name, asked in CLAIMS.items()
     ]
-    return text + _table(["claim", *SAID.values(), "in the paper"], rows) + "\n" + _note(found)
+    return text + markdown(["claim", *SAID.values(), "in the paper"], rows) + "\n" + _note(found)
 
 
 def all_tables(found: dict[str, Any]) -> str:
@@ -138,12 +138,12 @@ def _behind(found: dict[str, Any]) -> str:
         for place, what in enumerate(found["tested"][SETTINGS[0]][name]["cells"])
     ]
     title = "Differences that are below 0 where a claim holds, in points, at 95 % for all of a claim together"
-    return f"**{title}**\n\n{_table(['claim', 'of', *SAID.values()], rows)}"
+    return f"**{title}**\n\n{markdown(['claim', 'of', *SAID.values()], rows)}"
 
 
 def _tested(found: dict[str, Any], setting: str, name: str, what: str) -> str:
     cell = found["tested"][setting][name]["cells"][what]
-    return f"{_interval(cell).text(1)}, {cell['verdict']}"
+    return f"{Interval.of(cell).text(1)}, {cell['verdict']}"
 
 
 def _of_cell(rows: Rows, cell: Cell) -> str:
@@ -161,7 +161,7 @@ def _of_cell(rows: Rows, cell: Cell) -> str:
     scenario = "a class" if cell.scenario == "class" else "random images"
     pruned = f"{cell.sparsity:.0%} sparse by {cell.pruner.upper()}" if cell.sparsity else "dense"
     head = ["", *METRICS.values(), "disparity", "in the paper", "seconds"]
-    return f"**{scenario} forgotten, {pruned}**\n\n{_table(head, lines)}"
+    return f"**{scenario} forgotten, {pruned}**\n\n{markdown(head, lines)}"
 
 
 def _published(cell: Cell, model: str) -> str:
@@ -181,7 +181,7 @@ def _leakage(rows: Rows) -> str:
     models = ["original", "retrained", *(f"{name}, {setting}" for setting in SETTINGS for name in METHODS)]
     lines = [[model, *(_text(values(rows, cell, model, "mia_privacy")) for cell in BY_SPARSITY)] for model in models]
     head = ["", *(f"{sparsity:.0%} sparse" for sparsity in SPARSITIES)]
-    return f"**MIA-Privacy, percent, 50 is chance; random images forgotten**\n\n{_table(head, lines)}"
+    return f"**MIA-Privacy, percent, 50 is chance; random images forgotten**\n\n{markdown(head, lines)}"
 
 
 def _tuning(found: dict[str, Any]) -> str:
@@ -196,7 +196,7 @@ def _tuning(found: dict[str, Any]) -> str:
     ]
     title = "Tuning: disparity on the images of another seed by value, the chosen one in bold"
     head = ["", "constant", *(f"{scenario} forgotten" for scenario in ("random images", "a class"))]
-    return f"**{title}**\n\n{_table(head, lines)}"
+    return f"**{title}**\n\n{markdown(head, lines)}"
 
 
 def _trials(tuning: Mapping[str, Any], name: str) -> str:
@@ -208,14 +208,6 @@ def _trials(tuning: Mapping[str, Any], name: str) -> str:
 
 def _text(seeds: Sequence[float]) -> str:
     return t_interval(seeds).text(1)
-
-
-def _interval(stored: Mapping[str, Any]) -> Interval:
-    return Interval(*(stored[name] for name in Interval.__dataclass_fields__))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
 
 
 def _note(found: dict[str, Any]) -> str:

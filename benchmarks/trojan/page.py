@@ -1,13 +1,13 @@
 """The plot and the tables of docs/trojan.md, from what is stored."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.pages import ROOT, Table, machine, stored
+from benchmarks.pages import ROOT, Table, machine, markdown, stored
 from benchmarks.trojan.claims import CLAIMS, METHODS, SPARSITIES, Rows, difference, values
 from benchmarks.trojan.models import ARMS, RATES
 from benchmarks.verdicts import Interval, t_interval
@@ -63,7 +63,7 @@ def verdict_tables(found: dict[str, Any]) -> str:
     for method, claims in found["claims"].items():
         head = [method, "verdict", *map(_settings, METHODS[method])]
         rows = [[CLAIMS[name], f"**{claim['verdict']}**", *claim["arms"].values()] for name, claim in claims.items()]
-        texts.append(_table(head, rows))
+        texts.append(markdown(head, rows))
     return "\n".join([*texts, _note(found)])
 
 
@@ -86,7 +86,7 @@ def all_tables(found: dict[str, Any]) -> str:
     for claim, what in (("falls", "ASR before less after"), ("keeps", "SA before less after")):
         texts.append(_by_sparsity(f"{what}, points, at 95 % for all cells of a method together", _tested(found, claim)))
     slopes = [[arm, *(one.text(1) for one in cells)] for arm, cells in _tested(found, "sparsity").items()]
-    texts.append(f"**Slope of ASR afterwards on sparsity**\n\n{_table(['', 'points from 0 to 100 %'], slopes)}")
+    texts.append(f"**Slope of ASR afterwards on sparsity**\n\n{markdown(['', 'points from 0 to 100 %'], slopes)}")
     for rate, title in TITLES.items():
         others = dict.fromkeys(ARMS, "retrained")
         texts.append(_by_sparsity(f"{title} after less that of retrained models, points", _apart(rows, others, rate)))
@@ -101,7 +101,7 @@ def _tested(found: dict[str, Any], claim: str) -> dict[str, list[Interval]]:
     by_arm: dict[str, list[Interval]] = {}
     for claims in found["claims"].values():
         for cell in claims[claim]["cells"]:
-            by_arm.setdefault(cell["arm"], []).append(Interval(*(cell[name] for name in Interval.__dataclass_fields__)))
+            by_arm.setdefault(cell["arm"], []).append(Interval.of(cell))
     return by_arm
 
 
@@ -117,11 +117,7 @@ def _by_sparsity(title: str, of_models: Mapping[str, Sequence[Interval]]) -> str
     """Return a table of intervals by model and sparsity, below its title."""
     head = ["", *(f"{sparsity:.0%} sparse" for sparsity in SPARSITIES)]
     rows = ([model, *(interval.text(1) for interval in intervals)] for model, intervals in of_models.items())
-    return f"**{title}**\n\n{_table(head, rows)}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
+    return f"**{title}**\n\n{markdown(head, rows)}"
 
 
 def _note(found: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from harness.runner.outcome import Outcome
 from harness.runs.launchers import launcher_for
 from harness.runs.learner_runs import LearnerRunSet, run_set_of
 from harness.runs.queue import Executor
-from harness.runs.run import Conditions, Limit, Run
+from harness.runs.run import Conditions, Limit, Run, records_of
 from harness.runs.run_set import RunSet
 from harness.runs.store import Results
 from harness.scoring.alarms import Alarm
@@ -63,7 +63,7 @@ class Evaluation:
     @property
     def records(self) -> Records:
         """The records of the runs that are OK."""
-        return Records.concatenate(run.record for run in self.runs if run.record is not None)
+        return records_of(self.runs)
 
     @property
     def failed(self) -> Run | None:

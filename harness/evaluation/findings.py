@@ -8,7 +8,7 @@ import numpy as np
 from harness.evaluation.reference import Reference, Scored, outputs
 from harness.information import NOTHING, Information
 from harness.record import Records
-from harness.runs.run import Run
+from harness.runs.run import Run, records_of
 from harness.scoring.alarms import Alarm, Behaviour, Standing, alarms, of_file
 from harness.scoring.audit import Audit, audit
 from harness.scoring.coupling import coupling, similarities
@@ -43,7 +43,7 @@ def findings_of(
     swapped: the first of them made again with other examples to forget, as far as there are any; they may have failed.
     originals: records of the original models. information: of the file that was run, if one was.
     """
-    records = Records.concatenate(run.record for run in runs if run.record is not None)
+    records = records_of(runs)
     unlearned = outputs(records, reference.forget_labels)
     scored = reference.score(unlearned)
     audited = _audit(unlearned, records, reference) if len(runs) >= MIN_AUDIT_RUNS else None

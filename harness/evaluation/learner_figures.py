@@ -5,10 +5,9 @@ from typing import Self
 import numpy as np
 
 from harness.evaluation.figures import Part
-from harness.evaluation.own_reference import records_of
 from harness.evaluation.reference import Reference, outputs
 from harness.runs.learner_runs import LearnerRunSet
-from harness.runs.run import Conditions
+from harness.runs.run import Conditions, records_of
 from harness.runs.run_set import RunSet
 from harness.scoring.learners import certificate_bound
 from harness.scoring.score import calibrated_score
@@ -74,5 +73,5 @@ def _bound(run_set: LearnerRunSet, reference: Reference, delta: float) -> float 
     """Return a lower bound of epsilon; None where there are too few models."""
     if run_set.count < FEWEST_BOUNDED:
         return None
-    unlearned = outputs(records_of(run_set), reference.forget_labels).confidences
+    unlearned = outputs(records_of(run_set.runs), reference.forget_labels).confidences
     return certificate_bound(unlearned, reference.scoring.confidences, delta)

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from harness.evaluation.own_reference import models_of, records_of
+from harness.evaluation.own_reference import models_of
 from harness.evaluation.reference import Reference, outputs
 from harness.record import Records
 from harness.runs.learner_runs import LearnerRunSet
+from harness.runs.run import records_of
 from harness.runs.run_set import RunSet
 from harness.scoring.alarms import Alarm
 from harness.scoring.learners import of_originals, of_reference
@@ -20,7 +21,7 @@ def alarms_of_learner(run_set: RunSet, track: Track, reference: Reference) -> li
     if not isinstance(run_set, LearnerRunSet):
         return []
     originals, _ = models_of(run_set, track)
-    pools = Records.concatenate(records_of(pool) for pool in run_set.pools)
+    pools = Records.concatenate(records_of(pool.runs) for pool in run_set.pools)
     recipe = track.originals(), Records.concatenate(track.retrained(pool) for pool in POOLS)
     labels = track.examples("test").labels
     expected = recipe[0].accuracy_on("test"), recipe[1].accuracy_on("test")

@@ -13,7 +13,7 @@ from harness.evaluation.reference import Reference, reference_name
 from harness.evaluation.score_file import ScoreFile, score_file, share_of_limit
 from harness.record import Records
 from harness.runner.outcome import Outcome
-from harness.runs.run import Conditions, Limit, Run
+from harness.runs.run import Conditions, Limit, Run, records_of
 from harness.runs.run_set import RunSet
 from harness.runs.store import Results
 from harness.scoring.full_stack import FullStack
@@ -103,7 +103,7 @@ def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference
 def _full_stack(runs: Sequence[Run], track: Track, retrained: Records, limit: Limit | None) -> FullStack:
     return full_stack(
         track,
-        Records.concatenate(run.record for run in runs if run.record is not None),
+        records_of(runs),
         retrained,
         seconds=[run.seconds for run in runs],
         training_seconds=None if limit is None else limit.training_seconds,

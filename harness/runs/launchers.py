@@ -5,7 +5,6 @@ set, and one for the retain set, each over a folder that looks as the public par
 """
 
 import atexit
-import itertools
 import shutil
 import tempfile
 import threading
@@ -19,6 +18,7 @@ from harness.runner.process import Launcher
 from harness.runner.sandbox.sandboxes import Quota
 from harness.runs.run import Conditions
 from harness.storage import read_json, write_arrays, write_json
+from harness.tracks.batch_size import without_single
 from harness.tracks.track import Track
 
 __all__ = ["TRAINING_SET", "launcher_for", "training_folder"]
@@ -69,7 +69,7 @@ def _made_folder(track: Track, trained_on: tuple[str, ...]) -> Path:
     from harness.models import own_file  # imports torch
 
     task = read_json(track.public / "task.json")
-    size = next(size for size in itertools.count(task["batch_size"]) if len(labels) % size != 1)
+    size = without_single(task["batch_size"], [len(labels)])
     own = {"originals": 0, "sets": [TRAINING_SET, "val"], "batch_size": size}
     write_json(folder / "task.json", task | own)
     if (file := own_file(track.declaration.model.name)) is not None:

@@ -1,5 +1,6 @@
 """What a learner's runs are given: `train` a fresh net and a training set, `unlearn` what its original left."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from harness.runs.run_set import Task
 from harness.runs.stage import Stage
 from harness.tracks.track import Track
 
-__all__ = ["job_of_learner", "training_job", "unlearning_job", "where"]
+__all__ = ["ids_of_job", "job_of_learner", "training_job", "unlearning_job", "where"]
 
 
 def job_of_learner(job: Job, task: Task, track: Track, limit: Limit) -> Job:
@@ -40,7 +41,7 @@ def training_job(job: Job, track: Track, limit: Limit, code_hash: str, index: in
         weights=initial_weights(track, seed).tobytes(),
         members=limits.members,
         state_bytes=limits.state_mb << 20,
-        ids={TRAINING_SET: positions.astype(np.int32).tobytes()},
+        ids=ids_of_job({TRAINING_SET: positions}),
     )
 
 
@@ -55,6 +56,11 @@ def unlearning_job(job: Job, track: Track, start: Trained) -> Job:
         members=track.declaration.limits.members,
         state_bytes=track.declaration.limits.state_mb << 20,
     )
+
+
+def ids_of_job(ids: Mapping[str, np.ndarray]) -> dict[str, bytes]:
+    """Return where examples are in the training set, by data set, as a job says it."""
+    return {name: positions.astype(np.int32).tobytes() for name, positions in ids.items()}
 
 
 def where(stage: Stage) -> str:

@@ -26,7 +26,7 @@ from harness.runner.outcome import Outcome
 from harness.runner.process import Launcher
 from harness.runner.sandbox.scratch import scratch_place
 from harness.runs.launchers import launcher_for, training_folder
-from harness.runs.learning import job_of_learner, training_job, unlearning_job, where
+from harness.runs.learning import ids_of_job, job_of_learner, training_job, unlearning_job, where
 from harness.runs.measure import NoMemoryError, NonFiniteLogitsError, Recorder
 from harness.runs.run import Conditions, Run, RunInfo, Trained
 from harness.runs.run_set import RunSet, Task
@@ -69,7 +69,7 @@ class Runner:
         self.launcher = launcher_for(track, conditions)
         self._of_trainings: dict[tuple[str, ...], Launcher] = {}  # by what is trained on
         self._choosing = threading.Lock()
-        self.ids = _ids(track)
+        self.ids = ids_of_job(track.training_ids())
 
     def run(self, task: Task) -> Run:
         """Run a submission once and measure what came back."""
@@ -240,7 +240,7 @@ def debug_run(submission: Submission, track: Track, conditions: Conditions, anno
         if submission.excerpt is not None:  # a debugger shows the lines that are run
             file = Path(scratch) / f"{submission.path.stem}.py"
             file.write_text(submission.source, encoding="utf-8")
-        job = replace(job, filename=str(file), scratch=scratch, ids=_ids(track))
+        job = replace(job, filename=str(file), scratch=scratch, ids=ids_of_job(track.training_ids()))
         if submission.is_learner:
             status = _debug_learner(submission, track, conditions, job)
         else:
@@ -277,11 +277,6 @@ def _job(submission: Submission, track: Track, conditions: Conditions, index: in
         threads=conditions.threads,
         time_limit_seconds=conditions.limit.seconds,
     )
-
-
-def _ids(track: Track) -> dict[str, bytes]:
-    """Return where examples are in the training set, as a job says it."""
-    return {name: positions.astype(np.int32).tobytes() for name, positions in track.training_ids().items()}
 
 
 def _shown_file(submission: Submission) -> str:

@@ -1,7 +1,7 @@
 """What a run is to everybody: under which limit and conditions it was made, how it ended, and its record."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from harness.record import Records
 from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
 
-__all__ = ["RUNNER_VERSION", "Conditions", "Limit", "Run", "RunInfo", "Trained"]
+__all__ = ["RUNNER_VERSION", "Conditions", "Limit", "Run", "RunInfo", "Trained", "records_of"]
 
 RUNNER_VERSION = "1"  # raised when the same file would be run differently
 
@@ -114,3 +114,8 @@ class Run:
     seal: str = ""  # sha256 of all that is stored of it; empty if nothing is
     trained: Trained | None = None  # of a learner's original that is OK, unless it was let go of
     state_bytes: int = 0  # of the state that a learner handed in
+
+
+def records_of(runs: Iterable[Run]) -> Records:
+    """Return the records of the runs that have one: those that are OK."""
+    return Records.concatenate(run.record for run in runs if run.record is not None)

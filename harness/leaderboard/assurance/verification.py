@@ -28,9 +28,8 @@ from harness.leaderboard.board.stored import Board, ScoredEntry
 from harness.leaderboard.pages.text import as_json
 from harness.parallel import processes_may_end
 from harness.quoting import quoted
-from harness.record import Records
 from harness.runner.outcome import Outcome
-from harness.runs.run import RUNNER_VERSION, Run
+from harness.runs.run import RUNNER_VERSION, Run, records_of
 from harness.runs.run_set import N_SWAPPED, seal_of, until_failed
 from harness.runs.stage import Stage
 from harness.runs.store import Results
@@ -171,7 +170,7 @@ def _recomputed(board: Board, entry: ScoredEntry, reference: Reference | None) -
 
 def _score_of(stored: ScoreFile, runs: list[Run], reference: Reference, runs_seal: str) -> ScoreFile:
     """Return what scoring finds of some runs; what scoring says nothing of stays as it is stored."""
-    records = Records.concatenate(run.record for run in runs if run.record is not None)
+    records = records_of(runs)
     scored = reference.score(outputs(records, reference.forget_labels))
     return stored.model_copy(
         update={

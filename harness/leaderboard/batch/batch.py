@@ -153,8 +153,8 @@ class SubmissionBatch:
             early.begin()
             if run_set.stage == Stage.RUN:
                 self._count(run_set, run.index, group)
-            for batch_entry in group:
-                if self._is_to_be_scored(batch_entry):
+            if self.backend.free_processors and self._is_to_be_scored(group[0]):
+                for batch_entry in group:
                     early.add(batch_entry.name, batch_entry.candidate.submission)
         for name, result in early.take(wait=True):
             self._take_score(by_name[name], result, stage)

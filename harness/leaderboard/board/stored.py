@@ -25,7 +25,7 @@ from harness.evaluation.score_file import ScoreFile
 from harness.leaderboard.board.entries import BoardFile, Entry, board_folder, current
 from harness.leaderboard.board.names import name_key
 from harness.record import Records
-from harness.runs.run import Run
+from harness.runs.run import Run, records_of
 from harness.runs.store import Results
 from harness.storage import read_json
 from harness.tracks.track import Track
@@ -85,7 +85,7 @@ class Board:
 
     def records(self, entry: ScoredEntry, n_runs: int) -> Records:
         """Return the records of an entry's first runs. Raises MachineError if some are not stored."""
-        return Records.concatenate(run.record for run in self.runs(entry, n_runs) if run.record is not None)
+        return records_of(self.runs(entry, n_runs))
 
 
 def read_board(home: Path, track: Track) -> Board:
