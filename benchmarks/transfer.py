@@ -10,7 +10,8 @@ the classes. Then, for every seed and every number of classes removed, a model i
 fine-tuning get half of its steps, from the model of all classes; all are probed. Finished models are kept in
 HARNESS_HOME, and the command goes on from there.
 
-Writes benchmarks/results/transfer.json, docs/transfer.svg and the tables between the marks of docs/transfer.md.
+Writes benchmarks/results/transfer.json, docs/transfer.svg and the tables between the marks of docs/transfer.md; of other
+classes than the page's only a result that has their names.
 """
 
 import hashlib
@@ -125,9 +126,16 @@ def main(data: Path | None, images: str, target: tuple[str, str], remove: tuple[
     except UsageError as error:
         raise click.UsageError(str(error)) from None
     found["claims"] = [claim.to_json() for claim in claims(found)]
-    write_json(RESULTS / "transfer.json", found)
-    write_bytes(PAGE.with_suffix(".svg"), svg(figure(found)))
-    TABLE.write()
+    write_json(RESULTS / f"{result_name(protocol)}.json", found)
+    if protocol == Protocol():
+        write_bytes(PAGE.with_suffix(".svg"), svg(figure(found)))
+        TABLE.write()
+
+
+def result_name(protocol: Protocol) -> str:
+    """Return the name of the result, which has the classes where they are not those of the page."""
+    classes = () if protocol == Protocol() else (*protocol.target, *(f"less-{one}" for one in protocol.removed))
+    return "-".join(("transfer", *classes))
 
 
 def kept_in(protocol: Protocol, images: str) -> Path:

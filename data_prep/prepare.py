@@ -3,10 +3,8 @@
 The folder is built beside its place and takes it only when it is complete; an interrupted preparation is resumed.
 """
 
-import contextlib
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,12 +14,12 @@ from data_prep.drift import Drift, drift
 from data_prep.reference import OnProgress
 from data_prep.ways import Way, recorded_way, way_of_draft
 from harness.environment import environment
-from harness.errors import MachineError, UsageError
-from harness.locks import LockedError, locked
+from harness.errors import MachineError
 from harness.record import Records
 from harness.storage import hash_folder, replace_folder
 from harness.tracks.declaration import Declaration
 from harness.tracks.hashes import reference_hash, secret_commitment
+from harness.tracks.preparing import preparing
 from harness.tracks.track import ORIGINALS, POOLS, Track, load_track, siblings, write_manifest
 
 __all__ = ["Prepared", "grow", "prepare"]
@@ -63,7 +61,7 @@ def prepare(
     """
     started = time.monotonic()
     place = tracks / declaration.name
-    with _locked(place):
+    with preparing(place):
         if place.exists() and not anew:
             return Prepared(load_track(place), None, None)
         before = _retrained_before(place)
@@ -102,7 +100,7 @@ def grow(
     if retrained <= track.manifest.retrained:
         return track
     present = dict.fromkeys(POOLS, track.manifest.retrained) | {ORIGINALS: track.declaration.reference.originals}
-    with _locked(track.folder):
+    with preparing(track.folder):
         grown = track.manifest.model_copy(update={"retrained": retrained})
         draft = Track(_partial(track.folder), track.declaration, grown)
         resumed = is_draft_of(draft)
@@ -122,15 +120,6 @@ def grow(
 
 def _partial(place: Path) -> Path:
     return place.with_name(f".{place.name}.partial")
-
-
-@contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    try:
-        with locked(place.with_name(f".{place.name}.lock"), waits=False):
-            yield
-    except LockedError:
-        raise UsageError("another process is preparing this track; wait for it, then run the command again") from None
 
 
 @dataclass(frozen=True)

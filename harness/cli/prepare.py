@@ -151,6 +151,7 @@ def _import(file: Path, track_name: str, tracks: Path, data: Path | None, *, for
     from harness.tracks import catalogue
     from harness.tracks.archive import import_track, is_pack
     from harness.tracks.pack import OtherDataError
+    from harness.tracks.preparing import preparing
 
     found = catalogue.find_tracks(track_name, tracks) if catalogue.is_declared(track_name) else []
     expected: dict[str, Declaration | None] = {declared.name: declared.declaration for declared in found}
@@ -158,8 +159,12 @@ def _import(file: Path, track_name: str, tracks: Path, data: Path | None, *, for
     if data is not None and not is_pack(file):
         raise UsageError(f"{file} holds its images; leave out --data, which is for a pack, a track without them")
     own = _own_data(tracks, found[0].file.parent if found else Path(), data)
+    names = expected or {track_name: None}
     try:
-        track = import_track(file, tracks, expected=expected or {track_name: None}, may_replace=force, own=own)
+        with contextlib.ExitStack() as locks:
+            for name in names:
+                locks.enter_context(preparing(tracks / name))
+            track = import_track(file, tracks, expected=names, may_replace=force, own=own)
     except OtherDataError as error:
         raise UsageError(
             f"{file} is a pack of other images: {error}; give those it was made from, with --data FOLDER, or leave "

@@ -1,14 +1,14 @@
 """A track as its author declares it: one TOML file, checked with clear errors. Every key is here, with its type."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import UsageError
-from harness.spelling import did_you_mean_file
+from harness.spelling import did_you_mean, did_you_mean_file
 
 __all__ = [
     "Data",
@@ -324,7 +324,7 @@ def read_declaration(path: Path) -> Declaration:
     except FileNotFoundError:
         raise UsageError(f"no track file {path}{did_you_mean_file(path, ['.toml'])}") from None
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        found = "\n".join(f"  {problem}" for problem in problems(error))
+        found = "\n".join(f"  {problem}" for problem in problems(error, Declaration))
         raise UsageError(f"{path} is no track declaration:\n{found}") from None
 
 
@@ -333,19 +333,31 @@ def parse_declaration(text: str) -> Declaration:
     return Declaration.model_validate(tomllib.loads(text.removeprefix("\N{BYTE ORDER MARK}")))  # of Windows' editors
 
 
-def problems(error: Exception) -> list[str]:
-    """Return what is wrong with a checked file, a line for every key."""
+def problems(error: Exception, section: type[BaseModel] | None = None) -> list[str]:
+    """Return what is wrong with a checked file, a line for every key.
+
+    section: what it was checked as, if a person wrote it, who may have mistyped a key.
+    """
     if not isinstance(error, ValidationError):
         return [str(error)]
-    return [": ".join(filter(None, [_key(problem), _in_our_words(problem)])) for problem in error.errors()]
+    return [": ".join(filter(None, [_key(one), _in_our_words(one, section)])) for one in error.errors()]
 
 
 def _key(problem: Mapping[str, Any]) -> str:
     return ".".join(map(str, problem["loc"]))
 
 
-def _in_our_words(problem: Mapping[str, Any]) -> str:
+def _in_our_words(problem: Mapping[str, Any], section: type[BaseModel] | None) -> str:
     if problem["type"] == "extra_forbidden":
-        return "unknown key"
+        *above, key = map(str, problem["loc"])
+        return f"unknown key{did_you_mean(key, _keys(section, above)) if section else ''}"
     pattern = problem.get("ctx", {}).get("pattern", "")
     return IN_OUR_WORDS.get(pattern) or str(problem["msg"]).removeprefix("Value error, ")
+
+
+def _keys(section: type[BaseModel], path: Sequence[str]) -> Iterable[str]:
+    """Return the keys of a section within another."""
+    for name in path:
+        declared = section.model_fields[name].annotation
+        section = next(one for one in (declared, *get_args(declared)) if isinstance(one, type))
+    return section.model_fields

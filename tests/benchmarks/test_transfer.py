@@ -11,7 +11,19 @@ from click.testing import CliRunner
 
 from benchmarks import transfer
 from benchmarks.source_models import Pictures, Protocol, draw, features, untrained, worth
-from benchmarks.transfer import FASTER, METHODS, PUBLISHED, REMOVED, SHARE, claims, halves, least_share, main, study
+from benchmarks.transfer import (
+    FASTER,
+    METHODS,
+    PUBLISHED,
+    REMOVED,
+    SHARE,
+    claims,
+    halves,
+    least_share,
+    main,
+    result_name,
+    study,
+)
 
 NAMES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PROTOCOL = Protocol(images=4, probe_images=4, probes=2, epochs=16, width=2, seeds=1, influence_models=2)
@@ -133,3 +145,9 @@ def test_a_folder_without_the_data_is_a_usage_error(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["--data", str(tmp_path)])
     assert done.exit_code == 2
     assert "holds neither CIFAR10 as torchvision stores it nor train.npz and test.npz" in " ".join(done.output.split())
+
+
+def test_a_result_of_other_classes_does_not_replace_that_of_the_page() -> None:
+    assert result_name(Protocol()) == "transfer"
+    assert result_name(Protocol(target=("truck", "car"))) == "transfer-truck-car"
+    assert result_name(Protocol(removed=("frog", "ship"))) == "transfer-cat-dog-less-frog-less-ship"

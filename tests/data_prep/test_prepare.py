@@ -119,11 +119,17 @@ def test_a_track_that_another_process_prepared_meanwhile_is_kept(own_home: Path,
     assert (found.track.folder / "manifest.json").stat().st_mtime_ns == before
 
 
-def test_a_second_preparation_at_the_same_time_is_refused(own_home: Path, tiny_file: Path) -> None:
+def test_a_second_preparation_at_the_same_time_is_refused(own_home: Path, tiny_file: Path, tmp_path: Path) -> None:
+    assert call("prepare", tiny_file, "--export-private", tmp_path / "whole.track").exit_code == 0
     with FileLock(own_home / "tracks" / ".tiny.lock"):
-        result = call("prepare", tiny_file, "--force")
-    assert result.exit_code == 2
-    assert "another process is preparing" in result.output
+        results = [
+            call("prepare", tiny_file, "--force"),
+            call("prepare", tiny_file, "--import", tmp_path / "whole.track", "--force"),
+            call("prepare", "tiny", "--import", tmp_path / "whole.track"),
+        ]
+    for result in results:
+        assert result.exit_code == 2
+        assert "another process is preparing" in result.output
 
 
 def test_export_and_import_move_a_whole_track(own_home: Path, tiny_file: Path, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ SAID = {
     "next(iter(retain_loader)).to('cpu')": "a batch is a pair: images, labels = batch",
     "next(iter(retain_loader))['img']": "a batch has no 'img': it has image, label, age_group",
     "torch.hub.load_state_dict_from_url('https://example.org/a')": "a run has no network",
+    "torch.optim.SGD([])": "there is nothing to train among what it was given",
     "raise ValueError('x' * 5000 + 'No CUDA GPUs are available')": DEVICE,
 }
 # Of builds and machines that are not at hand.

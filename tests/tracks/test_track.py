@@ -109,6 +109,8 @@ def test_text_that_is_no_toml_is_a_usage_error(problems: Callable[[str], list[st
     ("old", "new", "expected"),
     [
         ("val = 4", "val = 4\nvalue = 5", r"split\.value: unknown key"),
+        ("val = 4", "val = 4\nvall = 5", r"split\.vall: unknown key \(did you mean val\?\)"),
+        ("val = 4", "val = 4\nzzz = 5", r"split\.zzz: unknown key$"),
         ('title = "a track for tests"', "", r"title: Field required"),
         ("[model]\n", "[models]\n", r"model: Field required"),
         ("train = 8", 'train = "many"', r"split\.train: must be a number of examples"),

@@ -36,6 +36,10 @@ HINTS = (
         "a batch is a pair: images, labels = batch",
     ),
     (
+        ("optimizer got an empty parameter list",),
+        "there is nothing to train among what it was given; a forest has no parameters, its arrays are buffers",
+    ),
+    (
         ("failed to un-serialize",),
         'a new interpreter cannot import this file: use joblib.Parallel(..., backend="multiprocessing") or threads',
     ),

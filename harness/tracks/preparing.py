@@ -1,0 +1,20 @@
+"""The lock of a track's folder, which one process at a time holds while it makes or replaces the track."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.locks import LockedError, locked
+
+__all__ = ["preparing"]
+
+
+@contextlib.contextmanager
+def preparing(place: Path) -> Iterator[None]:
+    """Hold the lock of the folder that a track has or will have. Raises UsageError if another process does."""
+    try:
+        with locked(place.with_name(f".{place.name}.lock"), waits=False):
+            yield
+    except LockedError:
+        raise UsageError("another process is preparing this track; wait for it, then run the command again") from None
