@@ -10,8 +10,8 @@ the classes. Then, for every seed and every number of classes removed, a model i
 fine-tuning get half of its steps, from the model of all classes; all are probed. Finished models are kept in
 HARNESS_HOME, and the command goes on from there.
 
-Writes benchmarks/results/transfer.json, docs/transfer.svg and the tables between the marks of docs/transfer.md; of other
-classes than the page's only a result that has their names.
+Writes benchmarks/results/transfer.json, docs/transfer.svg and the tables between the marks of docs/transfer.md; of
+other classes than the page's only a result that has their names.
 """
 
 import hashlib
