@@ -12,7 +12,7 @@ import click
 
 from harness.accelerator import of
 from harness.cli.options import chosen_device, console, device_option, jobs_option, track_option
-from harness.cli.results import write_result_json
+from harness.cli.results import require_folder, write_result_json
 from harness.environment import home
 from harness.errors import UsageError
 from harness.report.escaping import escaped
@@ -98,8 +98,9 @@ def html_command(
     from harness.report.terminal import ProgressBar
 
     track = _open(track_name)
-    shown = _leaderboard(track, rounded=rounded, hidden=hidden, baselines=baselines)
     folder = output or Path(f"leaderboard-{track.name}")
+    require_folder(folder)
+    shown = _leaderboard(track, rounded=rounded, hidden=hidden, baselines=baselines)
     with ProgressBar(Console(stderr=True), "pages") as bar:
         n_pages = write_site(shown, track, read_reviews(shown.board), folder, hidden=hidden, on_page=bar)
     click.echo(f"wrote {n_pages} pages; open {folder / 'index.html'}")

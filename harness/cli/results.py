@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.errors import MachineError, UsageError
 
-__all__ = ["require_place", "write_result", "write_result_json"]
+__all__ = ["require_folder", "require_place", "write_result", "write_result_json"]
 
 DEVICES = Path("/dev")
 
@@ -19,10 +19,19 @@ def require_place(path: Path | None) -> None:
     if not folder.is_dir():
         raise UsageError(f"no folder {folder} to write {path.name} to")
     if not _is_stream(path):
-        try:
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror}; name another place") from None
+        _require_writable(path, folder)
+
+
+def require_folder(path: Path) -> None:
+    """Raise UsageError unless files can be written to a folder, or to where it would be made."""
+    _require_writable(path, next(each for each in (path.absolute(), *path.absolute().parents) if each.exists()))
+
+
+def _require_writable(path: Path, folder: Path) -> None:
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}; name another place") from None
 
 
 def write_result(path: Path, content: bytes) -> None:

@@ -95,6 +95,19 @@ def test_a_page_of_a_submission_that_is_gone_is_removed_and_other_files_stay(
     assert own.exists()
 
 
+@pytest.mark.parametrize("output", ["/proc/site", "a-file/site", "a-file"])
+def test_a_place_that_takes_no_folder_is_a_usage_error(
+    output: str, home_of_site: BoardWriter, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-file").write_text("mine")
+    arguments = ["leaderboard", "html", "--track", str(tiny_file), "--output", output]
+    result = CliRunner(env={"HARNESS_HOME": str(home_of_site.folder.parents[1])}).invoke(cli, arguments)
+    assert result.exit_code == 2, result.output
+    assert f"{output} cannot be written" in result.output
+    assert (tmp_path / "a-file").read_text() == "mine"
+
+
 def test_a_hidden_forget_set_is_not_shown(site: Path, write: Callable[..., Path], home_of_site: BoardWriter) -> None:
     name = f"{home_of_site.keys[0]}.html"
     open_page, hidden = (folder / "submissions" / name for folder in (site, write("--hidden")))
