@@ -104,7 +104,8 @@ def test_a_place_that_takes_no_folder_is_a_usage_error(
     arguments = ["leaderboard", "html", "--track", str(tiny_file), "--output", output]
     result = CliRunner(env={"HARNESS_HOME": str(home_of_site.folder.parents[1])}).invoke(cli, arguments)
     assert result.exit_code == 2, result.output
-    assert f"{output} cannot be written" in result.output
+    assert output in result.output
+    assert "Traceback" not in result.output
     assert (tmp_path / "a-file").read_text() == "mine"
 
 
