@@ -226,18 +226,28 @@ def _this_machine(track: Track, options: RunOptions, jobs: int | None, progress:
 @click.option("--teams", type=click.IntRange(min=1), required=True, help="How many teams.")
 @click.option("--tries", type=click.IntRange(min=1), required=True, help="Submissions of each, over all.")
 @click.option("--runs", type=click.IntRange(min=1), help="Runs of each.  [default: the track's]")
+@click.option("--learners", type=click.IntRange(min=0), default=0, help="How many of all submissions are learners.")
 @click.option(
     "--gpus", type=click.IntRange(min=1), help="GPUs, or on a CPU processes, at once.  [default: this machine]"
 )
 @device_option
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here.")
 def plan_command(
-    track_name: str, teams: int, tries: int, runs: int | None, gpus: int | None, device: str, json_file: Path | None
+    track_name: str,
+    teams: int,
+    tries: int,
+    runs: int | None,
+    learners: int,
+    gpus: int | None,
+    device: str,
+    json_file: Path | None,
 ) -> None:
     """Say what a competition takes, from what was measured on this machine, and what its final has to have.
 
     The more runs are stored here, the better it is known: evaluate a few baselines first.
     """
+    if learners > teams * tries:
+        raise UsageError(f"{learners} of {teams * tries} submissions cannot be learners; give fewer to --learners")
     from rich.table import Table
 
     from harness import api
@@ -245,6 +255,7 @@ def plan_command(
     from harness.leaderboard.assurance.costs import Request, costs, stored_runs
     from harness.leaderboard.assurance.final import steps_to_a_final
     from harness.runs.conditions import conditions_here
+    from harness.runs.stage import Stage
 
     require_place(json_file)
     track = api.open_track(track_name)
@@ -255,8 +266,9 @@ def plan_command(
         track, home(), device=kind, isolation=isolations.choose(device=kind), jobs=at_once, announce=console().print
     )
     assert conditions.limit is not None
-    request = Request(teams, tries, runs or track.declaration.evaluation.runs, gpus or conditions.jobs)
-    figures = costs(request, track, kind, conditions.limit, stored_runs(home(), track, kind))
+    request = Request(teams, tries, runs or track.declaration.evaluation.runs, gpus or conditions.jobs, learners)
+    stored = (stored_runs(home(), track, kind, stage) for stage in (Stage.RUN, Stage.ORIGINAL))
+    figures = costs(request, track, kind, conditions.limit, *stored)
     table = Table(show_header=False, box=None, padding=(0, 1))
     for figure in figures:
         table.add_row(figure.name, f"{_number(figure.value)} {figure.unit}".rstrip(), figure.origin)

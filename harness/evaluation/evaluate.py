@@ -29,7 +29,7 @@ from harness.scoring.thresholds import FEWEST_RANKED
 from harness.submission import Submission
 from harness.tracks.track import Track, siblings
 
-__all__ = ["Evaluation", "evaluate", "load_evaluation", "load_sibling_evaluations"]
+__all__ = ["Evaluation", "conditions_of", "evaluate", "load_evaluation", "load_sibling_evaluations"]
 
 OnTraining = Callable[[int, int], None]
 UNKNOWN = Isolation("none", {})
@@ -44,6 +44,7 @@ class Evaluation:
     conditions: Conditions
     outcome: Outcome
     n_requested: int
+    run_set: RunSet  # all of what was run
     runs: tuple[Run, ...]  # in the order of the indices, up to and including the first failed one
     n_made: int  # of them made now; the others were stored
     has_stored_failure: bool  # the run that failed was not made now
@@ -159,7 +160,7 @@ def load_evaluation(
             f"{lacking}; {fewer}make them with: harness evaluate {quoted(submission.path)}, "
             "and the same --track, --runs, --set and --device"
         )
-    conditions = _conditions_of(run_set.runs, track, device, isolation)
+    conditions = conditions_of(run_set.runs, track, device, isolation)
     reference = reference_of(run_set, track, load_reference(track, runs, Results.cache(home, track)))
     return _evaluation(run_set, track, conditions, reference, anew=rescore)
 
@@ -186,6 +187,7 @@ def _evaluation(
         conditions=conditions,
         outcome=outcome_of(run_set),
         n_requested=run_set.count,
+        run_set=run_set,
         runs=run_set.runs,
         n_made=sum(run.index in run_set.made for run in run_set.runs),
         has_stored_failure=run_set.has_stored_failure,
@@ -200,7 +202,7 @@ def _this_machine(track: Track, conditions: Conditions) -> Executor:
     return LocalExecutor(track, conditions)
 
 
-def _conditions_of(runs: Sequence[Run], track: Track, device: str, isolation: Isolation) -> Conditions:
+def conditions_of(runs: Sequence[Run], track: Track, device: str, isolation: Isolation = UNKNOWN) -> Conditions:
     """Return what stored runs were made under, as far as they do not say it themselves: the limit of the first one."""
     limits = track.declaration.limits
     unknown = Conditions(limit=None, isolation=isolation, device=device, threads=limits.threads)

@@ -4,7 +4,7 @@ from typing import Self
 
 import numpy as np
 
-from harness.evaluation.figures import Part
+from harness.evaluation.figures import Part, round_off
 from harness.evaluation.reference import Reference, outputs
 from harness.runs.learner_runs import LearnerRunSet
 from harness.runs.run import Conditions, records_of
@@ -12,10 +12,11 @@ from harness.runs.run_set import RunSet
 from harness.scoring.learners import certificate_bound
 from harness.scoring.score import calibrated_score
 
-__all__ = ["NOTHING_TO_FORGET", "LearnerFigures"]
+__all__ = ["NOTHING_TO_FORGET", "OF_ANOTHER_DIVISION", "LearnerFigures"]
 
 NOTHING_TO_FORGET = 0.9  # calibrated score of originals left as they are, above which a score says little of unlearning
 
+OF_ANOTHER_DIVISION = "a learner is not ranked among other submissions"
 FEWEST_BOUNDED = 8  # runs
 
 
@@ -26,6 +27,7 @@ class LearnerFigures(Part):
     training_share: float | None  # of one training by the track's recipe; None where that is not known
     share_of_training_limit: float
     state_mb: float  # the largest
+    unlearning_share: float | None  # mean seconds of its unlearning, of one training by the track's recipe
     speed_up: float  # mean seconds of its training over those of its unlearning
     own_floor: float  # calibrated score of its originals left as they are
     nothing_to_forget: bool
@@ -41,9 +43,11 @@ class LearnerFigures(Part):
         if not isinstance(run_set, LearnerRunSet):
             return None
         originals, limit = run_set.originals.runs, conditions.limit
-        seconds = float(np.mean([run.seconds for run in originals]))
+        seconds, unlearning = (float(np.mean([run.seconds for run in runs])) for runs in (originals, run_set.runs))
         floor = calibrated_score(reference.floor, reference.ceiling.smooth_quality)
-        ordinary = None if limit is None else limit.training_seconds
+        ordinary = None
+        if limit is not None and limit.training_seconds is not None:  # as it was when they were made
+            ordinary = float(np.mean([run.info.limit_seconds for run in run_set.runs])) / limit.fraction
         claim = run_set.submission.certificate
         bound = None if claim is None else _bound(run_set, reference, claim[1])
         return cls(
@@ -51,7 +55,8 @@ class LearnerFigures(Part):
             training_share=None if ordinary is None else seconds / ordinary,
             share_of_training_limit=float(np.mean([run.seconds / run.info.limit_seconds for run in originals])),
             state_mb=max(run.state_bytes for run in originals) / 2**20,
-            speed_up=seconds / float(np.mean([run.seconds for run in run_set.runs])),
+            unlearning_share=None if ordinary is None else unlearning / ordinary,
+            speed_up=seconds / unlearning,
             own_floor=floor,
             nothing_to_forget=floor > NOTHING_TO_FORGET,
             exact=run_set.n_exact,
@@ -66,7 +71,12 @@ class LearnerFigures(Part):
         """Why a learner is not ranked among other submissions, or not at all."""
         if self.share_of_training_limit > 1:
             return "training over its limit"
-        return "a learner is not ranked among other submissions"
+        return OF_ANOTHER_DIVISION
+
+    def rounded(self, digits: int) -> Self:
+        """Return figures of which those that are made from the forget set say no more than so many digits."""
+        made = {name: round_off(getattr(self, name), digits) for name in ("own_floor", "certificate_bound")}
+        return self.model_copy(update=made)
 
 
 def _bound(run_set: LearnerRunSet, reference: Reference, delta: float) -> float | None:

@@ -17,7 +17,7 @@ from harness.scoring.score import score
 from harness.scoring.thresholds import FEWEST_RANKED
 from harness.tracks.track import Track
 
-__all__ = ["models_of", "reference_of"]
+__all__ = ["ceiling_models_of", "models_of", "reference_of"]
 
 
 def reference_of(run_set: RunSet, track: Track, reference: Reference) -> Reference:
@@ -46,3 +46,8 @@ def models_of(run_set: RunSet, track: Track) -> tuple[Records, Records]:
         return track.originals(), track.retrained("scoring")
     originals = records_of(run_set.originals.runs)
     return replace(originals, original=np.arange(len(originals))), records_of(run_set.pools[0].runs)
+
+
+def ceiling_models_of(run_set: RunSet, track: Track) -> Records:
+    """Return the second pool of retrained models, which stands for a perfect submission."""
+    return records_of(run_set.pools[1].runs) if isinstance(run_set, LearnerRunSet) else track.retrained("ceiling")

@@ -9,7 +9,7 @@ import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -174,6 +174,11 @@ class ScoreFile(Figures):
         scored = self.scored
         return None if scored is None else Findings(scored, self.audit, self.alarms)
 
+    def rounded(self, digits: int) -> Self:
+        """Return figures that say no more than so many digits, those of a learner as well."""
+        rounded = super().rounded(digits)
+        return rounded.model_copy(update={"learner": self.learner and self.learner.rounded(digits)})
+
     @property
     def alarm_names(self) -> tuple[str, ...]:
         """What asks a person to look."""
@@ -205,8 +210,9 @@ def score_file(
     findings: Findings | None,
     full_stack: FullStack | None,
     learner: LearnerFigures | None,
+    trainings: Sequence[Run] = (),
 ) -> ScoreFile:
-    """Return what is known of some runs, scored or not."""
+    """Return what is known of some runs, scored or not; trainings: those of a learner, as isolated as its runs."""
     scored = None if findings is None else findings.scored
     return ScoreFile(
         submission=submission.name,
@@ -229,7 +235,7 @@ def score_file(
         half_samples=HalfSampleScores.of(None if scored is None else scored.halves),
         seconds=_seconds(conditions, runs),
         harness_errors=_harness_errors(runs),
-        isolation=_isolation(track, conditions.isolation, runs),
+        isolation=_isolation(track, conditions.isolation, [*runs, *trainings]),
         environment={**environment(), "device": conditions.device, "gpu": _gpu(runs)},
         alarms=None if findings is None else findings.alarms,
         audit=None if findings is None else findings.audit,

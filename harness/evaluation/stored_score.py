@@ -67,11 +67,13 @@ def stored_score(results: Results, track: Track, runs: int) -> ScoreFile | None:
     return whole(file, lambda stored: ScoreFile.from_json(read_json(stored)))
 
 
-def unranked_because(runs: Sequence[Run]) -> str | None:
-    """Return why runs that are all OK are not ranked; None if they are."""
+def unranked_because(runs: Sequence[Run], learner: LearnerFigures | None = None) -> str | None:
+    """Return why runs that are all OK, a learner's if there are figures of one, are not ranked; None if they are."""
     if (share_of_limit(runs) or 0) > 1:
         return "over the limit"
-    return f"fewer than {FEWEST_RANKED} runs" if len(runs) < FEWEST_RANKED else None
+    if len(runs) < FEWEST_RANKED:
+        return f"fewer than {FEWEST_RANKED} runs"
+    return None if learner is None else learner.unranked_because
 
 
 def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference: Reference) -> ScoreFile:
@@ -97,6 +99,7 @@ def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference
         findings=findings,
         full_stack=metrics,
         learner=learner,
+        trainings=[run for each in run_set.trainings for run in each.runs],
     )
 
 
@@ -117,5 +120,4 @@ def _unranked_because(
         return f"outcome {outcome}"
     if conditions.own_time_limit is not None:
         return "time limit overridden"
-    because = unranked_because(runs)
-    return learner.unranked_because if because is None and learner is not None else because
+    return unranked_because(runs, learner)

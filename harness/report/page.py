@@ -11,6 +11,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.figures import Interval
 from harness.evaluation.score_file import ScoreFile
+from harness.report.learner_columns import LEARNER_COLUMNS
 from harness.report.numbers import WITHHELD, number
 from harness.report.score_columns import SCORE_COLUMNS
 from harness.report.sections import sections
@@ -90,6 +91,11 @@ def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
             (column.title, column.text(found, unknown=WITHHELD) + beside.get(column.field, ""))
             for column in SCORE_COLUMNS
             if column.interval is None and not column.is_share
+        ),
+        *(
+            (column.title, column.text(found.learner))
+            for column in LEARNER_COLUMNS
+            if column.is_known_of(found.learner)
         ),
         ("time", _time(evaluation)),
         ("alarms", _alarms(evaluation)),

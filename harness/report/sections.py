@@ -7,15 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from harness.errors import UsageError
 from harness.evaluation.evaluate import Evaluation
+from harness.evaluation.own_reference import ceiling_models_of, models_of
 from harness.evaluation.reference import outputs
 from harness.evaluation.score_file import ScoreFile
 from harness.record import SETS, Records
 from harness.report import plots
+from harness.report.learner_table import stages_table
 from harness.report.numbers import number
 from harness.report.style import ORIGINAL_STYLE, RETRAINED_STYLE, UNLEARNED_STYLE, svg
 from harness.report.tables import Table, audit_table, full_stack_table, sibling_table, spread_table
+from harness.runs.learner_runs import LearnerRunSet
 from harness.scoring.attacks import gaussian_log_ratios
 from harness.scoring.audit import Audit, audit
 from harness.scoring.official import example_epsilons
@@ -57,6 +59,7 @@ def sections(
         *([] if hidden else _groups(evaluation, compared)),
         _accuracies(compared),
         _seconds(evaluation),
+        *_made_of(evaluation),
         _spread([evaluation, *siblings]),
         *_siblings(found, siblings),
         *_tables(evaluation, found, compared),
@@ -78,16 +81,15 @@ class Compared:
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> "Compared":
-        """Return the arrays of an evaluation whose runs are all OK. Raises UsageError for a learner's."""
-        if evaluation.submission.is_learner:
-            raise UsageError(f"{evaluation.submission.name} is a learner: there is no page of plots for these yet")
+        """Return the arrays of an evaluation whose runs are all OK; a learner's with models of its own."""
         reference, records = evaluation.reference, evaluation.records
+        originals, retrained = models_of(evaluation.run_set, evaluation.track)
         confidences = outputs(records, reference.forget_labels).confidences
         scoring, ceiling = reference.scoring.confidences, reference.ceiling_outputs.confidences
         return cls(
             unlearned=records,
-            retrained=evaluation.track.retrained("scoring")[: len(records)],
-            originals=evaluation.track.originals(),
+            retrained=retrained[: len(records)],
+            originals=originals,
             confidences=confidences,
             scoring=scoring,
             ceiling=ceiling,
@@ -254,6 +256,19 @@ def _seconds(evaluation: Evaluation) -> Section:
     )
 
 
+def _made_of(evaluation: Evaluation) -> list[Section]:
+    if not isinstance(evaluation.run_set, LearnerRunSet):
+        return []
+    return [
+        Section(
+            "What its runs are made of",
+            "A learner makes the models that it is scored against as well. Mean seconds of every kind of run, each in "
+            "a process of its own, and their share of the limit: that of a training, or that of unlearning.",
+            table=stages_table(evaluation.run_set),
+        )
+    ]
+
+
 def _spread(evaluations: Sequence[Evaluation]) -> Section:
     """Return the section of where runs of one file on sibling tracks differ."""
     records = [evaluation.records for evaluation in evaluations]
@@ -318,7 +333,7 @@ def _tables(evaluation: Evaluation, found: ScoreFile, compared: Compared) -> lis
 
 def _audit_of_ceiling(evaluation: Evaluation, compared: Compared) -> Audit:
     """Return the audit of the second pool of retrained models, scored as if it were a submission."""
-    models = evaluation.track.retrained("ceiling")[: len(compared.unlearned)]
+    models = ceiling_models_of(evaluation.run_set, evaluation.track)[: len(compared.unlearned)]
     logits = (models.forget_logits, compared.retrained.forget_logits)
     return audit(compared.ceiling, compared.scoring, logits=logits, seed=0)
 

@@ -16,9 +16,20 @@ from harness.runs.stage import Stage
 from harness.runs.store import Results
 from harness.submission import Submission
 
-__all__ = ["N_TWINS", "LearnerRunSet", "run_set_of"]
+__all__ = ["N_TWINS", "LearnerRunSet", "counts_of", "run_set_of", "trainings_of"]
 
 N_TWINS = 4
+
+
+def trainings_of(count: int) -> dict[Stage, int]:
+    """Return how many runs of `train` a score of so many runs of `unlearn` takes, by stage."""
+    pools = dict.fromkeys((Stage.ORIGINAL, Stage.SCORING, Stage.CEILING), count)
+    return {**pools, Stage.TWIN: min(N_TWINS, count)}
+
+
+def counts_of(submission: Submission, count: int) -> dict[Stage, int]:
+    """Return how many runs of each stage a score of so many takes, beside those with other examples to forget."""
+    return {Stage.RUN: count, **(trainings_of(count) if submission.is_learner else {})}
 
 
 def run_set_of(submission: Submission, results: Results, count: int, **options: Any) -> RunSet:
@@ -33,23 +44,23 @@ class LearnerRunSet(RunSet):
     @cached_property
     def originals(self) -> RunSet:
         """What the runs start from."""
-        return self._trainings(Stage.ORIGINAL, self.count)
+        return self._trainings(Stage.ORIGINAL)
 
     @cached_property
     def pools(self) -> tuple[RunSet, RunSet]:
         """Models retrained without the forget set: to score against, and to score as if they were a submission."""
-        return self._trainings(Stage.SCORING, self.count), self._trainings(Stage.CEILING, self.count)
+        return self._trainings(Stage.SCORING), self._trainings(Stage.CEILING)
 
     @cached_property
     def twins(self) -> RunSet:
         """Models retrained with the seeds of the first few originals."""
-        return self._trainings(Stage.TWIN, min(N_TWINS, self.count))
+        return self._trainings(Stage.TWIN)
 
-    def _trainings(self, stage: Stage, count: int) -> RunSet:
+    def _trainings(self, stage: Stage) -> RunSet:
         return RunSet(
             self.submission,
             self.results,
-            count,
+            trainings_of(self.count)[stage],
             required_isolation=self._required_isolation,
             gpus=self._gpus,
             stage=stage,
@@ -63,6 +74,16 @@ class LearnerRunSet(RunSet):
     def trainings(self) -> tuple[RunSet, ...]:
         """All runs of `train`."""
         return (self.originals, *self.pools, self.twins)
+
+    @property
+    def timed(self) -> tuple[RunSet, ...]:
+        """What is over its time if its mean is: the originals, and what starts from them."""
+        return (self.originals, self)
+
+    @property
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """How many runs of either function are there and OK, and how many there are to be."""
+        return {**super().counts, "trainings": self.training_counts}
 
     @property
     def parts(self) -> tuple[tuple[RunSet, int | None], ...]:
@@ -121,6 +142,13 @@ class LearnerRunSet(RunSet):
         )
 
     # ---- what is made ----------------------------------------------------------------------------------------------
+
+    def end_at(self, index: int) -> None:
+        """Let no run of `unlearn` after this index be started, and none of `train`."""
+        super().end_at(index)
+        if self.stage == Stage.RUN:
+            for each in self.trainings:
+                each.end_at(-1)
 
     def task(self, index: int, order: int) -> Task:
         """Return a run of `unlearn` with what it starts from, which is there by now."""

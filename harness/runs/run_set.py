@@ -128,6 +128,21 @@ class RunSet:
         return seal_of(self.runs, self.swapped.runs)
 
     @property
+    def trainings(self) -> "tuple[RunSet, ...]":
+        """All runs of `train`: those of a learner."""
+        return ()
+
+    @property
+    def timed(self) -> "tuple[RunSet, ...]":
+        """What is over its time if its mean is: these runs."""
+        return (self,)
+
+    @property
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """How many runs are there and OK, and how many there are to be, by what they are called."""
+        return {"runs": (self.n_ok, self.count)}
+
+    @property
     def limits_used(self) -> float:
         """The time of all runs together, in time limits."""
         return sum((run.seconds / run.info.limit_seconds for run in self._runs.values()), 0.0)

@@ -89,12 +89,12 @@ class Results:
 
     def trained(self, index: int) -> Trained | None:
         """Return what a learner's original left, weights and state; None if it is not stored whole."""
-        run = whole(self.run_file(index, Stage.ORIGINAL), partial(_stored_run, index))
+        run = whole(self.run_file(index, Stage.ORIGINAL), partial(_stored_run, index, with_trained=True))
         return None if run is None else run.trained
 
-    def has_runs(self, indices: Iterable[int]) -> bool:
+    def has_runs(self, indices: Iterable[int], stage: Stage = Stage.RUN) -> bool:
         """Whether there is a file for each of some runs, whatever is in it."""
-        return all(self.run_file(index).is_file() for index in indices)
+        return all(self.run_file(index, stage).is_file() for index in indices)
 
     def save_run(self, run: Run, stage: Stage = Stage.RUN) -> Run:
         """Store a run, and return it with its seal."""
@@ -113,19 +113,23 @@ class Results:
         return self.folder / f"{stage}-{index:04d}.npz"
 
 
-def first_runs(folder: Path, count: int) -> Iterator[tuple[Path, Run]]:
+def first_runs(folder: Path, count: int, stage: Stage = Stage.RUN) -> Iterator[tuple[Path, Run]]:
     """Yield the first runs stored in a results folder, each with its file."""
-    for index, path in enumerate(itertools.islice(sorted(folder.glob("run-*.npz")), count)):
+    for index, path in enumerate(itertools.islice(sorted(folder.glob(f"{stage}-*.npz")), count)):
         if (run := whole(path, partial(_stored_run, index))) is not None:
             yield path, run
 
 
-def _stored_run(index: int, path: Path) -> Run:
-    """Return the run in a file. Raises OSError if there is none, ValueError, KeyError or TypeError if it is damaged."""
+def _stored_run(index: int, path: Path, *, with_trained: bool = False) -> Run:
+    """Return the run in a file, what it left for another only if asked for: a state may be large.
+
+    Raises OSError if there is none, ValueError, KeyError or TypeError if it is damaged.
+    """
     arrays, seal = read_sealed_arrays(path)
     info = json.loads(str(arrays["info"]))
     record = Records.from_arrays(arrays) if "accuracy" in arrays else None
-    trained = Trained(arrays["weights"], arrays["state"].tobytes()) if "state" in arrays else None
+    state_bytes = arrays["state"].nbytes if "state" in arrays else 0
+    keeps = with_trained and "state" in arrays
     return Run(
         index,
         Outcome(info["outcome"]),
@@ -133,6 +137,6 @@ def _stored_run(index: int, path: Path) -> Run:
         RunInfo.from_json(info),
         record,
         seal,
-        trained,
-        state_bytes=0 if trained is None else len(trained.state),
+        trained=Trained(arrays["weights"], arrays["state"].tobytes()) if keeps else None,
+        state_bytes=state_bytes,
     )

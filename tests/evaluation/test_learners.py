@@ -331,13 +331,9 @@ def test_train_alone_means_nothing(submission: Write) -> None:
     assert not read.is_learner
 
 
-def test_what_has_no_form_for_learners_says_so(
-    harness: Harness, submission: Write, tiny_file: Path, tmp_path: Path
-) -> None:
+def test_what_has_no_form_for_learners_says_so(harness: Harness, submission: Write, tiny_file: Path) -> None:
     file = submission(EXACT)
     compared = harness("compare", file, "retrained", "--track", tiny_file)
     assert (compared.exit_code, "is a learner" in compared.output) == (2, True)
     tuned = harness("tune", file, "--track", tiny_file)
     assert tuned.exit_code == 2, tuned.output
-    board = harness("leaderboard", "run", file.parent, "--track", tiny_file, "--runs", 2)
-    assert "a learner has no place on this leaderboard" in board.output

@@ -18,7 +18,10 @@ from pydantic import ValidationError
 
 import harness
 from harness.errors import MachineError, UsageError
+from harness.evaluation.evaluate import conditions_of
 from harness.evaluation.figures import Figures
+from harness.evaluation.learner_figures import LearnerFigures
+from harness.evaluation.own_reference import reference_of
 from harness.evaluation.reference import Reference, load_reference, outputs
 from harness.evaluation.score_file import HalfSampleScores, ScoreFile, figures_of
 from harness.evaluation.stored_score import unranked_because
@@ -29,8 +32,9 @@ from harness.leaderboard.pages.text import as_json
 from harness.parallel import processes_may_end
 from harness.quoting import quoted
 from harness.runner.outcome import Outcome
+from harness.runs.learner_runs import run_set_of, trainings_of
 from harness.runs.run import RUNNER_VERSION, Run, records_of
-from harness.runs.run_set import N_SWAPPED, seal_of, until_failed
+from harness.runs.run_set import N_SWAPPED, RunSet, seal_of, until_failed
 from harness.runs.stage import Stage
 from harness.runs.store import Results
 from harness.scoring.score import SCORER_VERSION
@@ -42,6 +46,8 @@ from harness.tracks.track import Track
 
 __all__ = ["Commitment", "commit", "differences_of_tables", "differences_of_track", "read_commitment", "recomputed"]
 
+COMPARED = ("rank", "outcome", "unranked_because", "score", "calibrated_score")  # of published tables
+COMPARED_OF_LEARNERS = ("own_floor", "exact", "certificate_refuted")
 TOLERANCE = 1e-6  # relative: another machine's logarithms differ in their last digits
 
 
@@ -142,7 +148,12 @@ def recomputed(
         entries, work = board.current, joblib.Parallel(n_jobs=jobs, return_as="generator")
         alone = replace(board, entries=())  # what a worker needs of it
         again = work(
-            joblib.delayed(_recomputed)(alone, entry, reference(entry.scored.n_runs) if entry.scored else None)
+            joblib.delayed(_recomputed)(
+                alone,
+                entry,
+                reference(entry.scored.n_runs) if entry.scored else None,
+                track if entry.is_learner else None,
+            )
             for entry in entries
         )
         checked = []
@@ -153,15 +164,20 @@ def recomputed(
     return Recomputed(replace(board, entries=tuple(entry for entry, _ in checked)), differences)
 
 
-def _recomputed(board: Board, entry: ScoredEntry, reference: Reference | None) -> tuple[ScoredEntry, list[str]]:
-    """Return an entry with its score computed again, and how that differs from what is stored."""
+def _recomputed(
+    board: Board, entry: ScoredEntry, reference: Reference | None, track: Track | None
+) -> tuple[ScoredEntry, list[str]]:
+    """Return an entry with its score computed again, and how that differs from what is stored; track: of a learner."""
     results = Results(board.results / entry.results)
     try:
         if reference is None or entry.scored is None:
             return entry, [f"{entry.submission}: {line}" for line in _differences_of_outcome(entry, results)]
         runs = board.runs(entry, entry.scored.n_runs)
-        swapped = until_failed(results.runs(range(N_SWAPPED), stage=Stage.SWAPPED))
-        score = _score_of(entry.scored, runs, reference, seal_of(runs, swapped))
+        if track is not None:
+            score = _score_of_learner(board, entry, entry.scored, reference, track)
+        else:
+            swapped = until_failed(results.runs(range(N_SWAPPED), stage=Stage.SWAPPED))
+            score = _score_of(entry.scored, runs, reference, seal_of(runs, swapped))
         found = [*_differences_of_code(entry, results), *_differences_of_scores(entry.scored, score)]
     except MachineError as error:
         return entry.model_copy(update={"scored": None, "state": "failed"}), [str(error)]
@@ -182,20 +198,53 @@ def _score_of(stored: ScoreFile, runs: list[Run], reference: Reference, runs_sea
     )
 
 
+def _score_of_learner(
+    board: Board, entry: ScoredEntry, stored: ScoreFile, reference: Reference, track: Track
+) -> ScoreFile:
+    """Return what scoring finds of a learner's runs of both functions. Raises MachineError if some are not stored."""
+    results = Results(board.results / entry.results)
+    for stage, count in trainings_of(stored.n_runs).items():
+        board.runs(entry, count, stage)
+    run_set = _learner(results, stored.n_runs)
+    own = reference_of(run_set, track, reference)
+    figures = LearnerFigures.of(run_set, conditions_of(run_set.runs, track, entry.device), own)
+    score = _score_of(stored, list(run_set.runs), own, run_set.seal)
+    because = unranked_because(run_set.runs, figures)
+    return score.model_copy(update={"learner": figures, "unranked_because": because})
+
+
+def _learner(results: Results, count: int) -> RunSet:
+    """Return the stored runs of a learner. Raises MachineError if it is not there."""
+    if not (file := results.folder / "submission.py").is_file():
+        raise MachineError(f"what was run, {file}, is missing: what it claims and how it is scored stand in it")
+    return run_set_of(read_submission(file, source_kb=SOURCE_KB), results, count, with_records=True)
+
+
 def _differences_of_code(entry: ScoredEntry, results: Results) -> Iterator[str]:
     """Yield a line if what was run is not the code that was entered."""
     file = results.folder / "submission.py"
     if not file.is_file():
         yield "what was run, submission.py, is not in the results"
-    elif (found := read_submission(file, source_kb=SOURCE_KB).code_hash) != entry.code_hash:
-        yield f"entered as code {entry.code_hash[:16]}, what was run is {found[:16]}"
+        return
+    found = read_submission(file, source_kb=SOURCE_KB)
+    if found.code_hash != entry.code_hash:
+        yield f"entered as code {entry.code_hash[:16]}, what was run is {found.code_hash[:16]}"
+    if found.is_learner != entry.is_learner:
+        yield f"entered as {_kind(entry.is_learner)}, what was run is {_kind(found.is_learner)}"
+
+
+def _kind(is_learner: bool) -> str:
+    return "a learner" if is_learner else "an ordinary submission"
 
 
 def _differences_of_outcome(entry: ScoredEntry, results: Results) -> Iterator[str]:
     """Yield a line if a failed entry's stored runs ended otherwise."""
     if entry.state != "failed" or entry.outcome in (Outcome.INVALID_SUBMISSION, Outcome.HARNESS_ERROR):
         return  # no run of theirs is stored
-    failed = [run for run in results.runs(range(entry.stage)).values() if run.outcome != Outcome.OK]
+    if entry.is_learner:
+        failed = [run for run in [_learner(results, entry.stage).failed] if run is not None]
+    else:
+        failed = [run for run in results.runs(range(entry.stage)).values() if run.outcome != Outcome.OK]
     if not failed or failed[0].outcome != entry.outcome:
         found = failed[0].outcome if failed else "no failed run"
         yield f"entered as {entry.outcome}, its stored runs say {found}"
@@ -208,6 +257,10 @@ def _differences_of_scores(stored: ScoreFile, again: ScoreFile) -> Iterator[str]
         was, found = getattr(stored, name), getattr(again, name)
         if not _alike(was, found):
             yield f"{name.replace('_', ' ')} is stored as {was}, computed again it is {found}"
+    for name in LearnerFigures.model_fields:
+        was, found = (getattr(each.learner, name, None) for each in (stored, again))
+        if not _same(was, found):
+            yield f"{name.replace('_', ' ')} of the learner is stored as {was}, computed again it is {found}"
     if stored.unranked_because != again.unranked_because:
         yield f"stored as {stored.unranked_because or 'ranked'}, the runs say {again.unranked_because or 'ranked'}"
     for name, values in again.half_samples or ():
@@ -240,7 +293,7 @@ def differences_of_tables(published: Path, again: Leaderboard) -> list[str]:
         f"{name}: {field.replace('_', ' ')} published as {row.get(field)}, now {found[name][field]}"
         for name, row in rows.items()
         if name in found
-        for field in ("rank", "outcome", "unranked_because", "score", "calibrated_score")
+        for field in (*COMPARED, *(own for own in COMPARED_OF_LEARNERS if own in found[name]))
         if not _same(row.get(field), found[name][field])
     ]
     return [*sorted(missing + new), *changed]

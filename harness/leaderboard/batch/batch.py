@@ -24,6 +24,7 @@ from harness.leaderboard.board.known_code import shipped_baselines
 from harness.parallel import processes_may_end
 from harness.runner.isolation import is_enough
 from harness.runner.outcome import Outcome
+from harness.runs.learner_runs import counts_of, run_set_of
 from harness.runs.run_set import RunSet
 from harness.runs.stage import Stage
 from harness.runs.store import Results
@@ -144,14 +145,15 @@ class SubmissionBatch:
         waiting = [each for each in entries if each.run_set is not None and self._is_lacking(each.run_set)]
         for batch_entry in waiting:
             batch_entry.update(state="queued", stage=stage)
-        self.progress.begin(f"stage of {stage} runs", {each.name: each.n_ok for each in waiting}, stage)
+        counts = {each.name: each.run_set.counts for each in waiting if each.run_set is not None}
+        self.progress.begin(f"stage of {stage} runs", counts)
         by_name = {each.name: each for each in entries}
         for run_set, run in make_missing(run_sets, self.backend.executor, one_by_one=self.backend.is_shared_gpu):
             group = alike[run_set.results.folder.name]
             for name, result in early.take():
                 self._take_score(by_name[name], result, stage)
             early.begin()
-            if run_set.stage == Stage.RUN:
+            if run_set.stage != Stage.SWAPPED:
                 self._count(run_set, run.index, group)
             if self.backend.free_processors and self._is_to_be_scored(group[0]):
                 for batch_entry in group:
@@ -162,7 +164,7 @@ class SubmissionBatch:
     def _run_set(self, group: Sequence[BatchEntry], stage: int) -> RunSet:
         """Return the runs of submissions of the same code, nothing of which is made if they are over their time."""
         first = group[0]
-        run_set = RunSet(
+        run_set = run_set_of(
             first.candidate.submission,
             first.results,
             stage,
@@ -177,33 +179,38 @@ class SubmissionBatch:
         return run_set
 
     def _is_lacking(self, run_set: RunSet) -> bool:
-        return bool(run_set.missing) and not run_set.is_ended
+        return bool(run_set.lacking) and not run_set.is_ended
 
     def _is_over_time(self, run_set: RunSet) -> bool:
         """Whether the mean time of all runs is over the limit even if those to come took no time at all."""
-        return run_set.limits_used > self.terms.runs
+        return any(each.limits_used > self.terms.runs for each in run_set.timed)
 
-    def _count(self, run_set: RunSet, index: int, group: Sequence[BatchEntry]) -> None:
+    def _count(self, made: RunSet, index: int, group: Sequence[BatchEntry]) -> None:
         """Take note of a run that was made, and end the queue of its submissions if they are over their time."""
+        run_set = group[0].run_set
+        assert run_set is not None
         if self._is_over_time(run_set):
             run_set.end_at(index)
         for batch_entry in group:
             batch_entry.update(state="running", runs=run_set.n_ok)
-            self.progress.count(batch_entry.name)
-            if run_set.is_ended:
+            self.progress.count(batch_entry.name, "trainings" if made.stage.trained_on else "runs")
+            if run_set.is_ended or run_set.failed is not None:
                 self.progress.drop(batch_entry.name)
 
     # ---- scores ---------------------------------------------------------------------------------------------------
 
     def _has_score(self, batch_entry: BatchEntry, stage: int) -> bool:
         """Whether the score of so many runs is stored, with runs that were isolated as is required now."""
-        stored = stored_score(batch_entry.results, self.track, stage)
-        if stored is None or stored.n_runs != stage or not batch_entry.results.has_runs(range(stage)):
+        results, stored = batch_entry.results, stored_score(batch_entry.results, self.track, stage)
+        counts = counts_of(batch_entry.candidate.submission, stage)
+        if stored is None or stored.n_runs != stage:
+            return False
+        if not all(results.has_runs(range(count), kind) for kind, count in counts.items()):
             return False
         if not is_enough(stored.isolation.level, self.terms.required_isolation):
             return False
         gpus = self.backend.gpus
-        if gpus and len(batch_entry.results.runs(range(stage), gpus=gpus)) < stage:
+        if gpus and any(len(results.runs(range(n), gpus=gpus, stage=kind)) < n for kind, n in counts.items()):
             return False  # of another card, or another driver
         batch_entry.intervals[stage] = self._interval(stored)
         return True
@@ -235,7 +242,7 @@ class SubmissionBatch:
                 complete.append(batch_entry)
             else:
                 self._close_unscored(batch_entry)
-        self.progress.begin(f"scoring {len(complete)} submissions", {}, 0)
+        self.progress.begin(f"scoring {len(complete)} submissions", {})
         results = self.scorer.score_all([each.candidate.submission for each in complete], stage)
         for batch_entry, result in zip(complete, results, strict=True):
             self._take_score(batch_entry, result, stage)
@@ -246,9 +253,14 @@ class SubmissionBatch:
             message = f"{one_line(failed.info.message)}; {failed.outcome.remedy(batch_entry.entry.file)}"
             self._close(batch_entry, "failed", outcome=failed.outcome, message=message)
         else:
-            message = "over the time limit, whatever the runs to come would take"
+            message = f"{self._over_time(batch_entry)}over the time limit, whatever the runs to come would take"
             score = self._standing(batch_entry)["score"]
             self._close(batch_entry, "stopped", score=score, outcome=Outcome.OK, message=message)
+
+    def _over_time(self, batch_entry: BatchEntry) -> str:
+        """Return that `train` is over its limit, if it is, to begin a message."""
+        trainings = () if batch_entry.run_set is None else batch_entry.run_set.timed[:-1]
+        return "train is " if any(each.limits_used > self.terms.runs for each in trainings) else ""
 
     def _take_score(self, batch_entry: BatchEntry, result: ScoringResult, stage: int) -> None:
         batch_entry.report = result.report
@@ -269,7 +281,11 @@ class SubmissionBatch:
     def _close_out_of_reach(self, entries: Sequence[BatchEntry], stage: int) -> None:
         """Give no more runs to those that cannot reach the last boundary any more."""
         rank = max(self.terms.boundaries)
-        intervals = {each.name: interval for each in entries if (interval := each.intervals.get(stage)) is not None}
+        intervals = {
+            each.name: interval
+            for each in entries
+            if (interval := each.intervals.get(stage)) is not None and not each.entry.is_learner
+        }
         stay = dict(zip(intervals, in_reach(list(intervals.values()), rank), strict=True))
         for batch_entry in entries:
             if batch_entry.is_open and not stay.get(batch_entry.name, True):

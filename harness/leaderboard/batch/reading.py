@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from harness.submission import MAX_NOTEBOOK_KB, Submission, submission_of
 __all__ = ["Candidate", "Reader", "read_regular"]
 
 MAX_BYTES = MAX_NOTEBOOK_KB * 1024  # of a file that is read at all; of code the track says how much there may be
-NO_BOARD = "a learner has no place on this leaderboard: score it with harness evaluate"
 PARSING_SECONDS = 60  # of processor time for the files of a team on one day; a file takes milliseconds
 
 
@@ -63,8 +62,6 @@ class Reader:
             self._seconds[file.team, _today()] += seconds_taken() - before
         if submission.is_helper:
             raise OSError(submission.problems[0])
-        if submission.is_learner and not submission.problems:  # its runs take trainings, and its score other terms
-            submission = replace(submission, problems=(NO_BOARD,))
         return Candidate(file.name, file.team, submission)
 
 

@@ -44,7 +44,7 @@ def register(
             if quota is not None and quota.is_used_up(each.team, alike, now):
                 continue
             entry = fresh if entry is None else entry.model_copy(update={"entered": entered})
-        now_known = ("team", "sha256", "is_valid", "device", "results")
+        now_known = ("team", "sha256", "is_valid", "is_learner", "device", "results")
         entry = entry.model_copy(update={field: getattr(fresh, field) for field in now_known})
         found[each.name] = entry
         if known.get(entry.key) != entry:
@@ -71,4 +71,5 @@ def _entry(candidate: Candidate, *, device: str, results: str, now: datetime) ->
         results=results,
         entered=now,
         is_valid=not submission.problems,
+        is_learner=submission.is_learner,
     )

@@ -84,6 +84,9 @@ class Entry(StoredModel):
     results: FileName  # folder of its runs, below the results of the track
     entered: AwareDatetime
     is_valid: bool = True  # it passes the static check; one that does not is never run
+    is_learner: bool = Field(
+        default=False, exclude_if=lambda is_one: not is_one
+    )  # it trains too: a row of its own table
     state: Literal["queued", "running", "done", "failed", "stopped"] = (
         "queued"  # stopped: it cannot get under the limit
     )

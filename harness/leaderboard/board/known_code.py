@@ -19,8 +19,8 @@ SOURCE_KB = 1 << 20  # no limit: what was entered has been checked
 
 
 def baselines_in(folder: Path) -> dict[str, str]:
-    """Return the names of the baselines in a folder, by the hashes of their code."""
-    files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    """Return the names of the baselines in a folder and in those below it, by the hashes of their code."""
+    files = sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES and file.is_file())
     return {_code_of(file): file.stem for file in files}
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.evaluation.figures import Figures
+from harness.evaluation.learner_figures import OF_ANOTHER_DIVISION, LearnerFigures
 from harness.evaluation.reference import Ends
 from harness.evaluation.score_file import ScoreFile
 from harness.leaderboard.board.ranking import Boundary, ExactTest, Ranked, rank
@@ -19,7 +20,7 @@ __all__ = ["Leaderboard", "Row", "leaderboard"]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row. Only submissions are ranked; baselines and the ends of the scale stand beside them."""
+    """One row. Only submissions are ranked; baselines and the ends of the scale stand beside them, learners apart."""
 
     rank: str | None = None  # "2", or "1-3" for those that cannot be told apart
     rank_best: int | None = None
@@ -44,6 +45,13 @@ class Row:
     sha256: str | None = None  # of the file
     code_hash: str | None = None
     key: str | None = None  # of the entry
+    is_learner: bool = False
+    learner: LearnerFigures | None = None  # what is known of one beside its score
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether it is ranked, or a learner that nothing keeps from its table."""
+        return self.rank is not None or (self.is_learner and self.unranked_because is None)
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class Leaderboard:
 
     board: Board
     rows: tuple[Row, ...]
+    learners: tuple[Row, ...]  # a division of their own, the best first, without ranks: each has its own reference
     boundaries: tuple[Boundary, ...]
     half_samples: dict[str, tuple[float, ...]]  # of the score that ranks, by key; empty where scores are rounded
     rounded: int | None
@@ -72,10 +81,11 @@ def leaderboard(
     before they are ranked, so that neither they nor the order say more. hidden: failures say no more than their remedy.
     exact_test: settles prize boundaries, as far as scores are not rounded.
     """
-    entries = [_rounded_entry(entry, rounded) for entry in board.current]
-    comparable = _newest_scorer(entries)
-    reasons = {entry.key: _unranked_because(entry, board, comparable, reviews.get(entry.key)) for entry in entries}
-    baseline = {entry.key: (baselines or {}).get(entry.code_hash) for entry in entries}
+    all_entries = [_rounded_entry(entry, rounded) for entry in board.current]
+    entries = [entry for entry in all_entries if not entry.is_learner]
+    comparable = _newest_scorer(all_entries)
+    reasons = {entry.key: _unranked_because(entry, board, comparable, reviews.get(entry.key)) for entry in all_entries}
+    baseline = {entry.key: (baselines or {}).get(entry.code_hash) for entry in all_entries}
     contenders = [
         _contender(entry, board) for entry in entries if reasons[entry.key] is None and baseline[entry.key] is None
     ]
@@ -84,11 +94,13 @@ def leaderboard(
     held = {one.entry.key: places for one, places in zip(ranking.ranked, ranking.places, strict=True)}
     rows = [
         _row(entry, baseline[entry.key], reasons[entry.key], held.get(entry.key), reviews.get(entry.key), hidden=hidden)
-        for entry in entries
+        for entry in all_entries
     ]
-    rows += _ends_of_scale(board, entries, comparable, rounded)
+    learners = [row for row in rows if row.is_learner]
+    rows = [row for row in rows if not row.is_learner] + _ends_of_scale(board, entries, comparable, rounded)
     halves = {} if rounded is not None else _half_samples(board, entries)
-    return Leaderboard(board, tuple(_in_order(rows, board)), ranking.boundaries, halves, rounded)
+    ordered, division = (tuple(_in_order(each, board)) for each in (rows, learners))
+    return Leaderboard(board, ordered, division, ranking.boundaries, halves, rounded)
 
 
 # ---- who is ranked -------------------------------------------------------------------------------------------------
@@ -111,8 +123,9 @@ def _unranked_because(entry: ScoredEntry, board: Board, scorer: str | None, revi
         return f"stopped over the time limit, {entry.runs} of {board.terms.runs} runs"
     if score is None or entry.state == "failed":
         return f"outcome {entry.outcome}"
+    is_told_apart = entry.is_learner and score.unranked_because == OF_ANOTHER_DIVISION  # where it is shown, says it
     reasons = {
-        str(score.unranked_because): score.unranked_because is not None,
+        str(score.unranked_because): score.unranked_because is not None and not is_told_apart,
         "disqualified by review": review is not None and review.decision == "disqualified",
         "scored against another reference": score.reference_hash != board.terms.reference_hash,
         f"scored by version {score.scorer_version}, not {scorer}": score.scorer_version != scorer,
@@ -194,6 +207,8 @@ def _row(
         sha256=entry.sha256,
         code_hash=entry.code_hash,
         key=entry.key,
+        is_learner=entry.is_learner,
+        learner=None if score is None else score.learner,
     )
 
 

@@ -26,6 +26,7 @@ from harness.leaderboard.board.entries import BoardFile, Entry, board_folder, cu
 from harness.leaderboard.board.names import name_key
 from harness.record import Records
 from harness.runs.run import Run, records_of
+from harness.runs.stage import Stage
 from harness.runs.store import Results
 from harness.storage import read_json
 from harness.tracks.track import Track
@@ -72,11 +73,12 @@ class Board:
         """Return the ends of the scale that a score of this name was made with, None if they are gone."""
         return stored_ends(self.results, score_name.removeprefix("score-"))
 
-    def runs(self, entry: ScoredEntry, n_runs: int) -> list[Run]:
+    def runs(self, entry: ScoredEntry, n_runs: int, stage: Stage = Stage.RUN) -> list[Run]:
         """Return an entry's first runs, which all have records. Raises MachineError if some are not stored."""
         results = Results(self.results / entry.results)
-        runs = {index: run for index, run in results.runs(range(n_runs)).items() if run.record is not None}
-        if lacking := [results.run_file(index).name for index in range(n_runs) if index not in runs]:
+        stored = results.runs(range(n_runs), stage=stage)
+        runs = {index: run for index, run in stored.items() if run.record is not None}
+        if lacking := [results.run_file(index, stage).name for index in range(n_runs) if index not in runs]:
             raise MachineError(
                 f"{len(lacking)} of {n_runs} runs of {entry.submission} are missing or damaged in {results.folder}: "
                 f"{', '.join(lacking)}; remove them if they are there, and make them again: harness leaderboard run"

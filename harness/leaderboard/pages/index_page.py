@@ -1,6 +1,7 @@
 """What the page with the table shows: cells, small scales, badges, and what its script compares."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ from markupsafe import Markup, escape
 
 from harness.evaluation.figures import Figures
 from harness.leaderboard.board.rows import Leaderboard, Row
-from harness.leaderboard.pages.columns import COLUMNS, Column, columns, facts, reason
+from harness.leaderboard.pages.columns import COLUMNS, Column, Division, divisions, reason
 from harness.leaderboard.pages.submission_page import page_of
 from harness.report.escaping import escaped
 from harness.report.numbers import UNKNOWN, number
@@ -56,26 +57,39 @@ class TableRow:
 
 
 @dataclass(frozen=True)
+class Table:
+    """The table of one division."""
+
+    name: str  # empty for that of ordinary submissions
+    facts: list[str]
+    columns: list[tuple[Column, str]]  # each with its class in the style sheet
+    rows: list[TableRow]
+
+
+@dataclass(frozen=True)
 class IndexPage:
     """What the template `index.html` shows."""
 
     tiles: list[tuple[str, str, str]]
-    facts: list[str]
-    columns: list[tuple[Column, str]]  # each with its class in the style sheet
-    rows: list[TableRow]
+    tables: list[Table]
     data: dict[str, Any]  # JSON: what the script compares
 
 
 def index_page(shown: Leaderboard) -> IndexPage:
     """Return the page of a leaderboard."""
-    in_table = [column for column in columns(shown) if column.name not in IN_NOTES]
-    most = _end_of_scale(shown)
-    return IndexPage(
-        tiles=_tiles(shown),
-        facts=facts(shown),
+    tables = [_table(division, shown) for division in divisions(shown)]
+    of_ranked = [column for table in tables for column, _ in table.columns if not table.name]
+    return IndexPage(tiles=_tiles(shown), tables=tables, data=_data(shown, of_ranked))
+
+
+def _table(division: Division, shown: Leaderboard) -> Table:
+    in_table = [column for column in division.columns if column.name not in IN_NOTES]
+    most = _end_of_scale(division.rows)
+    return Table(
+        name=division.name,
+        facts=division.facts,
         columns=[(column, _class(column)) for column in in_table],
-        rows=[_row(row, shown, in_table, most) for row in shown.rows],
-        data=_data(shown, in_table),
+        rows=[_row(row, shown, in_table, most) for row in division.rows],
     )
 
 
@@ -85,6 +99,8 @@ def _tiles(shown: Leaderboard) -> list[tuple[str, str, str]]:
     entered = [row for row in shown.rows if row.kind == "submission"]
     ranked = sum(row.rank is not None for row in entered)
     tiles = [("submissions", str(len(entered)), f"{ranked} ranked")]
+    if shown.learners:
+        tiles.append(("learners", str(len(shown.learners)), "in a table of their own"))
     newest = max((entry.entered for entry in shown.board.current), default=None)
     if newest is not None:
         tiles.append(("newest", f"{newest.day} {newest:%b}", f"{newest:%Y, %H:%M %Z}"))
@@ -104,7 +120,7 @@ def _class(column: Column) -> str:
 def _row(row: Row, shown: Leaderboard, in_table: list[Column], most: float) -> TableRow:
     beside = row.kind != "submission"
     return TableRow(
-        kind=f"{row.kind} beside" if beside else "" if row.rank is not None else "unranked",
+        kind=f"{row.kind} beside" if beside else "" if row.is_in_place else "unranked",
         page=None if row.key is None else page_of(row.key),
         sha256=row.sha256 or "",
         badges=_badges(row),
@@ -139,9 +155,9 @@ def _badges(row: Row) -> list[tuple[str, str]]:
     return [(kind, text) for kind, text in badges if text] + ([("", f"review {row.review}")] if row.review else [])
 
 
-def _end_of_scale(shown: Leaderboard) -> float:
-    """Return the calibrated score at the right end of every small scale."""
-    all_figures = [row.figures for row in shown.rows]
+def _end_of_scale(rows: Iterable[Row]) -> float:
+    """Return the calibrated score at the right end of every small scale of a table."""
+    all_figures = [row.figures for row in rows]
     ends = [figures.calibrated_interval[1] for figures in all_figures if figures.calibrated_interval is not None]
     scores = [figures.calibrated_score for figures in all_figures if figures.calibrated_score is not None]
     return max([1.1, *ends, *scores])

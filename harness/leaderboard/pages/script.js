@@ -1,8 +1,8 @@
 // Sorts, filters and compares what the page already says; without it the table is whole and in its order.
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
-const board = document.getElementById("board");
-const rows = [...board.tBodies[0].rows];
+const boards = [...document.querySelectorAll("table.board")];
+const rows = boards.flatMap(board => [...board.tBodies[0].rows]);
 const at = id => document.getElementById(id);
 
 // ---- sorting: figures by value, the rest by text; rows without a value stay below
@@ -15,17 +15,18 @@ function valueOf(row, column) {
 function sortBy(header, column) {
   const first = header.dataset.first;  // better figures are the larger ones, better ranks and names the smaller ones
   const order = header.getAttribute("aria-sort") === first ? (first === "ascending" ? "descending" : "ascending") : first;
+  const board = header.closest("table");
   const sign = order === "ascending" ? 1 : -1;
   for (const other of board.tHead.rows[0].cells) other.removeAttribute("aria-sort");
   header.setAttribute("aria-sort", order);
   const known = row => valueOf(row, column) !== "";
   const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
-  const sorted = [...rows].sort((a, b) =>
+  const sorted = rows.filter(row => board.contains(row)).sort((a, b) =>
     known(b) - known(a) || sign * compare(valueOf(a, column), valueOf(b, column)));
   board.tBodies[0].append(...sorted);
 }
 
-[...board.tHead.rows[0].cells].forEach((header, column) => {
+for (const board of boards) [...board.tHead.rows[0].cells].forEach((header, column) => {
   const button = document.createElement("button");
   button.textContent = header.textContent;
   header.dataset.first = header.classList.contains("figure") ? "descending" : "ascending";

@@ -43,7 +43,7 @@ def write_site(
     templates.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "sort_keys": True}
     templates.globals |= {"track": track.name, "title": track.declaration.title, "style": style, "generator": GENERATOR}
     written = {"index.html"}
-    rows = {row.key: row for row in shown.rows if row.key is not None}
+    rows = {row.key: row for row in (*shown.rows, *shown.learners) if row.key is not None}
     for done, entry in enumerate(entry for entry in shown.board.current if entry.key in rows):
         on_page(done, len(rows))
         review = reviews.get(entry.key)

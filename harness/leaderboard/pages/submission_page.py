@@ -13,6 +13,7 @@ from harness.leaderboard.board.rows import Leaderboard, Row
 from harness.leaderboard.board.stored import SAME_CODE, Board, ScoredEntry
 from harness.leaderboard.pages.columns import COLUMNS
 from harness.report.escaping import escaped
+from harness.report.learner_columns import LEARNER_COLUMNS
 from harness.report.numbers import number
 from harness.report.score_columns import SCORE_COLUMNS, score_column
 from harness.report.sections import Section, sections
@@ -53,7 +54,7 @@ def submission_page(
     return SubmissionPage(
         key=entry.key,
         name=escaped(row.submission),
-        is_compared=row.figures.score is not None,
+        is_compared=row.figures.score is not None and not row.is_learner,
         tiles=_tiles(row, shown),
         notes=_notes(row, entry, review, shown),
         facts=_facts(row, entry, shown),
@@ -70,7 +71,9 @@ def _tiles(row: Row, shown: Leaderboard) -> list[tuple[str, str, list[str]]]:
         score_column(field).text(row.figures, shown.rounded) for field in ("calibrated_score", "score", SHARE)
     )
     return [
-        ("rank", row.rank or "not ranked", tied if row.rank is not None else place),
+        ("division", "learners", [row.unranked_because or "not ranked: each has models of its own"])
+        if row.is_learner
+        else ("rank", row.rank or "not ranked", tied if row.rank is not None else place),
         ("calibrated score", calibrated, ["1.00 is what retraining gets"]),
         ("official score", official, [f"{share} of what retrained models get"]),
     ]
@@ -110,6 +113,7 @@ def _facts(row: Row, entry: ScoredEntry, shown: Leaderboard) -> list[tuple[str, 
         ("remedy", "" if remedy == row.message else escaped(remedy)),
         ("note", escaped(row.message or "") if scored else ""),
         *figures,
+        *((column.title, column.text(row.learner, unknown="")) for column in LEARNER_COLUMNS),
         *((name, texts[name]) for name in ("runs", "device", "isolation", "scorer")),
         ("entered", entry.entered.strftime("%d %b %Y, %H:%M %Z")),
         ("earlier versions", earlier),
