@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from harness.errors import UsageError
 from harness.spelling import did_you_mean
 
-__all__ = ["Constant", "constants_in", "literal_of", "with_constant"]
+__all__ = ["Constant", "assigned", "constants_in", "literal_of", "with_constant"]
 
 OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -33,7 +33,7 @@ class Constant:
 
 def constants_in(tree: ast.Module) -> dict[str, Constant]:
     """Return the constants of a file by name."""
-    return {name: Constant(ast.unparse(node), _finite(node)) for name, node in _assigned(tree).items()}
+    return {name: Constant(ast.unparse(node), _finite(node)) for name, node in assigned(tree).items()}
 
 
 def with_constant(source: str, tree: ast.Module, name: str, value: str) -> tuple[str, ast.Module]:
@@ -41,14 +41,14 @@ def with_constant(source: str, tree: ast.Module, name: str, value: str) -> tuple
 
     Raises UsageError if the file has no such constant.
     """
-    assigned = _assigned(tree)
-    if name not in assigned:
-        known = ", ".join(assigned) or "none"
-        meant = did_you_mean(name, assigned)
+    found = assigned(tree)
+    if name not in found:
+        known = ", ".join(found) or "none"
+        meant = did_you_mean(name, found)
         raise UsageError(
             f"--set {name}{meant}: the file sets no such constant in capitals at its top level (it has: {known})"
         )
-    old = assigned[name]
+    old = found[name]
     assert old.end_lineno is not None
     assert old.end_col_offset is not None
     lines = source.encode().splitlines(keepends=True)  # columns of the syntax tree count bytes
@@ -68,7 +68,7 @@ def literal_of(value: str) -> str:
         return repr(value)
 
 
-def _assigned(tree: ast.Module) -> dict[str, ast.expr]:
+def assigned(tree: ast.Module) -> dict[str, ast.expr]:
     """Return what is assigned to names in capitals, each the last time."""
     return {
         target.id: node.value

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.constants import with_constant
+from harness.constants import assigned, with_constant
 from harness.contract import CALLS, FUNCTION_NAMES, TRAIN, Call
 from harness.entry_point import argument_problems, entry_name, is_alike, is_as_written, takes_state
 from harness.excerpt import CERTIFICATE, Excerpt, excerpt_of
@@ -100,22 +100,18 @@ def _certificate(tree: ast.Module) -> tuple[float, float] | None:
 
     Raises ValueError if it is something else.
     """
-    nodes = [node for node in tree.body if isinstance(node, ast.Assign) and _names(node) == [CERTIFICATE]]
-    if not nodes:
+    bound = dict(_bindings(tree)).get(CERTIFICATE)
+    if bound is None:
         return None
     try:
-        epsilon, delta = map(float, ast.literal_eval(nodes[-1].value))
+        epsilon, delta = map(float, ast.literal_eval(assigned(tree)[CERTIFICATE]))
         is_claim = 0 <= epsilon < math.inf and 0 <= delta < 1
-    except (ValueError, TypeError, SyntaxError, OverflowError):
+    except (KeyError, ValueError, TypeError, SyntaxError, OverflowError):
         is_claim = False
     if not is_claim:
-        where = f"{CERTIFICATE} in line {nodes[-1].lineno}"
-        raise ValueError(f"{where} has to be epsilon and delta as two numbers, such as (1.0, 1e-5)")
+        where = f"{CERTIFICATE} in line {getattr(bound, 'lineno', 1)}"
+        raise ValueError(f"{where} has to be epsilon and delta as two numbers, such as {CERTIFICATE} = (1.0, 1e-5)")
     return epsilon, delta
-
-
-def _names(node: ast.Assign) -> list[str]:
-    return [target.id for target in node.targets if isinstance(target, ast.Name)]
 
 
 def _is_learner(tree: ast.Module) -> bool:

@@ -241,6 +241,11 @@ FAULTS = {
         "INVALID_SUBMISSION",
         "CERTIFICATE in line 1 has to be epsilon and delta as two numbers",
     ),
+    "a certificate within an if": (
+        f"if True: CERTIFICATE = (1, 1e-5)\n{TRAIN} pass\n{UNLEARN} pass",
+        "INVALID_SUBMISSION",
+        "CERTIFICATE in line 1 has to be epsilon and delta as two numbers, such as CERTIFICATE = (1.0, 1e-5)",
+    ),
     "train that fails": (f"{TRAIN} 1 / 0\n{UNLEARN} pass", "EXCEPTION", "train on the training set: ZeroDivisionError"),
     "train that ends": (f"import os\n{TRAIN} os._exit(0)\n{UNLEARN} pass", "CRASHED", "before train returned"),
     "no net": (f"{TRAIN} return 3, {{}}\n{UNLEARN} pass", "BAD_OUTPUT", "train returned int, not a net"),
@@ -329,6 +334,13 @@ def test_train_alone_means_nothing(submission: Write) -> None:
     read = read_submission(file, source_kb=256)
     assert not read.problems
     assert not read.is_learner
+
+
+@pytest.mark.parametrize("claim", ["CERTIFICATE", "CERTIFICATE: tuple[float, float]", "CLAIM = CERTIFICATE"])
+def test_a_certificate_is_read_however_the_constant_is_assigned(claim: str, submission: Write) -> None:
+    file = submission(f"{claim} = (1, 1e-4)\n{TRAIN} pass\n{UNLEARN} pass")
+    assert read_submission(file, source_kb=256).certificate == (1, 1e-4)
+    assert read_submission(file, source_kb=256, constants={"CERTIFICATE": "(2, 0)"}).certificate == (2, 0)
 
 
 def test_what_has_no_form_for_learners_says_so(harness: Harness, submission: Write, tiny_file: Path) -> None:
