@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.claims import Claim
 from benchmarks.trojan.models import ARMS
 from benchmarks.verdicts import Interval, Verdict, above, all_of, below, holm_intervals, t_interval
 
@@ -28,11 +29,25 @@ Rows = list[dict[str, Any]]  # one for every sparsity of every seed, seeds in th
 
 
 def findings(rows: Rows) -> dict[str, Any]:
-    """Return the gate and, if it is passed, the verdicts on the claims of either method."""
+    """Return the gate and, if it is passed, what is found of the claims of either method, in whole and in short."""
     asr_before = {f"{sparsity:g}": t_interval(values(rows, "before", "asr", sparsity)).mean for sparsity in SPARSITIES}
     is_passed = min(asr_before.values()) >= GATE
-    claims = {method: verdicts(rows, arms) for method, arms in METHODS.items()} if is_passed else {}
-    return {"gate": {"asr_before": asr_before, "least": GATE, "passed": is_passed}, "claims": claims}
+    tested = {method: verdicts(rows, arms) for method, arms in METHODS.items()} if is_passed else {}
+    claims = [
+        Claim(f"{method}: {CLAIMS[name]}", found["verdict"], _in_words(found)).to_json()
+        for method, of_method in tested.items()
+        for name, found in of_method.items()
+    ]
+    gate = {"asr_before": asr_before, "least": GATE, "passed": is_passed}
+    return {"gate": gate, "tested": tested, "claims": claims}
+
+
+def _in_words(found: dict[str, Any]) -> str:
+    """Return how many cells hold, and between what their differences are."""
+    cells = found["cells"]
+    holding = sum(cell["verdict"] == Verdict.HOLDS for cell in cells)
+    means = [cell["mean"] for cell in cells]
+    return f"{holding} of {len(cells)} cells hold; means {min(means):.1f} to {max(means):.1f} points"
 
 
 def verdicts(rows: Rows, arms: Sequence[str]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def verdict_tables(found: dict[str, Any]) -> str:
     least, most = (end(gate["asr_before"].values()) for end in (min, max))
     so = "the claims are tested" if gate["passed"] else "the trigger is too weak, and nothing is tested"
     texts = [f"Before, ASR is {least:.1f} to {most:.1f} %; at least {gate['least']:g} % were needed: {so}.\n"]
-    for method, claims in found["claims"].items():
+    for method, claims in found["tested"].items():
         head = [method, "verdict", *map(_settings, METHODS[method])]
         rows = [[CLAIMS[name], f"**{claim['verdict']}**", *claim["arms"].values()] for name, claim in claims.items()]
         texts.append(markdown(head, rows))
@@ -99,7 +99,7 @@ def all_tables(found: dict[str, Any]) -> str:
 def _tested(found: dict[str, Any], claim: str) -> dict[str, list[Interval]]:
     """Return the intervals of a claim by arm."""
     by_arm: dict[str, list[Interval]] = {}
-    for claims in found["claims"].values():
+    for claims in found["tested"].values():
         for cell in claims[claim]["cells"]:
             by_arm.setdefault(cell["arm"], []).append(Interval.of(cell))
     return by_arm

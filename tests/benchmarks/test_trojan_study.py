@@ -49,9 +49,11 @@ def made_up(*, before: float = 95, after: float = 20, slope: float = 0, lost: fl
     ids=["the paper", "the opposite", "worse", "no difference"],
 )
 def test_verdicts_follow_the_seeds(rows: Rows, expected: tuple[str, str, str]) -> None:
-    claims = findings(rows)["claims"]
+    found = findings(rows)
+    claims = found["tested"]
     for method in METHODS:
         assert tuple(claim["verdict"] for claim in claims[method].values()) == expected
+    assert [one["verdict"] for one in found["claims"]] == [*expected, *expected]
     assert len(claims["l1-sparse"]["falls"]["cells"]) == 20
     assert min(cell["level"] for cell in claims["l1-sparse"]["falls"]["cells"]) >= 0.95
 
@@ -61,7 +63,7 @@ def test_a_cell_below_the_gate_stops_all_tests() -> None:
     for row in rows:
         row["models"]["before"]["asr"] -= 20 * (row["sparsity"] == 0.9)
     found = findings(rows)
-    assert (found["gate"]["passed"], found["claims"]) == (False, {})
+    assert (found["gate"]["passed"], found["claims"]) == (False, [])
     text = verdict_tables({**found, "cells": rows, "seeds": 5, "pixels": "", "machine": "a machine", "torch": "3"})
     assert "the trigger is too weak, and nothing is tested" in text
 
