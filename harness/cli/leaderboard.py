@@ -210,6 +210,7 @@ def _of_cluster(
             gpus=cluster.gpus,
             failure_counts=cluster.failure_counts,
             free_processors=cluster.free_processors,
+            is_one_machine=cluster.is_one_machine,
         )
 
 

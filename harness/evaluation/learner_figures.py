@@ -27,6 +27,7 @@ class LearnerFigures(Part):
     training_share: float | None  # of one training by the track's recipe; None where that is not known
     share_of_training_limit: float
     state_mb: float  # the largest
+    unlearning_seconds: float  # mean of the runs
     unlearning_share: float | None  # mean seconds of its unlearning, of one training by the track's recipe
     speed_up: float  # mean seconds of its training over those of its unlearning
     own_floor: float  # calibrated score of its originals left as they are
@@ -55,6 +56,7 @@ class LearnerFigures(Part):
             training_share=None if ordinary is None else seconds / ordinary,
             share_of_training_limit=float(np.mean([run.seconds / run.info.limit_seconds for run in originals])),
             state_mb=max(run.state_bytes for run in originals) / 2**20,
+            unlearning_seconds=unlearning,
             unlearning_share=None if ordinary is None else unlearning / ordinary,
             speed_up=seconds / unlearning,
             own_floor=floor,

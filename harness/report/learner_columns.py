@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from harness.evaluation.learner_figures import NOTHING_TO_FORGET, LearnerFigures
 from harness.report.numbers import UNKNOWN, number
 
-__all__ = ["LEARNER_COLUMNS", "LearnerColumn"]
+__all__ = ["LEARNER_COLUMNS", "LearnerColumn", "notes_on_learner"]
 
 
 @dataclass(frozen=True)
@@ -15,23 +15,29 @@ class LearnerColumn:
 
     name: str  # in the head of a wide table
     title: str  # where there is room
-    fields: tuple[str, ...]  # of `LearnerFigures`; by the first a table is sorted
+    fields: tuple[str, ...]  # of `LearnerFigures`; a table is sorted by the first that is known
     meaning: str
     written: Callable[[LearnerFigures], str]
-    is_figure: bool = True  # no word
-
-    def is_known_of(self, figures: LearnerFigures | None) -> bool:
-        """Whether there is something to show."""
-        return figures is not None and getattr(figures, self.fields[0]) is not None
+    is_figure: bool = True  # no words
 
     def value(self, figures: LearnerFigures | None) -> float | None:
         """Return what a table is sorted by."""
-        value: float | None = None if figures is None else getattr(figures, self.fields[0])
-        return value
+        values = (getattr(figures, field, None) for field in self.fields)
+        return next((value for value in values if value is not None), None)
 
     def text(self, figures: LearnerFigures | None, unknown: str = UNKNOWN) -> str:
         """Return the figure as text."""
-        return self.written(figures) if figures is not None and self.is_known_of(figures) else unknown
+        return unknown if figures is None or self.value(figures) is None else self.written(figures)
+
+
+def _training(figures: LearnerFigures) -> str:
+    share = figures.training_share
+    return f"{number(figures.training_seconds, 2)} s" if share is None else f"{number(share, 1)} x"
+
+
+def _unlearning(figures: LearnerFigures) -> str:
+    share = figures.unlearning_share
+    return f"{number(figures.unlearning_seconds, 2)} s" if share is None else f"{number(100 * share, 1)} %"
 
 
 def _certificate(figures: LearnerFigures) -> str:
@@ -52,12 +58,12 @@ LEARNER_COLUMNS = (
         "train",
         "training cost",
         ("training_share", "training_seconds"),
-        "mean seconds of its training, over those of one by the track's recipe",
-        lambda figures: f"{number(figures.training_share, 1)} x",
+        "mean time of its training, over that of one by the track's recipe; in seconds where none is timed",
+        _training,
     ),
     LearnerColumn(
         "state MB",
-        "state",
+        "state in MB",
         ("state_mb",),
         "the largest state that a training left, in MB",
         lambda figures: number(figures.state_mb, 2),
@@ -65,15 +71,15 @@ LEARNER_COLUMNS = (
     LearnerColumn(
         "unlearn",
         "unlearning time",
-        ("unlearning_share",),
-        "mean seconds of its unlearning, of those of a training by the track's recipe",
-        lambda figures: f"{number(100 * (figures.unlearning_share or 0.0), 1)} %",
+        ("unlearning_share", "unlearning_seconds"),
+        "mean time of its unlearning, of that of a training by the track's recipe; in seconds where none is timed",
+        _unlearning,
     ),
     LearnerColumn(
         "speed-up",
         "speed-up",
         ("speed_up",),
-        "mean seconds of its training over those of its unlearning",
+        "mean time of its training over that of its unlearning",
         lambda figures: f"{number(figures.speed_up, 1)} x",
     ),
     LearnerColumn(
@@ -92,3 +98,16 @@ LEARNER_COLUMNS = (
         is_figure=False,
     ),
 )
+
+
+def notes_on_learner(figures: LearnerFigures | None) -> list[str]:
+    """Return what makes a score say little, and a claim that does not hold, in words."""
+    if figures is None:
+        return []
+    notes = []
+    if figures.nothing_to_forget:
+        notes.append(f"nothing to forget: its originals left as they are get {number(figures.own_floor, 2)}")
+    if figures.certificate_refuted:
+        bound = number(figures.certificate_bound, 2)
+        notes.append(f"the certificate that it claims is refuted: epsilon is at least {bound}, at 95 %")
+    return notes

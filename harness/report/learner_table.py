@@ -26,6 +26,6 @@ def stages_table(run_set: LearnerRunSet) -> Table:
     for stage, (name, what) in STAGES.items():
         seconds = [run.seconds for run in made[stage]]
         shares = [run.seconds / run.info.limit_seconds for run in made[stage]]
-        mean, share = (f"{np.mean(seconds):.3g} s", f"{np.mean(shares):.0%}") if seconds else (UNKNOWN, UNKNOWN)
+        mean, share = (f"{np.mean(seconds):.3g} s", f"{100 * np.mean(shares):.0f} %") if seconds else (UNKNOWN, UNKNOWN)
         rows.append([name, str(len(seconds)), mean, share, what])
     return Table(["kind", "runs", "mean time", "of the limit", "what it is"], rows)

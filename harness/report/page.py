@@ -95,7 +95,7 @@ def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         *(
             (column.title, column.text(found.learner))
             for column in LEARNER_COLUMNS
-            if column.is_known_of(found.learner)
+            if column.value(found.learner) is not None
         ),
         ("time", _time(evaluation)),
         ("alarms", _alarms(evaluation)),

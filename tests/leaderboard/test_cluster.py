@@ -34,6 +34,15 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
         for parameter in net.parameters():
             parameter += SCALE * torch.randn_like(parameter)
 """
+LEARNER = """
+import torch
+
+def train(net, train_loader, val_loader):
+    return net, {"start": torch.ones(3)}
+
+def unlearn(net, retain_loader, forget_loader, val_loader, state):
+    assert state["start"].sum() == 3
+"""
 RAISES = "def unlearn(net, retain_loader, forget_loader, val_loader): 1 / 0"
 
 
@@ -167,6 +176,25 @@ def test_a_cluster_ends_where_one_machine_does_whatever_happens_to_a_worker(
     assert harness(*command).exit_code == 0
     assert outcome_of_batch(home) == outcome_of_batch(elsewhere)
     assert {state for state, *_ in outcome_of_batch(home).values()} == {"done", "failed"}
+
+
+@pytest.mark.long
+def test_learners_are_made_on_the_workers_of_one_machine_and_passed_over_on_several(
+    harness: Harness, cluster: Running, home: Path, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "exact.py").write_text(LEARNER)
+    (tmp_path / "raises.py").write_text(RAISES)
+    command = ("leaderboard", "run", tmp_path / "exact.py", tmp_path / "raises.py", "--track", tiny_file, "--runs", 2)
+    with monkeypatch.context() as patched:
+        patched.setattr("harness.leaderboard.batch.cluster.Cluster.is_one_machine", False)
+        several = harness(*command, "--scheduler", cluster.address)
+    assert several.exit_code == 0, several.output
+    assert "exact.py is passed over: the workers are on several machines" in several.output
+    assert set(outcome_of_batch(home)) == {"raises.py"}
+    one = harness(*command, "--scheduler", cluster.address)
+    assert "exact.py: done, 2 runs" in one.output
+    (score,) = home.glob("results/*/*/score-2-*.json")
+    assert json.loads(score.read_text())["learner"]["exact"] == 2
 
 
 def test_a_call_that_dies_with_its_worker_is_an_error_and_not_waited_for(

@@ -14,11 +14,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from harness.cli.main import cli
+from harness.evaluation.evaluate import load_evaluation
 from harness.leaderboard.board.entries import Entry, current, entries
 from harness.report.learner_columns import LEARNER_COLUMNS
 from harness.runs.stage import Stage
 from harness.seal import read_sealed_arrays, sealed, write_sealed_arrays
 from harness.storage import read_json, write_json
+from harness.submission import read_submission
+from harness.tracks.track import Track
 from tests.conftest import Once
 
 Harness = Callable[..., Result]
@@ -176,6 +179,19 @@ def test_a_learner_whose_training_is_over_its_limit_is_stopped(
     assert stored(home) == before
 
 
+def test_no_prize_rank_drops_a_learner(harness: Harness, folder: Path, home: Path, tiny_file: Path) -> None:
+    (folder / "other.py").write_text(f"import torch\n{IDENTITY}")
+    command = ("leaderboard", "run", folder, "--track", tiny_file, "--stages", 2)
+    assert harness(*command, "--runs", 2).exit_code == 0
+    intervals = {"ada/exact.py": (0.0, 0.1), "other.py": (0.0, 0.1), "nothing.py": (0.8, 0.9)}
+    for name, interval in intervals.items():
+        (path,) = home.glob(f"results/*/{on_board(home)[name].results}/score-2-*.json")
+        write_json(path, sealed(read_json(path) | {"calibrated_interval": interval, "ranked": True}))
+    result = harness(*command, "--runs", 3, "--boundary", 1)
+    assert "other.py: done, 2 runs: rank 1 is out of reach" in result.output
+    assert "exact.py: done, 3 runs\n" in result.output
+
+
 # ---- tables ---------------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +218,9 @@ def test_learners_have_a_table_of_their_own_and_that_of_others_stays_as_it_is(
 
 
 def test_what_is_known_of_a_learner_is_in_every_form(board: Path, leaderboard: Callable[..., str]) -> None:
+    figures = read_json(score_file(board))["learner"]
+    seconds = f"{figures['training_seconds']:.2f} s", f"{figures['unlearning_seconds']:.2f} s"
+    assert all(text in leaderboard("show") for text in seconds)  # no training by the recipe is timed on this track
     change_learner(board, training_share=1.25, unlearning_share=0.031, certificate_refuted=True)
     change_learner(board, own_floor=0.9512, nothing_to_forget=True)
     found = read_json(score_file(board))
@@ -223,8 +242,29 @@ def test_what_is_known_of_a_learner_is_in_every_form(board: Path, leaderboard: C
     table = leaderboard("show")
     for text in ("0.95", "1.2 x", "3.1 %", "refuted", "nothing to forget"):
         assert text in table.partition("learners\n")[2]
+    (folder,) = board.glob("leaderboards/*")
+    review = folder / "reviews" / f"{on_board(board)['ada/exact.py'].key}.toml"
+    review.parent.mkdir(exist_ok=True)
+    review.write_text('submission = "exact.py"\nalarms = []\nstatus = "closed"\ndecision = "disqualified"\n')
+    assert "disqualified by review" in leaderboard("show").partition("learners\n")[2]
     rounded = json.loads(leaderboard("show", "--format", "json", "--rounded", 1))
     assert next(row["own_floor"] for row in rounded if row["submission"] == "ada/exact.py") == 1.0
+
+
+def test_times_are_told_in_trainings_of_the_recipe_where_these_were_timed(
+    board: Path, folder: Path, tiny: Track
+) -> None:
+    for path in score_file(board).parent.glob("run-*.npz"):
+        arrays, _ = read_sealed_arrays(path)
+        info = json.loads(str(arrays["info"])) | {"calibration": "here"}
+        write_sealed_arrays(path, arrays | {"info": np.array(json.dumps(info))})
+    submission = read_submission(folder / "ada/exact.py", source_kb=256)
+    found = load_evaluation(submission, tiny, "cpu", runs=16, home=board).score_file.learner
+    assert found is not None
+    training = 2.0 / 0.1  # the limit, and its share of a training
+    assert found.training_share == pytest.approx(found.training_seconds / training)
+    assert found.unlearning_share == pytest.approx(found.unlearning_seconds / training)
+    assert found.speed_up == pytest.approx(found.training_seconds / found.unlearning_seconds)
 
 
 def test_neither_ceiling_nor_comparison_is_of_learners(board: Path, leaderboard: Callable[..., str]) -> None:
@@ -238,8 +278,9 @@ def test_neither_ceiling_nor_comparison_is_of_learners(board: Path, leaderboard:
 
 
 def test_the_site_has_a_second_table_and_a_page_of_the_learner(
-    board: Path, leaderboard: Callable[..., str], tmp_path: Path
+    board: Path, leaderboard: Callable[..., str], harness: Harness, tiny_file: Path, tmp_path: Path
 ) -> None:
+    change_learner(board, own_floor=0.95, nothing_to_forget=True, certificate_bound=9.25, certificate_refuted=True)
     leaderboard("html", "--output", tmp_path / "site")
     index = (tmp_path / "site" / "index.html").read_text()
     ordinary, _, learners = index.partition('<h2 id="learners">')
@@ -250,9 +291,16 @@ def test_the_site_has_a_second_table_and_a_page_of_the_learner(
     page = (tmp_path / "site" / "submissions" / f"{on_board(board)['ada/exact.py'].key}.html").read_text()
     for text in ("<dt>exact</dt><dd><bdi>4/4</bdi></dd>", "What its runs are made of", "with the seeds of the first"):
         assert text in page
+    for text in ("nothing to forget: its originals left as they are get 0.95", "refuted: epsilon is at least 9.25"):
+        assert text in page
     assert "compare it" not in page
     (cells,) = re.findall(r"<td>twins</td><td>(\d+)</td>", page)
     assert cells == "4"
+    report = tmp_path / "report.html"
+    mine = write(tmp_path / "handed-in") / "ada/exact.py"
+    result = harness("report", mine, "--track", tiny_file, "--runs", 16, "--out", report)
+    assert result.exit_code == 0, result.output
+    assert all(text in report.read_text() for text in ("What its runs are made of", "own floor", "speed-up"))
     rounded = tmp_path / "rounded"
     leaderboard("html", "--output", rounded, "--rounded", 1)
     assert "What its runs" not in "".join(page.read_text() for page in rounded.glob("submissions/*.html"))

@@ -134,6 +134,12 @@ class _Trainings:
         return self.limit.ordinary_training if self.stored is None else self.stored.seconds
 
     @property
+    def assumed(self) -> str:
+        """What is assumed of the time of one, beside that stored ones tell it."""
+        is_told = self.stored is not None or not self.request.learners
+        return "" if is_told else ", trainings what one by the recipe does"
+
+    @property
     def around(self) -> float:
         """The seconds around one."""
         return 0.0 if self.stored is None else self.stored.around or 0.0
@@ -187,7 +193,7 @@ def _all_runs(
     cases = [(", at most", most, f"assumed: every run takes its whole limit{uncounted}")]
     if stored is not None:
         expected = (stored.seconds, trainings.expected)
-        cases.append(("", expected, f"assumed: runs take what stored ones took{uncounted}"))
+        cases.append(("", expected, f"assumed: runs take what stored ones took{trainings.assumed}{uncounted}"))
     for which, seconds, origin in cases:
         total = _seconds(request.runs, seconds, submissions, around, trainings)
         yield Figure(f"{worker} hours{which}", total / HOUR, "h", origin)

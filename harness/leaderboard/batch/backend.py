@@ -29,6 +29,7 @@ class Backend:
     gpus: frozenset[str] = frozenset()  # their names and drivers
     failure_counts: FailureCounts = lambda run: True
     free_processors: int = 0  # of this machine while runs are made
+    is_one_machine: bool = True  # else no learner is made: its twins are compared bit for bit
 
     @classmethod
     def here(

@@ -104,6 +104,11 @@ class Cluster:
         return Isolation(weakest(each.isolation for each in self.reports.values()), {})
 
     @property
+    def is_one_machine(self) -> bool:
+        """Whether all workers are on the same machine."""
+        return len({each.machine for each in self.reports.values()}) == 1
+
+    @property
     def free_processors(self) -> int:
         """How many processors of this machine no worker uses."""
         own = platform.node()

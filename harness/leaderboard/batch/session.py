@@ -27,6 +27,11 @@ from harness.tracks.track import Track
 
 __all__ = ["Session"]
 
+NO_LEARNERS = (
+    "the workers are on several machines, and a learner's models are compared bit for bit: use workers of one machine, "
+    "or leave out --scheduler"
+)
+
 
 @dataclass(frozen=True)
 class Session:
@@ -54,15 +59,19 @@ class Session:
             kinds = " or ".join(SUFFIXES)
             raise UsageError(f"there is no submission to run: name {kinds} files, or a folder with some or with teams")
         batch = self._batch(progress)
-        entries = self._register(found.candidates)
+        candidates = [each for each in found.candidates if self._can_be_made(each)]
         for candidate in found.candidates:
+            if not self._can_be_made(candidate):
+                progress.say(f"{candidate.name} is passed over: {NO_LEARNERS}")
+        entries = self._register(candidates)
+        for candidate in candidates:
             if candidate.name not in entries:
                 progress.say(f"{candidate.name} {self._why_not_entered(candidate)}")
         for alike in shared_code(entries.values()).values():
             progress.say(told_of_shared([each.submission for each in alike]))
         batch_entries = [
             batch.open_entry(candidate, entries[candidate.name])
-            for candidate in found.candidates
+            for candidate in candidates
             if candidate.name in entries
         ]
         batch.run(batch_entries)
@@ -75,6 +84,8 @@ class Session:
 
     def _watch(self, places: Sequence[Path], progress: Progress) -> NoReturn:
         def enter(candidate: Candidate) -> BatchEntry | str:
+            if not self._can_be_made(candidate):
+                return f"waits: {NO_LEARNERS}"
             entry = self._register([candidate]).get(candidate.name)
             return self._why_not_entered(candidate) if entry is None else batch.open_entry(candidate, entry)
 
@@ -107,6 +118,9 @@ class Session:
             )
         write_board(folder, board)
         return SubmissionBatch(self.track, self.home, terms, backend, progress=progress, on_change=on_change)
+
+    def _can_be_made(self, candidate: Candidate) -> bool:
+        return self.backend.is_one_machine or not candidate.submission.is_learner
 
     def _register(self, candidates: list[Candidate]) -> dict[str, Entry]:
         def results(submission: Submission) -> str:

@@ -64,6 +64,7 @@ class Table:
     facts: list[str]
     columns: list[tuple[Column, str]]  # each with its class in the style sheet
     rows: list[TableRow]
+    explained: list[Column]  # those whose meaning no table before has told
 
 
 @dataclass(frozen=True)
@@ -77,19 +78,24 @@ class IndexPage:
 
 def index_page(shown: Leaderboard) -> IndexPage:
     """Return the page of a leaderboard."""
-    tables = [_table(division, shown) for division in divisions(shown)]
+    told: set[str] = set()
+    tables = [_table(division, shown, told) for division in divisions(shown)]
     of_ranked = [column for table in tables for column, _ in table.columns if not table.name]
     return IndexPage(tiles=_tiles(shown), tables=tables, data=_data(shown, of_ranked))
 
 
-def _table(division: Division, shown: Leaderboard) -> Table:
+def _table(division: Division, shown: Leaderboard, told: set[str]) -> Table:
+    """Return the table of a division; the meanings that it tells are added to those told."""
     in_table = [column for column in division.columns if column.name not in IN_NOTES]
+    explained = [column for column in in_table if column.meaning not in told]
+    told.update(column.meaning for column in explained)
     most = _end_of_scale(division.rows)
     return Table(
         name=division.name,
         facts=division.facts,
         columns=[(column, _class(column)) for column in in_table],
         rows=[_row(row, shown, in_table, most) for row in division.rows],
+        explained=explained,
     )
 
 

@@ -13,7 +13,7 @@ from harness.leaderboard.board.rows import Leaderboard, Row
 from harness.leaderboard.board.stored import SAME_CODE, Board, ScoredEntry
 from harness.leaderboard.pages.columns import COLUMNS
 from harness.report.escaping import escaped
-from harness.report.learner_columns import LEARNER_COLUMNS
+from harness.report.learner_columns import LEARNER_COLUMNS, notes_on_learner
 from harness.report.numbers import number
 from harness.report.score_columns import SCORE_COLUMNS, score_column
 from harness.report.sections import Section, sections
@@ -87,6 +87,7 @@ def _notes(row: Row, entry: ScoredEntry, review: Review | None, shown: Leaderboa
     ]
     if row.same_code:
         messages.append(f"alarm ({SAME_CODE}): {told_of_shared([row.submission, *row.same_code])}")
+    messages += notes_on_learner(row.learner)
     if review is None:
         return messages
     said = [text for text in (review.reason, review.re_run and f"re-run: {review.re_run}") if text]
