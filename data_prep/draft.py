@@ -11,9 +11,10 @@ from data_prep.architecture import begins_alike, check_architecture, modules_bes
 from data_prep.datasets import load_dataset
 from data_prep.poisoning import poisoned
 from data_prep.sources.dataset import Dataset
-from data_prep.splits import class_number, split_indices
+from data_prep.splits import class_number, cut_into_requests, split_indices
 from harness.errors import MachineError, UsageError
 from harness.models import own_file
+from harness.record import SETS
 from harness.storage import write_arrays, write_bytes, write_json
 from harness.tracks.batch_size import without_single
 from harness.tracks.declaration import Declaration, read_declaration
@@ -54,9 +55,10 @@ def lay_out(
     if declaration.training.augment and dataset.examples.images.shape[2] == 1:
         raise UsageError("training.augment crops and flips images, and the data are a table; leave it out")
     sets = split_indices(dataset, declaration.split, declaration.forget, folder=declaration_file.parent)
+    split = sets | cut_into_requests(dataset, declaration.split, declaration.forget, sets)
     planted = dataset if declaration.trojan is None else poisoned(dataset, sets, declaration.trojan)
     own = _own_architecture(declaration, declaration_file)
-    manifest = _manifest(declaration, declaration_file, planted, sets, own)
+    manifest = _manifest(declaration, declaration_file, planted, split, own)
     draft = Track(folder, declaration, manifest)
     for note in (*planted.notes, *_remarks(dataset, declaration, sets)):
         on_note(note)
@@ -64,7 +66,7 @@ def lay_out(
         return draft
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        _write(draft, planted, sets, own, on_note)
+        _write(draft, planted, split, own, on_note)
     except (UsageError, MachineError):
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -79,13 +81,13 @@ def _manifest(
     declaration: Declaration,
     declaration_file: Path,
     dataset: Dataset,
-    sets: dict[str, np.ndarray],
+    split: dict[str, np.ndarray],
     own: dict[str, np.ndarray],
 ) -> Manifest:
     examples = dataset.examples
     arrays = examples.arrays() | own
     return Manifest(
-        fingerprint=fingerprint(declaration, arrays | sets),
+        fingerprint=fingerprint(declaration, arrays | split),
         public_hash="",
         reference_hash=None,
         n_classes=dataset.n_classes,
@@ -94,18 +96,18 @@ def _manifest(
         retrained=declaration.reference.retrained,
         prepared={},
         sibling=read_declaration(declaration_file).siblings.index(declaration),
-        family=_family(declaration, arrays, sets),
+        family=_family(declaration, arrays, split),
         inputs=examples.images[0].size if declaration.model.is_for_vectors else None,
     )
 
 
 def _write(
-    draft: Track, dataset: Dataset, sets: dict[str, np.ndarray], own: dict[str, np.ndarray], on_note: OnNote
+    draft: Track, dataset: Dataset, split: dict[str, np.ndarray], own: dict[str, np.ndarray], on_note: OnNote
 ) -> None:
     """Write data, split and architecture. Raises UsageError if these do not fit each other."""
-    for name, indices in sets.items():
-        write_arrays(draft.examples_file(name), dataset.examples[indices].arrays())
-    write_arrays(draft.private / "split.npz", sets)
+    for name in SETS:
+        write_arrays(draft.examples_file(name), dataset.examples[split[name]].arrays())
+    write_arrays(draft.private / "split.npz", split)
     for name, content in own.items():
         write_bytes(draft.public / name, content.tobytes())
     check_architecture(draft, draft.examples("retain"))
@@ -180,12 +182,12 @@ def _missing(dataset: Dataset, sets: dict[str, np.ndarray], forgotten: int | Non
             yield f"the {name} set has no example of {named}{more}{so}"
 
 
-def _family(declaration: Declaration, data: dict[str, np.ndarray], sets: dict[str, np.ndarray]) -> str | None:
+def _family(declaration: Declaration, data: dict[str, np.ndarray], split: dict[str, np.ndarray]) -> str | None:
     """Return the name of what a track shares with its siblings, None if it has none."""
     if declaration.forget.forget_sets == 1:
         return None
-    train = np.sort(np.concatenate([sets["retain"], sets["forget"]]))
-    return family(declaration, data | {"train": train, "val": sets["val"], "test": sets["test"]})
+    train = np.sort(np.concatenate([split["retain"], split["forget"]]))
+    return family(declaration, data | {"train": train, "val": split["val"], "test": split["test"]})
 
 
 def _batch_size_of_runs(track: Track) -> int:
@@ -194,7 +196,10 @@ def _batch_size_of_runs(track: Track) -> int:
     Unless a net can be trained on that too. It is the nearest larger size then.
     """
     declared = track.declaration.training.batch_size
-    sizes = [len(track.examples(name)) for name in ("retain", "forget", "val")]
+    forgotten = np.bincount(track.requests())
+    later = np.cumsum(forgotten[::-1])[::-1] - forgotten  # what later requests forget is still retained
+    retained = len(track.examples("retain")) + later
+    sizes = [*retained.tolist(), *forgotten.tolist(), len(track.examples("val"))]
     larger = without_single(declared, sizes)
     return declared if larger != declared and takes_single_examples(track) else larger
 

@@ -1,6 +1,7 @@
 """Who is forgotten and who is tested: one split per track, made once and stored; nothing derives it a second time."""
 
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import numpy as np
 from data_prep.sources.dataset import Dataset
 from harness.errors import UsageError
 from harness.tracks.declaration import Forget, Split
+from harness.tracks.track import REQUESTS
 
-__all__ = ["class_number", "split_indices"]
+__all__ = ["class_number", "cut_into_requests", "split_indices"]
 
 SHOWN = 40  # letters of a line
 WRITE_INDICES = "write it with np.savetxt(FILE, indices, '%d')"
@@ -32,6 +34,29 @@ def split_indices(dataset: Dataset, split: Split, forget: Forget, *, folder: Pat
             raise UsageError(f"split: no examples are left for the {name} set")
     sets = {"retain": train[~forgotten], "forget": train[forgotten], "val": val, "test": test}
     return {name: np.sort(indices) for name, indices in sets.items()}
+
+
+def cut_into_requests(
+    dataset: Dataset, split: Split, forget: Forget, sets: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return by the name REQUESTS which deletion request, from 0, each forget example is of, (n_forget,).
+
+    Nothing where there is only one. Requests are equally many examples to within one, drawn by the seed of the split;
+    where subjects are forgotten they are so many people, of whom all examples are in one request.
+    sets: indices by the name of their set. Raises UsageError if there are fewer examples, or people, than requests.
+    """
+    if forget.requests == 1:
+        return {}
+    of_people = dataset.examples.subjects if forget.kind == "subject" else None
+    units, place = np.unique(sets["forget"] if of_people is None else of_people[sets["forget"]], return_inverse=True)
+    if forget.requests > len(units):
+        what = "examples" if of_people is None else "subjects"
+        raise UsageError(f"forget: requests = {forget.requests} is more than there are {what} to forget: {len(units)}")
+    order = np.random.default_rng(split.seed).permutation(len(units))
+    numbers = np.empty(len(units), int)
+    for number, drawn in enumerate(np.array_split(order, forget.requests)):
+        numbers[drawn] = number
+    return {REQUESTS: numbers[place]}
 
 
 def _parts(dataset: Dataset, split: Split, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -99,6 +99,7 @@ class Forget(TomlSection):
     forget_sets: how many disjoint sets are drawn, each for a track of its own; these siblings share data and originals.
     `index` says which set is this track's; without it the declaration stands for all siblings, NAME-0, NAME-1, ...
     Subjects of all sets are kept out of val and test, so that no track leaks another's.
+    requests: into how many deletion requests the set is cut, which come one after the other (`harness.runs.stream`).
     """
 
     kind: Literal["random", "class", "subject", "indices"]
@@ -107,6 +108,7 @@ class Forget(TomlSection):
     file: str | None = _added(
         None
     )  # indices: a text file with one index into the data per line, beside the declaration
+    requests: Positive = _added(1)
     forget_sets: Positive = _added(1)
     index: Annotated[int, Field(ge=0)] | None = _added(None)
 

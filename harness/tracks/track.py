@@ -28,6 +28,7 @@ from harness.tracks.trojan import with_trigger
 __all__ = [
     "ORIGINALS",
     "POOLS",
+    "REQUESTS",
     "Examples",
     "Manifest",
     "Track",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 ORIGINALS = "originals"
+REQUESTS = "requests"  # the name, in the split, of the deletion request that each forget example is of
 POOLS = ("scoring", "ceiling")  # of retrained models: one to score against, one to score as if it were a submission
 
 
@@ -136,6 +138,12 @@ class Track:
         split = read_arrays(self.private / "split.npz")
         training = np.sort(np.concatenate([split["retain"], split["forget"]]))
         return {name: np.searchsorted(training, split[name]) for name in ("retain", "forget")}
+
+    def requests(self) -> np.ndarray:
+        """Return which deletion request each forget example is of, (n_forget,), numbered from 0."""
+        self.require_private()
+        split = read_arrays(self.private / "split.npz")
+        return split[REQUESTS] if REQUESTS in split else np.zeros_like(split["forget"])
 
     def recorded(self) -> dict[str, Examples]:
         """Return what every model is measured on, by name: the four sets and, with a trojan, TRIGGERED.

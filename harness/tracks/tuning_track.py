@@ -98,12 +98,15 @@ def _images_file(name: str) -> str:
 
 
 def _forget(track: Track, retain: Examples) -> Forget:
-    declared = track.declaration.forget
+    declared, subjects = track.declaration.forget, retain.subjects
     if declared.kind == "class":
-        return Forget(kind="class", label=_next_class(track, retain.labels))
-    if declared.kind == "subject" and declared.count is not None and retain.subjects is not None:
-        return Forget(kind="subject", count=_same_share(len(np.unique(retain.subjects)), int(declared.count)))
-    return Forget(kind="random", count=_same_share(len(retain), len(track.examples("forget"))))
+        label = _next_class(track, retain.labels)
+        return Forget(kind="class", label=label, requests=min(declared.requests, int((retain.labels == label).sum())))
+    if declared.kind == "subject" and declared.count is not None and subjects is not None:
+        count = _same_share(len(np.unique(subjects)), int(declared.count))
+        return Forget(kind="subject", count=count, requests=min(declared.requests, count))
+    count = _same_share(len(retain), len(track.examples("forget")))
+    return Forget(kind="random", count=count, requests=min(declared.requests, count))
 
 
 def _same_share(retained: int, forgotten: int) -> int:
