@@ -27,6 +27,9 @@ What it returns
     names and shapes of the track's architecture, finite, read as float32. Hooks and swapped modules mean nothing.
     DataParallel, torch.compile and AveragedModel may be around it. Masks and parametrisations have to be removed.
 
+On a track with several deletion requests a run calls the function for each, on the net that the call before left
+(docs/tracks.md, "Deletion streams"). Time limit, process and folder are those of one call.
+
 A file whose `unlearn` requires a fifth argument, `state`, is a learner: it defines train(net, train_loader, val_loader)
 too, whose net `unlearn` starts from (docs/learners.md).
 

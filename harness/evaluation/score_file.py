@@ -19,6 +19,7 @@ from harness.evaluation.figures import Figures, Part
 from harness.evaluation.findings import Findings
 from harness.evaluation.learner_figures import LearnerFigures
 from harness.evaluation.reference import Reference, Scored
+from harness.evaluation.stream_figures import StreamFigures
 from harness.runner.isolation import Isolation, weakest
 from harness.runner.outcome import Outcome
 from harness.runner.sandbox.seccomp import is_supported, program_hash
@@ -99,7 +100,7 @@ class HalfSampleScores(Part):
 
 
 class Seconds(Part):
-    """Times of the runs."""
+    """Times of the runs, or of all their requests."""
 
     limit: float | None
     floor: float | None  # of a run that does nothing
@@ -151,6 +152,7 @@ class ScoreFile(Figures):
     audit: Audit | None
     full_stack: FullStack | None
     learner: LearnerFigures | None = Field(None, exclude_if=lambda found: found is None)  # of learners alone
+    stream: StreamFigures | None = Field(None, exclude_if=lambda found: found is None)  # of several deletion requests
 
     @property
     def scored(self) -> Scored | None:
@@ -211,6 +213,7 @@ def score_file(
     full_stack: FullStack | None,
     learner: LearnerFigures | None,
     trainings: Sequence[Run] = (),
+    stream: StreamFigures | None = None,
 ) -> ScoreFile:
     """Return what is known of some runs, scored or not; trainings: those of a learner, as isolated as its runs."""
     scored = None if findings is None else findings.scored
@@ -241,6 +244,7 @@ def score_file(
         audit=None if findings is None else findings.audit,
         full_stack=full_stack,
         learner=learner,
+        stream=stream,
     )
 
 
@@ -273,12 +277,14 @@ def figures_of(scored: Scored | None, reference: Reference, runs: Sequence[Run])
 
 
 def share_of_limit(runs: Sequence[Run]) -> float | None:
-    """Return the mean of seconds / limit over some runs; None without any."""
-    return float(np.mean([run.seconds / run.info.limit_seconds for run in runs])) if runs else None
+    """Return the mean of seconds / limit over some runs, of requests that of the slowest; None without any run."""
+    by_run = [[seconds / run.info.limit_seconds for seconds in run.request_seconds] for run in runs]
+    return max((float(np.mean(shares)) for shares in zip(*by_run, strict=False)), default=None)
 
 
 def _seconds(conditions: Conditions, runs: Sequence[Run]) -> Seconds:
-    limit, seconds, share = conditions.limit, [run.seconds for run in runs], share_of_limit(runs)
+    seconds = [each for run in runs for each in run.request_seconds]
+    limit, share = conditions.limit, share_of_limit(runs)
     return Seconds(
         limit=limit.seconds if limit else None,
         floor=limit.floor_seconds if limit else None,

@@ -11,6 +11,7 @@ from harness.evaluation.learner_findings import alarms_of_learner
 from harness.evaluation.own_reference import models_of
 from harness.evaluation.reference import Reference, reference_name
 from harness.evaluation.score_file import ScoreFile, score_file, share_of_limit
+from harness.evaluation.stream_figures import StreamFigures
 from harness.record import Records
 from harness.runner.outcome import Outcome
 from harness.runs.run import Conditions, Limit, Run, records_of
@@ -77,7 +78,7 @@ def unranked_because(runs: Sequence[Run], learner: LearnerFigures | None = None)
 
 
 def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference: Reference) -> ScoreFile:
-    runs, outcome, findings, metrics, learner = run_set.runs, outcome_of(run_set), None, None, None
+    runs, outcome, findings, metrics, learner, stream = run_set.runs, outcome_of(run_set), None, None, None, None
     if outcome == Outcome.OK:
         information = run_set.submission.information
         originals, retrained = models_of(run_set, track)
@@ -87,6 +88,7 @@ def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference
             findings = replace(findings, alarms=(*findings.alarms, *own))
         learner = LearnerFigures.of(run_set, conditions, reference)
         metrics = _full_stack(runs, track, retrained, conditions.limit)
+        stream = StreamFigures.of(run_set, track, metrics)
     return score_file(
         run_set.submission,
         track,
@@ -100,6 +102,7 @@ def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference
         full_stack=metrics,
         learner=learner,
         trainings=[run for each in run_set.trainings for run in each.runs],
+        stream=stream,
     )
 
 

@@ -29,6 +29,7 @@ from harness.scoring.official import BUCKET, EPSILON_CAP, bucket_count, example_
 
 __all__ = [
     "MOST_GROUPS",
+    "ByRequest",
     "Example",
     "Group",
     "ScaleRow",
@@ -36,6 +37,7 @@ __all__ = [
     "confidence_histograms",
     "epsilon_histogram",
     "epsilons_by_group",
+    "requests",
     "run_seconds",
     "score_scale",
     "trade_off_curve",
@@ -316,6 +318,79 @@ def run_seconds(seconds: np.ndarray, limits: np.ndarray) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
     axes.grid(axis="y")
     return figure
+
+
+@dataclass(frozen=True)
+class ByRequest:
+    """An accuracy after each deletion request, in [0, 1]."""
+
+    name: str
+    unlearned: Sequence[float]
+    retrained: Sequence[float]  # of models retrained without all that is forgotten in the end
+
+
+@rc_context(STYLE)
+def requests(
+    shown: Sequence[ByRequest],
+    seconds: Sequence[float],
+    longest: Sequence[float],
+    state_mb: Sequence[float] | None,
+    *,
+    limit: float,
+) -> Figure:
+    """Draw accuracies after each deletion request, a panel each, and below them the seconds of each request.
+
+    seconds, longest: mean and most over runs, of each request. state_mb: of learners, before the first and after each
+    request, drawn beside the seconds. limit: of one request.
+    """
+    figure = Figure((WIDTH, 5.2), layout="constrained")
+    grid = figure.add_gridspec(2, len(shown), height_ratios=[1.2, 1])
+    numbers = np.arange(1, len(seconds) + 1)
+    for place, each in enumerate(shown):
+        axes = figure.add_subplot(grid[0, place])
+        for models, values in ((RETRAINED_STYLE, each.retrained), (UNLEARNED_STYLE, each.unlearned)):
+            axes.plot(numbers, 100 * np.asarray(values), color=models.colour, linewidth=1.5)
+            mark(axes, numbers, 100 * np.asarray(values), models, size=4, label=None if place else models.name)
+        axes.set_title(each.name, loc="left")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(axis="y")
+        if place == 0:
+            axes.set_ylabel("accuracy in percent")
+    if state_mb is not None:
+        _state_sizes(figure.add_subplot(grid[1, -1]), state_mb)
+    _seconds_of_requests(figure.add_subplot(grid[1, : None if state_mb is None else -1]), seconds, longest, limit)
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+def _state_sizes(axes: Axes, state_mb: Sequence[float]) -> None:
+    axes.plot(state_mb, color=UNLEARNED_STYLE.colour, linewidth=1.5)
+    mark(axes, np.arange(len(state_mb)), state_mb, UNLEARNED_STYLE, size=4)
+    axes.set_title("state in MB", loc="left")
+    axes.set(xlabel="request", xlim=(0, len(state_mb) - 1))
+    axes.set_ylim(0, 1.15 * max(*state_mb, 1e-6))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.grid(axis="y")
+
+
+def _seconds_of_requests(axes: Axes, seconds: Sequence[float], longest: Sequence[float], limit: float) -> None:
+    numbers = np.arange(1, len(seconds) + 1)
+    axes.vlines(numbers, seconds, longest, color=UNLEARNED_STYLE.colour, linewidth=2.5, alpha=0.6)
+    mark(axes, numbers, seconds, UNLEARNED_STYLE, size=6)
+    axes.axhline(limit, color="black", linewidth=1.2)
+    axes.annotate(
+        f"limit of the mean: {limit:.3g} s",
+        (1, limit),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="right",
+    )
+    axes.set(xlabel="request", ylabel="seconds", xlim=(0.5, len(numbers) + 0.5))
+    axes.set_ylim(0, 1.15 * max(limit, *longest))
+    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+    axes.grid(axis="y")
 
 
 # ---- epsilons -------------------------------------------------------------------------------------------------------

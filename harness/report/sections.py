@@ -11,6 +11,7 @@ from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.own_reference import ceiling_models_of, models_of
 from harness.evaluation.reference import outputs
 from harness.evaluation.score_file import ScoreFile
+from harness.evaluation.stream_figures import StreamFigures
 from harness.record import SETS, Records
 from harness.report import plots
 from harness.report.learner_table import stages_table
@@ -58,7 +59,7 @@ def sections(
         *_trade_off(compared),
         *([] if hidden else _groups(evaluation, compared)),
         _accuracies(compared),
-        _seconds(evaluation),
+        _seconds(evaluation) if found.stream is None else _requests(evaluation, found.stream),
         *_made_of(evaluation),
         _spread([evaluation, *siblings]),
         *_siblings(found, siblings),
@@ -267,6 +268,27 @@ def _made_of(evaluation: Evaluation) -> list[Section]:
             table=stages_table(evaluation.run_set),
         )
     ]
+
+
+def _requests(evaluation: Evaluation, stream: StreamFigures) -> Section:
+    """Return the section of deletion requests: accuracy after each, and the time that each took."""
+    n_requests, limit = len(stream.examples), float(np.mean([run.info.limit_seconds for run in evaluation.runs]))
+    shown = [
+        plots.ByRequest("retain set", stream.retain_accuracy, [stream.retrained_retain_accuracy] * n_requests),
+        plots.ByRequest("test set", stream.test_accuracy, [stream.retrained_test_accuracy] * n_requests),
+        plots.ByRequest("forgotten so far", stream.forgotten_accuracy, stream.retrained_forgotten_accuracy),
+    ]
+    return Section(
+        "Deletion requests",
+        "Mean accuracy over models after each request: on what is retained in the end, on the test set, and on all "
+        "that is forgotten so far. Retrained models were trained without all of that from the start; for the requests "
+        "in between none were. Below, the seconds of each request: mean over runs, and a line up to the longest. The "
+        "mean of every request must not exceed the limit; a call is killed at twice the limit. Beside them is, of "
+        "learners, the state that is handed on, beginning with what training left.",
+        embedded(plots.requests(shown, stream.seconds, stream.max_seconds, stream.state_mb, limit=limit)),
+        f"Accuracy on the test set {stream.test_accuracy[0]:.1%} after the first and {stream.test_accuracy[-1]:.1%} "
+        f"after the last of {n_requests} requests; {max(stream.seconds):.3g} s for the slowest, limit {limit:.3g} s",
+    )
 
 
 def _spread(evaluations: Sequence[Evaluation]) -> Section:

@@ -57,7 +57,7 @@ def show_check(evaluation: Evaluation) -> RenderableType:
     table = _grid()
     table.add_row("one run", "OK")
     table.add_row("time", f"{_mean_seconds(evaluation):.2f} s, {_time_used(evaluation)}")
-    for row in _learner(evaluation.score_file):
+    for row in (*_learner(evaluation.score_file), *_stream(evaluation.score_file)):
         table.add_row(row[0], "; ".join(row[1:]))
     table.add_row("isolation", Text("; ").join(filter(None, (Text(evaluation.isolation), _isolation(evaluation)))))
     table.add_row("threads", str(limits.threads))
@@ -135,7 +135,7 @@ def _table(evaluation: Evaluation) -> Table:
             table.add_row(column.title, text, beside.get(column.field, column.meaning))
     for row in _trojan(figures):
         table.add_row(*row)
-    for row in _learner(figures):
+    for row in (*_learner(figures), *_stream(figures)):
         table.add_row(*row)
     table.add_row("time", _seconds(evaluation), _time_used(evaluation))
     limit = evaluation.conditions.limit
@@ -178,6 +178,37 @@ def _learner(found: ScoreFile) -> Iterator[tuple[str, str, str]]:
         found_bound = f"{verdict}: epsilon is at least {number(bound or 0, 2)}, at 95 %"
         said = "too few runs to tell" if bound is None else found_bound
         yield "certificate", f"epsilon {epsilon:g}, delta {delta:g}", f"claimed; {said}"
+
+
+def _stream(found: ScoreFile) -> Iterator[tuple[str, str, str]]:
+    """Yield what is known of deletion requests: after the first and after the last of them."""
+    stream = found.stream
+    if stream is None:
+        return
+    n_requests, sizes = len(stream.examples), sorted({min(stream.examples), max(stream.examples)})
+    yield "requests", str(n_requests), f"of {' to '.join(map(str, sizes))} examples each; times are those of one"
+    over = sum(count > 0 for count in stream.runs_over_limit)
+    slowest, longest = max(stream.seconds), max(stream.max_seconds)
+    yield (
+        "slowest request",
+        f"{slowest:.2f} s",
+        f"mean over runs, the longest {longest:.2f} s; in {over} of {n_requests} requests some run was over the limit",
+    )
+    for name, after, retrained in (
+        ("retain accuracy", stream.retain_accuracy, stream.retrained_retain_accuracy),
+        ("test accuracy", stream.test_accuracy, stream.retrained_test_accuracy),
+        ("on the forgotten", stream.forgotten_accuracy, stream.retrained_forgotten_accuracy[-1]),
+    ):
+        ends = f"{after[0]:.1%} to {after[-1]:.1%}"
+        yield name, ends, f"after the first and the last request; retrained models {retrained:.1%}"
+    if stream.state_mb is not None:
+        ends = f"{number(stream.state_mb[0], 2)} to {number(stream.state_mb[-1], 2)} MB"
+        yield "kept state", ends, "after training and after the last request, mean over runs"
+    if stream.distance is not None:
+        others = [("between these", stream.distance_of_retrained), ("from their own twins", stream.distance_of_twins)]
+        beside = "".join(f"; {number(value, 3)} {whose}" for whose, value in others if value is not None)
+        said = f"KL divergence from retrained models on the test set, after the last request{beside}"
+        yield "distance", f"{number(stream.distance, 3)} nats", said
 
 
 def _grid() -> Table:

@@ -13,7 +13,7 @@ __all__ = ["HEADER", "REPORT_BYTES", "RESULT", "SAID_FIT", "SAID_WHY_NOT", "Job"
 REPORT_BYTES = 64 * 1024
 # What a learner's result begins with: the number of nets and the bytes of the state, which come after it.
 HEADER = struct.Struct("<QQ")
-RESULT = "result"  # the file that `train` leaves beside its job, in the foreground
+RESULT = "result"  # the file beside its job, in the foreground, of what another call goes on from
 # Exit statuses of a run in the foreground that came to its end: with any other one it died, without a word perhaps.
 SAID_FIT, SAID_WHY_NOT = 100, 101
 MAX_PLACES = 3  # that are named of those where weights are not finite
@@ -39,6 +39,9 @@ class Job:
     members: int = 1  # the most nets that may be handed in as one model
     state_bytes: int = 0  # the most that a state may have that is handed in
     ids: dict[str, bytes] = field(default_factory=dict)  # int32, by set: where its examples are in the training set
+    # Of one deletion request of several, int32, by set: which examples of the training set it is given. A request goes
+    # on from the weights and, of a learner, the state that the one before left.
+    given: dict[str, bytes] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Return the job as JSON, in one line."""

@@ -5,13 +5,16 @@ process itself, on a GPU with that of its context. Measured once for each calibr
 """
 
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 from harness.runner.execution import execute
 from harness.runner.message import Job
 from harness.runner.outcome import Outcome
 from harness.runs.launchers import launcher_for
+from harness.runs.learning import ids_of_job
 from harness.runs.run import RUNNER_VERSION, Conditions
+from harness.runs.stream import sets_of_requests
 from harness.seal import read_sealed, whole, write_sealed
 from harness.tracks.track import Track
 
@@ -48,6 +51,8 @@ def _measured(track: Track, conditions: Conditions) -> list[float] | None:
     n_values = sum(value.size for value in track.original(0).values() if value.dtype.kind == "f")
     seeds = {"torch": 0, "numpy": 0, "random": 0}
     job = Job(NOTHING, "nothing.py", 0, seeds, conditions.device, conditions.threads, conditions.limit.seconds)
+    for given in sets_of_requests(track)[:1]:
+        job = replace(job, given=ids_of_job(given))
     found = []
     for _ in range(N_RUNS):
         finished = execute(launcher_for(track, conditions), job, n_values=n_values)

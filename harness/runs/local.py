@@ -25,12 +25,13 @@ from harness.runner.message import RESULT, SAID_FIT, SAID_WHY_NOT, Job, not_fini
 from harness.runner.outcome import Outcome
 from harness.runner.process import Launcher
 from harness.runner.sandbox.scratch import scratch_place
-from harness.runs.launchers import launcher_for, training_folder
+from harness.runs.launchers import launcher_for, training_folder, unlearning_folder
 from harness.runs.learning import ids_of_job, job_of_learner, training_job, unlearning_job, where
-from harness.runs.measure import NoMemoryError, NonFiniteLogitsError, Recorder
+from harness.runs.measure import NoMemoryError, NonFiniteLogitsError, Recorder, initial_weights
 from harness.runs.run import Conditions, Run, RunInfo, Trained
 from harness.runs.run_set import RunSet, Task
 from harness.runs.stage import Stage
+from harness.runs.stream import Call, as_one, request_job, requests_of, sets_of_requests
 from harness.submission import Submission
 from harness.tracks.track import Track
 
@@ -70,13 +71,34 @@ class Runner:
         self._of_trainings: dict[tuple[str, ...], Launcher] = {}  # by what is trained on
         self._choosing = threading.Lock()
         self.ids = ids_of_job(track.training_ids())
+        self.requests = {
+            Stage.RUN: sets_of_requests(track),
+            Stage.SWAPPED: sets_of_requests(track, swapped=True),
+        }
 
     def run(self, task: Task) -> Run:
-        """Run a submission once and measure what came back."""
+        """Run a submission once, by one call or one for each deletion request, and measure what came back."""
+        given, calls, left = self.requests.get(task.stage, []), list[Call](), None
         original = task.index % len(self.recorder.originals)
+        while not calls or (calls[-1].finished.outcome == Outcome.OK and len(calls) < len(given)):
+            job = self._job(task, original)
+            job = request_job(job, self.track, task, given, len(calls), left) if given else job
+            call = self._call(task, job, original)
+            left = call.left
+            calls.append(call.spent)
+        finished = as_one(calls, len(given))
+        info = self._info(finished, task, job.time_limit_seconds, sum(call.whole_seconds for call in calls))
+        run = Run(task.index, finished.outcome, finished.seconds, info, call.record, state_bytes=call.state_bytes)
+        if finished.outcome != Outcome.OK:
+            return run
+        if task.stage == Stage.ORIGINAL:
+            return replace(run, trained=left)
+        return replace(run, requests=requests_of(calls, self.track)) if given and task.stage == Stage.RUN else run
+
+    def _call(self, task: Task, job: Job, original: int) -> Call:
+        """Call a function of a submission, and measure what comes back."""
         with self.turns.run():
             started = time.monotonic()
-            job = self._job(task, original)
             finished = self._execute(task, job)
         record = None
         if finished.outcome == Outcome.NON_FINITE and finished.weights is not None:
@@ -90,11 +112,7 @@ class Runner:
                 finished = replace(finished, outcome=Outcome.NON_FINITE, message=message)
             except NoMemoryError as error:
                 finished = replace(finished, outcome=Outcome.HARNESS_ERROR, message=str(error))
-        info = self._info(finished, task, job.time_limit_seconds, time.monotonic() - started)
-        run = Run(task.index, finished.outcome, finished.seconds, info, record, state_bytes=len(finished.state))
-        if task.stage != Stage.ORIGINAL or finished.outcome != Outcome.OK or finished.weights is None:
-            return run
-        return replace(run, trained=Trained(finished.weights, finished.state))
+        return Call(finished, record, len(finished.state), time.monotonic() - started)
 
     def _is_bad(self, weights: np.ndarray) -> np.ndarray:
         """Return which values are not finite, (n_values,), in any of a model's nets."""
@@ -244,7 +262,7 @@ def debug_run(submission: Submission, track: Track, conditions: Conditions, anno
         if submission.is_learner:
             status = _debug_learner(submission, track, conditions, job)
         else:
-            status = launch.run_in_foreground(track.public, job)
+            status = _debug_unlearn(submission, track, job)
     if status not in (SAID_FIT, SAID_WHY_NOT):
         announce(f"{Outcome.CRASHED}: {how_it_died(status, CALLS['post-hoc'])}")
         announce(f"remedy: {Outcome.CRASHED.remedy(submission.path)}")
@@ -259,10 +277,28 @@ def _debug_learner(submission: Submission, track: Track, conditions: Conditions,
     status = launch.run_in_foreground(training_folder(track, stage.trained_on), training)
     if status != SAID_FIT:
         return status
-    left = (Path(job.scratch) / RESULT).read_bytes()
-    weights, state = parts_of(left, training, len(training.weights))
-    start = Trained(np.frombuffer(weights, np.float32), state)
-    return launch.run_in_foreground(track.public, unlearning_job(job, track, start))
+    return _debug_unlearn(submission, track, unlearning_job(job, track, _left(training, len(training.weights))))
+
+
+def _debug_unlearn(submission: Submission, track: Track, job: Job) -> int:
+    """Run `unlearn` in the foreground, once or once for each deletion request."""
+    folder, task, status, left = unlearning_folder(track), Task(submission, 0, 0), SAID_FIT, None
+    if not (given := sets_of_requests(track)):
+        return launch.run_in_foreground(folder, job)
+    n_bytes = initial_weights(track, seed=0).nbytes
+    for number in range(len(given)):
+        own = request_job(job, track, task, given, number, left)
+        status = launch.run_in_foreground(folder, own)
+        if status != SAID_FIT:
+            break
+        left = _left(own, n_bytes)
+    return status
+
+
+def _left(job: Job, n_bytes: int) -> Trained:
+    """Return what a call in the foreground left for the next one; n_bytes: of the weights of one net."""
+    weights, state = parts_of((Path(job.scratch) / RESULT).read_bytes(), job, n_bytes)
+    return Trained(np.frombuffer(weights, np.float32), state)
 
 
 def _job(submission: Submission, track: Track, conditions: Conditions, index: int) -> Job:

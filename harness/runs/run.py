@@ -11,7 +11,7 @@ from harness.record import Records
 from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
 
-__all__ = ["RUNNER_VERSION", "Conditions", "Limit", "Run", "RunInfo", "Trained", "records_of"]
+__all__ = ["RUNNER_VERSION", "Conditions", "Limit", "Requests", "Run", "RunInfo", "Trained", "records_of"]
 
 RUNNER_VERSION = "1"  # raised when the same file would be run differently
 
@@ -103,17 +103,44 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class Requests:
+    """What the deletion requests of one run took and left, R of them one after the other."""
+
+    seconds: np.ndarray  # (R,) float64
+    state_bytes: np.ndarray  # (R,) int64: of a learner's state after each
+    accuracy: np.ndarray  # (R, 3) float64 after each, on what is retained in the end, the test set, what is forgotten
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays by name, as they are stored."""
+        return {f"request_{name}": array for name, array in vars(self).items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Requests | None":
+        """Return what `arrays` returned; None if there is nothing of it. Raises KeyError if one is missing."""
+        names = [each.name for each in dataclasses.fields(cls)]
+        if not any(f"request_{name}" in arrays for name in names):
+            return None
+        return cls(**{name: arrays[f"request_{name}"] for name in names})
+
+
+@dataclass(frozen=True)
 class Run:
     """One run of a submission as it is stored: its outcome, and its record if it is OK."""
 
     index: int
     outcome: Outcome
-    seconds: float
+    seconds: float  # of one request, the mean where there are several
     info: RunInfo
     record: Records | None = None
     seal: str = ""  # sha256 of all that is stored of it; empty if nothing is
     trained: Trained | None = None  # of a learner's original that is OK, unless it was let go of
     state_bytes: int = 0  # of the state that a learner handed in
+    requests: Requests | None = None  # of a run of several deletion requests that is OK
+
+    @property
+    def request_seconds(self) -> list[float]:
+        """The seconds of each request; of most runs there is one."""
+        return [self.seconds] if self.requests is None else list(map(float, self.requests.seconds))
 
 
 def records_of(runs: Iterable[Run]) -> Records:

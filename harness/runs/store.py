@@ -25,7 +25,7 @@ import numpy as np
 from harness.record import Records
 from harness.runner.isolation import is_enough
 from harness.runner.outcome import Outcome
-from harness.runs.run import RUNNER_VERSION, Run, RunInfo, Trained
+from harness.runs.run import RUNNER_VERSION, Requests, Run, RunInfo, Trained
 from harness.runs.stage import Stage
 from harness.seal import read_sealed_arrays, whole, write_sealed_arrays
 from harness.storage import write_bytes
@@ -100,6 +100,7 @@ class Results:
         """Store a run, and return it with its seal."""
         info = {"outcome": run.outcome, "seconds": run.seconds, **run.info.to_json()}
         arrays = {"info": np.array(json.dumps(info)), **({} if run.record is None else run.record.arrays())}
+        arrays |= {} if run.requests is None else run.requests.arrays()
         if run.trained is not None:
             arrays |= {"weights": run.trained.weights, "state": np.frombuffer(run.trained.state, np.uint8)}
         return replace(run, seal=write_sealed_arrays(self.run_file(run.index, stage), arrays))
@@ -139,4 +140,5 @@ def _stored_run(index: int, path: Path, *, with_trained: bool = False) -> Run:
         seal,
         trained=Trained(arrays["weights"], arrays["state"].tobytes()) if keeps else None,
         state_bytes=state_bytes,
+        requests=Requests.from_arrays(arrays),
     )

@@ -69,7 +69,7 @@ def stored_runs(home: Path, track: Track, device: str, stage: Stage = Stage.RUN)
     if not found:
         return None
     around = [
-        run.info.whole_seconds - run.seconds
+        run.info.whole_seconds - sum(run.request_seconds)
         for runs in found
         for run in runs.values()
         if run.info.whole_seconds is not None
@@ -77,7 +77,7 @@ def stored_runs(home: Path, track: Track, device: str, stage: Stage = Stage.RUN)
     return StoredRuns(
         n_submissions=len(found),
         n_runs=sum(map(len, found)),
-        seconds=statistics.mean(statistics.mean(run.seconds for run in runs.values()) for runs in found),
+        seconds=statistics.mean(statistics.mean(sum(run.request_seconds) for run in runs.values()) for runs in found),
         # The first run of each command waits for imports, which in a batch of many nobody does.
         around=statistics.median(around) if around else None,
         bytes=statistics.mean(statistics.mean(path.stat().st_size for path in runs) for runs in found),
@@ -102,7 +102,7 @@ def costs(
     stored, stored_trainings: what runs of `unlearn`, and originals of learners, took here.
     """
     trainings = _Trainings(request, track, limit, stored_trainings)
-    first = [*_a_run(limit, stored), *(trainings.one() if request.learners else ())]
+    first = [*_a_run(track, limit, stored), *(trainings.one() if request.learners else ())]
     return [*first, *_all_runs(request, track, device, limit, stored, trainings)]
 
 
@@ -165,9 +165,12 @@ class _Trainings:
         return (self.count(self.request.runs) - n_originals) * per_run + n_originals * original
 
 
-def _a_run(limit: Limit, stored: StoredRuns | None) -> Iterator[Figure]:
+def _a_run(track: Track, limit: Limit, stored: StoredRuns | None) -> Iterator[Figure]:
     where = "the track's own" if limit.calibration is None else f"measured: {limit.fraction:.0%} of one training"
-    yield Figure("time limit of a run", limit.seconds, "s", where)
+    requests = track.declaration.forget.requests
+    yield Figure(f"time limit of a {'run' if requests == 1 else 'request'}", limit.seconds, "s", where)
+    if requests > 1:
+        yield Figure("requests of a run", requests, "", "given: of the track")
     if stored is None:
         return
     origin = f"measured: {stored.n_runs} stored runs of {stored.n_submissions} submissions"
@@ -189,7 +192,7 @@ def _all_runs(
         yield Figure("trainings", trainings.count(request.runs), "", parts)
     around = 0.0 if stored is None else stored.around or 0.0
     uncounted = "" if around else "; what is around a run is not known yet and not counted"
-    most = (limit.seconds, trainings.most)
+    most = (limit.seconds * track.declaration.forget.requests, trainings.most)
     cases = [(", at most", most, f"assumed: every run takes its whole limit{uncounted}")]
     if stored is not None:
         expected = (stored.seconds, trainings.expected)

@@ -46,7 +46,7 @@ def main() -> None:
 def _why_not_fit(job: "Job", net: "Model", loaders: "list[DataLoader[Batch]]", result: Path) -> str:
     """Run a submission; return what is wrong with what it does or returns, nothing if that is a fit net.
 
-    What a learner's `train` leaves is kept for its `unlearn` in a file.
+    What another call goes on from is kept in a file.
     """
     import torch  # these are loaded by now
 
@@ -59,8 +59,8 @@ def _why_not_fit(job: "Job", net: "Model", loaders: "list[DataLoader[Batch]]", r
     schema = schema_of(net[0] if isinstance(net, list) else net)
     sizes = {name: value.numel() for name, value in schema.items() if value.dtype.is_floating_point}
     try:
-        returned = worker.load(job)(net, *loaders, *worker.handed_on(job))
-        members, state = worker.handed_in(job, returned, net, schema)
+        before = worker.handed_on(job)
+        members, state = worker.handed_in(job, worker.load(job)(net, *loaders, *before), net, schema, before)
     except SystemExit as error:
         return f"EXCEPTION: SystemExit: {error}"
     except BadOutputError as error:
@@ -69,7 +69,7 @@ def _why_not_fit(job: "Job", net: "Model", loaders: "list[DataLoader[Batch]]", r
         if (to_do := hint(text_of(error))) is not None:
             error.add_note(to_do)
         return "".join(traceback.format_exception(error.with_traceback(_outside(error)))).rstrip()
-    if job.call == "train":
+    if job.call == "train" or job.given:
         result.write_bytes(b"".join(worker.laid_out(job, members, state)))
     where = not_finite(~torch.stack(members).isfinite().all(dim=0), sizes)
     return where and f"NON_FINITE: {where}"

@@ -15,15 +15,13 @@ from harness.runner.inside.returned import BadOutputError
 __all__ = ["packed", "split_returned", "unpacked"]
 
 
-def split_returned(returned: object, net: object) -> tuple[object, object]:
+def split_returned(returned: object, net: object, state: object) -> tuple[object, object]:
     """Return the net, or the list of nets, and the state in what a learner's function returned.
 
-    None stands for what was handed over, changed in place. Without a state it is an empty one.
+    None stands for the net that was handed over, changed in place. state: what stands for none.
     """
     if isinstance(returned, tuple) and len(returned) == 2:
         returned, state = returned
-    else:
-        state = {}
     return (net if returned is None else returned), state
 
 
@@ -40,12 +38,12 @@ def packed(state: object, most_bytes: int) -> bytes:
     return content
 
 
-def unpacked(content: bytes) -> dict[str, Tensor]:
-    """Return the state in such bytes: tensors on the CPU. Raises BadOutputError if `train` left others."""
+def unpacked(content: bytes, left_by: str) -> dict[str, Tensor]:
+    """Return the state in such bytes: tensors on the CPU. Raises BadOutputError if the call before left others."""
     try:
         return dict(load(content)) if content else {}
     except Exception as error:  # noqa: BLE001 - of whatever those bytes are
-        raise BadOutputError(f"the state that train left cannot be read: {error}") from None
+        raise BadOutputError(f"the state that {left_by} left cannot be read: {error}") from None
 
 
 def _name(name: object) -> str:

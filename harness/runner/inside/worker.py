@@ -113,8 +113,11 @@ def set_up(world: PublicTrack, job: Job) -> tuple[Model, list[DataLoader[Batch]]
     torch.set_num_threads(job.threads)
     net = _handed_over(world.nets[job.original], job, device)
     batch_size = world.task["batch_size"]
-    sets = {name: Images(images.inputs, images.labels, _ids(job, name)) for name, images in world.sets.items()}
-    sets = _swapped(sets) if job.swap_forget_set else sets
+    if job.given:
+        sets = _given(world.sets, job)
+    else:
+        sets = {name: Images(images.inputs, images.labels, _ids(job, name)) for name, images in world.sets.items()}
+        sets = _swapped(sets) if job.swap_forget_set else sets
     loaders = [loader(images, batch_size=batch_size, device=device) for images in sets.values()]
     if here.is_gpu:
         here.warm_up(world.nets[job.original], *next(iter(loaders[0])))  # a second or two, before the clock starts
@@ -148,7 +151,19 @@ def _set_weights(net: nn.Module, values: Tensor) -> None:
 def _ids(job: Job, name: str) -> Tensor | None:
     """Return where the examples of a set are in the training set, (n,) int64; None if nothing is known of them."""
     found = job.ids.get(name)
-    return None if found is None else torch.from_numpy(np.frombuffer(found, np.int32).astype(np.int64))
+    return None if found is None else _positions(found)
+
+
+def _positions(content: bytes) -> Tensor:
+    return torch.from_numpy(np.frombuffer(content, np.int32).astype(np.int64))
+
+
+def _given(sets: dict[str, Images], job: Job) -> dict[str, Images]:
+    """Return the sets of a deletion request. What later requests forget is among the retained, and nothing tells it."""
+    training, val = sets.values()
+    rows = {name: _positions(content) for name, content in job.given.items()}
+    given = {name: Images(training.inputs[each], training.labels[each], each) for name, each in rows.items()}
+    return {**given, "val": val}
 
 
 def _swapped(sets: dict[str, Images]) -> dict[str, Images]:
@@ -193,7 +208,7 @@ def _run(job: Job, net: Model, loaders: list[DataLoader[Batch]], result: int) ->
         return _report("EXCEPTION", error, job)
     seconds = time.perf_counter() - started
     try:
-        for content in laid_out(job, *handed_in(job, returned, net, schema)):
+        for content in laid_out(job, *handed_in(job, returned, net, schema, state)):
             result_at = _write(result, content, result_at)
     except BaseException as error:  # noqa: BLE001
         return _report("BAD_OUTPUT", error, job)
@@ -202,18 +217,22 @@ def _run(job: Job, net: Model, loaders: list[DataLoader[Batch]], result: int) ->
 
 def handed_on(job: Job) -> list[dict[str, Tensor]]:
     """Return the state that a learner's `unlearn` is given, as its last argument. Raises BadOutputError."""
-    return [unpacked(job.state)] if job.call == "unlearn" else []
+    left_by = "the call before" if job.given else "train"
+    return [unpacked(job.state, left_by)] if job.call == "unlearn" else []
 
 
-def handed_in(job: Job, returned: object, net: Model, schema: Schema) -> tuple[list[Tensor], bytes]:
+def handed_in(
+    job: Job, returned: object, net: Model, schema: Schema, state_before: list[dict[str, Tensor]]
+) -> tuple[list[Tensor], bytes]:
     """Return what a function returned: the weights of its net, or of each of several, and a learner's state.
 
+    state_before: what `handed_on` returned; of a deletion request it stays the state where no other is returned.
     Raises BadOutputError.
     """
     function = CALLS[job.call].names[0]
     if job.call == "post-hoc":
         return [flat_weights(net if returned is None else returned, schema)], b""
-    model, state = split_returned(returned, net)
+    model, state = split_returned(returned, net, state_before[0] if job.given else {})
     members = model if isinstance(model, list) else [model]
     if not 0 < len(members) <= job.members:
         raise BadOutputError(f"{function} returned {len(members)} nets: return one, or a list of at most {job.members}")
