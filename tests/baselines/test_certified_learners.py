@@ -150,9 +150,9 @@ def test_fewer_examples_left_than_the_claim_counts_on_are_refused(name: str) -> 
 # ---- Descent-to-Delete --------------------------------------------------------------------------------------------
 
 
-def lipschitz_of(method: Any) -> float:
+def lipschitz_of(method: Any, n_classes: int) -> float:
     penalty: float = method.PENALTY
-    return math.sqrt(2) + penalty * math.sqrt(2 * math.log(N_CLASSES) / penalty)
+    return math.sqrt(2) + penalty * math.sqrt(2 * math.log(n_classes) / penalty)
 
 
 def contraction_of(method: Any) -> float:
@@ -174,7 +174,7 @@ def every_request_ends_near_its_optimum(method: Any) -> None:
     for gone, theta in enumerate(ends):
         rows, labels = rows_and_labels(method, part(ALL, gone))
         optimum = newton(softmax_loss(rows, labels, method.PENALTY))
-        bound = 2 * lipschitz_of(method) * left_over / (method.PENALTY * len(rows) * (1 - left_over))
+        bound = 2 * lipschitz_of(method, N_CLASSES) * left_over / (method.PENALTY * len(rows) * (1 - left_over))
         assert float((theta - optimum).norm()) <= bound * (len(rows) / method.N_LEFT if gone == 0 else 1)
         assert float(optimum.norm()) < method.radius(N_CLASSES)
 
@@ -210,13 +210,13 @@ def more_steps_need_less_noise_and_a_smaller_epsilon_more(method: Any) -> None:
 def the_noise_hides_the_worst_case(method: Any) -> None:
     """The errors by recursion from the bounds of one step and one removal; noise that a request starts from counts."""
     (epsilon, delta), gamma, requests = method.CERTIFICATE, contraction_of(method), 64
-    shape = torch.Size((N_CLASSES, 40))
-    sigma, moved = method.noise_scale(shape), lipschitz_of(method) / (method.PENALTY * method.N_LEFT)
+    shape = torch.Size((10, 65))  # of the track
+    sigma, moved = method.noise_scale(shape), lipschitz_of(method, 10) / (method.PENALTY * method.N_LEFT)
     started, allowed = 0.0, delta
     if method.GUARANTEE == "perfect":
         started = sigma * float(stats.chi.isf(delta / 2 / requests, shape.numel()))
         allowed = delta / 2
-    of_training = error = gamma ** method.training_steps(shape) * method.radius(N_CLASSES)
+    of_training = error = gamma ** method.training_steps(shape) * method.radius(10)
     for request in range(1, requests + 1):
         error = gamma ** method.request_steps(request, shape) * (error + moved + started)
         assert gaussian_delta(epsilon, (error + of_training) / sigma) <= allowed
@@ -254,6 +254,11 @@ GUARANTEES = ["output", "perfect"]
 )
 def test_descent_to_delete(check: Check, guarantee: str) -> None:
     check(load_baseline("learners/descent_to_delete", GUARANTEE=guarantee, **D2D))
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES)
+def test_the_claim_of_descent_to_delete_holds_with_its_own_constants(guarantee: str) -> None:
+    the_noise_hides_the_worst_case(load_baseline("learners/descent_to_delete", GUARANTEE=guarantee))
 
 
 def test_every_request_of_descent_to_delete_ends_near_its_optimum() -> None:
