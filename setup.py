@@ -18,7 +18,7 @@ class BuildWithShippedFiles(build_py):
         super().run()
         if self.editable_mode:
             return
-        for file in (*sorted((ROOT / "baselines").glob("*.py")), *(ROOT / name for name in SHIPPED)):
+        for file in (*sorted((ROOT / "baselines").rglob("*.py")), *(ROOT / name for name in SHIPPED)):
             target = Path(self.build_lib) / "harness" / "shipped" / file.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)

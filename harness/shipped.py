@@ -7,7 +7,17 @@ from harness.contract import SUFFIXES
 from harness.errors import UsageError
 from harness.spelling import did_you_mean_file
 
-__all__ = ["BASELINES", "MEASURED", "TEMPLATE", "baseline_file", "baseline_names", "submission_path"]
+__all__ = [
+    "BASELINES",
+    "LEARNERS",
+    "MEASURED",
+    "TEMPLATE",
+    "all_baseline_names",
+    "baseline_file",
+    "baseline_names",
+    "learner_names",
+    "submission_path",
+]
 
 
 def _shipped(name: str) -> Path:
@@ -18,30 +28,49 @@ def _shipped(name: str) -> Path:
 
 
 BASELINES = _shipped("baselines")
+LEARNERS = BASELINES / "learners"
 TEMPLATE = _shipped("submissions") / "template.py"
 MEASURED = _shipped("benchmarks") / "results" / "baselines-digits.json"
 
 
 def baseline_names() -> list[str]:
-    """Return the names of the baselines."""
-    return sorted(path.stem for path in BASELINES.glob("*.py"))
+    """Return the names of the baselines that any track runs: not of learners."""
+    return _names(BASELINES)
+
+
+def learner_names() -> list[str]:
+    """Return the names of the learners among the baselines, each made for a track of its own."""
+    return _names(LEARNERS)
+
+
+def all_baseline_names() -> list[str]:
+    """Return the names of all baselines, learners among them."""
+    return sorted([*baseline_names(), *learner_names()])
 
 
 def submission_path(name: str) -> Path:
     """Return a file as it is named; that of a baseline for a baseline's name where there is no such file."""
-    path, stem = Path(name), _stem(name)
-    return BASELINES / f"{stem}.py" if stem in baseline_names() and not path.exists() else path
+    path = Path(name)
+    return path if path.exists() or _stem(name) not in all_baseline_names() else _file(_stem(name))
 
 
 def baseline_file(name: str) -> Path:
     """Return the file of a baseline by its name, such as finetune. Raises UsageError naming all there are."""
-    stem = _stem(name)
-    if stem not in baseline_names():
-        meant = did_you_mean_file(Path(name), SUFFIXES, baseline_names())
-        raise UsageError(f"no baseline or file is called {name!r}{meant}; baselines are {', '.join(baseline_names())}")
-    return BASELINES / f"{stem}.py"
+    stem, known = _stem(name), all_baseline_names()
+    if stem not in known:
+        meant = did_you_mean_file(Path(name), SUFFIXES, known)
+        raise UsageError(f"no baseline or file is called {name!r}{meant}; baselines are {', '.join(known)}")
+    return _file(stem)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.py"))
+
+
+def _file(name: str) -> Path:
+    return (LEARNERS if name in learner_names() else BASELINES) / f"{name}.py"
 
 
 def _stem(name: str) -> str:
     """Return the bare name of a baseline that may be written as its file."""
-    return name.removeprefix("baselines/").removesuffix(".py")
+    return name.removeprefix("baselines/").removeprefix("learners/").removesuffix(".py")

@@ -12,7 +12,7 @@ from harness.excerpt import Excerpt
 from harness.guarded import guarded
 from harness.information import NOTHING, Information
 from harness.quoting import quoted, readable
-from harness.shipped import baseline_names
+from harness.shipped import all_baseline_names
 from harness.spelling import did_you_mean_file
 
 __all__ = ["MAX_NOTEBOOK_KB", "Submission", "constants_of", "read_submission", "submission_of"]
@@ -56,7 +56,7 @@ def read_submission(path: Path, *, source_kb: int, constants: Mapping[str, str] 
     """
     try:
         if not path.exists():
-            meant = did_you_mean_file(path, SUFFIXES, baseline_names())
+            meant = did_you_mean_file(path, SUFFIXES, all_baseline_names())
             raise UsageError(f"no file {path}{meant}; start one: harness new {quoted(path.with_suffix('.py'))}")
         if not path.is_file():
             raise UsageError(f"{path} is not a file; name one submission, such as submissions/template.py")

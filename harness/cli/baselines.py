@@ -5,7 +5,7 @@ import ast
 import click
 
 from harness.cli.options import console
-from harness.shipped import baseline_file, baseline_names
+from harness.shipped import baseline_file, baseline_names, learner_names
 
 __all__ = ["baselines_command"]
 
@@ -26,6 +26,7 @@ def baselines_command() -> None:
         _show(_figure(row.calibrated_score, 2), _figure(row.score, 3), time, name, title.removesuffix("."))
     console().print(f"scores on {measured.track}: {measured.runs} runs, {measured.machine}, {measured.device}")
     console().print("time: mean of a run, as a share of one training")
+    console().print(f"learners, each for a track of its own: {', '.join(learner_names())}")
     console().print("start from one: harness new submissions/foo.py --from finetune")
 
 

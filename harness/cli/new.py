@@ -7,7 +7,7 @@ import click
 from harness.cli.options import begins_with, console
 from harness.errors import UsageError
 from harness.quoting import quoted
-from harness.shipped import TEMPLATE, baseline_file, baseline_names
+from harness.shipped import TEMPLATE, all_baseline_names, baseline_file
 
 __all__ = ["new_command"]
 
@@ -19,7 +19,7 @@ __all__ = ["new_command"]
     "origin",
     metavar="BASELINE|FILE",
     help="Start from a baseline, such as finetune, or from what unlearn needs of a notebook or script.",
-    shell_complete=lambda context, parameter, begun: begins_with(begun, baseline_names()),
+    shell_complete=lambda context, parameter, begun: begins_with(begun, all_baseline_names()),
 )
 def new_command(file: Path, origin: str | None) -> None:
     """Write a submission to start from: the template, a baseline, or what unlearn needs of a notebook."""

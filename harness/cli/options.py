@@ -18,7 +18,7 @@ from harness.accelerator import FAKE_VARIABLE, resolve
 from harness.environment import home
 from harness.errors import UsageError
 from harness.runner import isolation as isolations
-from harness.shipped import baseline_names, submission_path
+from harness.shipped import all_baseline_names, submission_path
 from harness.tracks.track_names import DEFAULT_TRACK, track_names
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class SubmissionFile(click.Path):
 def submissions_beginning(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """Return what a shell completes a submission to: a file, or where none begins so the name of a baseline."""
     is_file = not begun or bool(glob.glob(f"{glob.escape(begun)}*"))
-    return begins_with(begun, [] if is_file else baseline_names())
+    return begins_with(begun, [] if is_file else all_baseline_names())
 
 
 def begins_with(begun: str, names: Iterable[str]) -> list[CompletionItem]:

@@ -13,6 +13,7 @@ from benchmarks.baselines import VARIANTS, cells, methods
 from harness import models
 from harness.contract import TIME_LIMIT_VARIABLE
 from harness.evaluation.evaluate import Evaluation, evaluate
+from harness.leaderboard.board.known_code import shipped_baselines
 from harness.loaders import Images, loader
 from harness.runner.isolation import choose
 from harness.runs.run import Conditions, Limit
@@ -22,6 +23,7 @@ from tests.baselines.baseline_module import BASELINES, load_baseline
 
 ROOT = Path(__file__).parents[2]
 OURS = sorted(BASELINES.glob("*.py"))
+LEARNERS = sorted(BASELINES.glob("learners/*.py"))  # whose runs are in files of their own
 FILES = [*OURS, ROOT / "submissions" / "template.py"]
 METHODS = [pytest.param(file, {}, id=file.stem) for file in FILES] + [
     pytest.param(file, dict([variant.split("=")]), id=f"{file.stem}-{variant}")
@@ -42,7 +44,7 @@ DETERMINISTIC = {*UNCHANGED}  # the same from every seed
 BY_THE_CLOCK = {"retrain_within_budget"}  # does as much as the machine has time for, so it does not repeat
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [*FILES, *LEARNERS], ids=lambda file: file.stem)
 def test_a_baseline_is_one_self_contained_file_with_its_source(file: Path) -> None:
     tree = ast.parse(file.read_text())
     docstring = ast.get_docstring(tree) or ""
@@ -54,7 +56,7 @@ def test_a_baseline_is_one_self_contained_file_with_its_source(file: Path) -> No
             assert (node.module or "").partition(".")[0] in ALLOWED_IMPORTS
 
 
-@pytest.mark.parametrize("file", OURS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [*OURS, *LEARNERS], ids=lambda file: file.stem)
 def test_every_constant_says_whether_it_is_published_ours_or_adapted(file: Path) -> None:
     source = file.read_text()
     constants = [
@@ -74,7 +76,7 @@ def test_every_constant_says_whether_it_is_published_ours_or_adapted(file: Path)
     assert [line for line in lines if line in GROUPS] == [group for group in GROUPS if group in headings]
 
 
-@pytest.mark.parametrize("file", OURS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [*OURS, *LEARNERS], ids=lambda file: file.stem)
 def test_a_docstring_holds_no_measured_result(file: Path) -> None:
     """Figures that a command does not write go stale."""
     nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Module | ast.FunctionDef)]
@@ -82,7 +84,7 @@ def test_a_docstring_holds_no_measured_result(file: Path) -> None:
     assert not re.search(r"calibrated|\+-|±|Notes:", docstrings)
 
 
-@pytest.mark.parametrize("file", OURS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [*OURS, *LEARNERS], ids=lambda file: file.stem)
 def test_sections_have_one_style_of_banner(file: Path) -> None:
     banners = [line for line in file.read_text().splitlines() if re.match(r"#\s*-{2,}", line)]
     assert all(re.fullmatch(r"# ---- \S.*\S -{4,}", line) and len(line) == 117 for line in banners), banners
@@ -94,6 +96,19 @@ def test_the_page_names_every_baseline_and_says_what_to_expect_of_it() -> None:
     for file in OURS:
         assert f"| `{file.name}` |" in methods_of
         assert f"`{file.name}`" in expected
+
+
+def test_the_page_of_learners_names_each_with_the_track_it_is_made_for() -> None:
+    page = (BASELINES / "learners" / "README.md").read_text()
+    for file in LEARNERS:
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{file.name}` |")]
+        (track,) = re.findall(r"`([a-z0-9-]+)`", row.split("|")[-2])
+        assert (ROOT / "data_prep" / "tracks" / f"{track}.toml").is_file()
+
+
+def test_a_copy_of_a_learner_is_known_to_be_a_baseline() -> None:
+    for file in LEARNERS[:1]:
+        assert shipped_baselines()[read_submission(file, source_kb=256).code_hash] == file.stem
 
 
 @pytest.mark.parametrize(("file", "constants"), METHODS)

@@ -60,6 +60,7 @@ def test_a_hint_names_a_command_and_options_that_exist(hint: str) -> None:
         ("harness leaderboard sh", "show"),
         ("harness prepare dig", "digits"),
         ("harness check fine", "finetune"),
+        ("harness check sis", "sisa"),
         ("harness tune fine", "finetune"),
         ("harness compare foo.py fine", "finetune"),
     ],

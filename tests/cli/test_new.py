@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from harness.shipped import BASELINES
+from harness.shipped import BASELINES, LEARNERS, submission_path
 from harness.submission import read_submission
 from tests.ground.notebooks import notebook
 
@@ -62,4 +62,19 @@ def test_every_baseline_is_listed_in_one_line_with_its_scores(harness: Harness) 
     for file in BASELINES.glob("*.py"):
         (line,) = [line for line in lines if f"  {file.stem} " in line]
         assert "%" in line
+    learners = sorted(file.stem for file in LEARNERS.glob("*.py"))
+    assert "sisa" in learners
+    assert lines[-2] == f"learners, each for a track of its own: {', '.join(learners)}"
     assert lines[-1] == "start from one: harness new submissions/foo.py --from finetune"
+
+
+def test_a_learner_is_found_by_its_name_and_is_started_from(harness: Harness, tmp_path: Path) -> None:
+    for name in ("sisa", "sisa.py", "learners/sisa.py", "baselines/learners/sisa.py"):
+        mine = tmp_path / f"{len(name)}.py"
+        assert harness("new", mine, "--from", name).exit_code == 0
+        assert mine.read_bytes() == (LEARNERS / "sisa.py").read_bytes()
+    assert submission_path("dare_forest") == LEARNERS / "dare_forest.py"
+    assert submission_path("finetune") == BASELINES / "finetune.py"
+    mistyped = harness("new", tmp_path / "other.py", "--from", "sissa")
+    assert mistyped.exit_code == 2
+    assert "did you mean sisa?" in mistyped.output

@@ -85,6 +85,15 @@ def test_a_submission_is_started_and_evaluated_and_told_what_to_compare_it_with(
 
 
 @pytest.mark.long
+def test_a_learner_comes_with_it_and_is_exact(installed: Installed) -> None:
+    for name in ("sisa", "baselines/learners/sisa.py"):
+        quick = ("--set", "EPOCHS=4", "--set", "SHARDS=2")
+        said = installed("check", name, "--track", "tiny", "--isolation", "none", *quick)
+        assert said.returncode == 0, said.stderr
+        assert "exact 1/1" in said.stdout
+
+
+@pytest.mark.long
 def test_baselines_on_a_board_are_marked_and_not_ranked(installed: Installed) -> None:
     assert installed("new", "submissions/copied.py", "--from", "identity").returncode == 0
     assert installed("new", "submissions/own.py").returncode == 0

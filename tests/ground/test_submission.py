@@ -434,7 +434,7 @@ def test_a_file_that_cannot_be_parsed_is_known_by_its_bytes(read: Read) -> None:
 # ---- information --------------------------------------------------------------------------------------------------
 
 ROOT = Path(__file__).parents[2]
-HONEST = [*sorted((ROOT / "baselines").glob("*.py")), ROOT / "submissions" / "template.py"]
+HONEST = [*sorted((ROOT / "baselines").rglob("*.py")), ROOT / "submissions" / "template.py"]
 DATA = random.Random(0).randbytes(4096)
 NAMES = [f"v{DATA[start : start + 8].hex()}" for start in range(0, len(DATA), 8)]
 WRITTEN = {

@@ -34,7 +34,8 @@ def test_a_page_says_who_it_is_for_and_the_readme_links_it(file: Path) -> None:
     assert f"(docs/{file.name})" in (ROOT / "README.md").read_text()
 
 
-LINKING = [*PAGES, *sorted(ROOT.glob("*.md")), ROOT / "submissions" / "README.md", ROOT / "baselines" / "README.md"]
+READMES = [ROOT / folder / "README.md" for folder in ("submissions", "baselines", "baselines/learners")]
+LINKING = [*PAGES, *sorted(ROOT.glob("*.md")), *READMES]
 
 
 @pytest.mark.parametrize("file", LINKING, ids=lambda file: str(file.relative_to(ROOT)))
