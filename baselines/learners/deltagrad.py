@@ -117,7 +117,8 @@ def hessian_product(pairs, vector):
 
 def prepared(net):
     """Return the net in float64. Raises ValueError for one whose gradient is not a mean over examples."""
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm | nn.Dropout) for module in net.modules()):
+    unfit = nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd
+    if any(isinstance(module, unfit) for module in net.modules()):
         raise ValueError("DeltaGrad adds and subtracts gradients of single examples: no BatchNorm, no dropout")
     return net.double()
 

@@ -420,7 +420,8 @@ def test_batches_hold_every_example_once_in_an_epoch_and_shrink_only() -> None:
         assert not torch.equal(whole, retain + forget)
 
 
-def test_deltagrad_takes_no_batch_normalisation() -> None:
-    net = models.build("small_resnet", n_classes=CLASSES, channels=1, width=2)
-    with pytest.raises(ValueError, match="no BatchNorm"):
-        load_baseline(DELTAGRAD).train(net, None, None)
+def test_deltagrad_takes_no_batch_normalisation_and_no_dropout() -> None:
+    normalised = models.build("small_resnet", n_classes=CLASSES, channels=1, width=2)
+    for net in (normalised, nn.Sequential(nn.Dropout2d(), nn.Flatten(), nn.Linear(PIXELS, CLASSES))):
+        with pytest.raises(ValueError, match="no BatchNorm, no dropout"):
+            load_baseline(DELTAGRAD).train(net, None, None)
