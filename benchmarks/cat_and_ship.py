@@ -106,6 +106,7 @@ def claims(cells: list[dict[str, Any]]) -> list[Claim]:
 
 
 def holds(passed: bool) -> Verdict:
+    """Return the verdict of a criterion that knows no interval."""
     return Verdict.HOLDS if passed else Verdict.REFUTED
 
 
