@@ -62,7 +62,10 @@ def test_the_loops_are_those_of_the_baselines_with_this_loss(file: str) -> None:
     assert forget[0].norm(dim=1).min() >= stays.max()
     start, retrained = newton(data), newton(retain)
     left = [float((logistic(file, batches).removed(start, retain, forget) - retrained).norm()) for batches in (1, 8)]
-    assert left[1] < left[0] < 0.5 * float((start - retrained).norm())
+    assert max(left) < 0.2 * float((start - retrained).norm())
+    assert left[1] != left[0]
+    if file == "fisher_removal":
+        assert left[1] < left[0]
 
 
 def newton(data: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
