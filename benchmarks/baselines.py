@@ -29,7 +29,7 @@ from harness.runs.store import Results
 from harness.storage import write_json
 from harness.tracks.track import Track
 
-__all__ = ["FULL", "SHORT", "VARIANTS", "cells", "methods", "short_table", "table"]
+__all__ = ["FULL", "SHORT", "VARIANTS", "cells", "methods", "short_table", "table", "with_reach"]
 
 # Files that hold several methods -> what chooses the others; each choice is a row of its own.
 VARIANTS = {"prune_then_unlearn": ("PRUNER=imp", "PRUNER=synflow", "PRUNER=random")}
