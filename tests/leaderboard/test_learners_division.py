@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from harness.cli.main import cli
 from harness.evaluation.evaluate import load_evaluation
+from harness.leaderboard.batch.progress import Pace, _time_left
 from harness.leaderboard.board.entries import Entry, current, entries
 from harness.report.learner_columns import LEARNER_COLUMNS
 from harness.runs.stage import Stage
@@ -161,6 +162,15 @@ def test_learners_are_made_beside_others_and_one_that_fails_stops_nobody(
     alone = harness("evaluate", folder / "ada/exact.py", "--track", tiny_file, "--runs", 2, "--json", out)
     assert "0 made now, 2 stored before" in alone.output
     assert json.loads(out.read_text())["learner"] == read_json(next(results.glob("score-2-*.json")))["learner"]
+
+
+def test_the_time_left_counts_trainings_once_it_is_known_what_they_take() -> None:
+    left, runs = {"runs": 10, "trainings": 5}, Pace(made=5, seconds=8.0)
+    assert _time_left(left, {}) == ""
+    assert _time_left(left, {"runs": runs, "trainings": Pace(made=3, seconds=9.0)}) == (
+        ", 0:00:20 left without the trainings"
+    )
+    assert _time_left(left, {"runs": runs, "trainings": Pace(made=4, seconds=30.0)}) == ", 0:01:10 left"
 
 
 def test_a_learner_whose_training_is_over_its_limit_is_stopped(
