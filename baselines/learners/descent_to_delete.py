@@ -15,6 +15,7 @@ What CERTIFICATE rests on: rows of norm at most 1, so that each example's loss, 
 PENALTY / 2 |theta|^2, is PENALTY-strongly convex, (1/2 + PENALTY)-smooth, and Lipschitz on a ball that holds every
 optimum; and `steady_error`, which bounds how far from the optimum training and every request end. Half of it would do
 where examples only leave, and the noise covers twice the distance of two such errors: the published constants are kept.
+In "perfect" half of delta is for the tails of the noise that requests start from.
 The noise is the same with and without the forgotten examples, hence N_LEFT in place of their number. Pixels are centred
 by the val set, which is never forgotten. Requests may not depend on what was published.
 Deviations: several classes, by the softmax; the sources have two.
