@@ -14,7 +14,7 @@ Approximate. With EPSILON = 0 all later blocks are trained again, and it is exac
 Deviations: the block and the batches of an example are hashes of a seed and its id, so that parts shrink and never
 move. The source asks for one block that loses examples; here nothing stops before the last of several. Fewer than
 DFA_VALUES values have their alpha from least squares too, and three are the fewest. Momentum is kept with each net.
-Only parameters are stitched: statistics of BatchNorm are those after the last block that was trained again.
+Only parameters are stitched: statistics of BatchNorm are those after the last block, trained again or not.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 # As published.
-EPSILON = 0.1  # the source's other setting is the smallest that stops
+EPSILON = 0.1  # of l1 distance, from block to block; the other setting of the source is the smallest that stops
 
 # Ours: the source says nothing, or something else.
 DFA_VALUES = 15  # from so many on
@@ -64,7 +64,7 @@ def unlearn(net, retain_loader, forget_loader, val_loader, state):
             if len(residuals) >= 3 and abs(slope(residuals)) < EPSILON:
                 break
     state["parameters"][BLOCKS] = stitched(before, state["parameters"], block)
-    put_back(net, optimizer, {"parameters": state["parameters"][BLOCKS]})
+    put_back(net, optimizer, {name: state[name][BLOCKS] for name in ("parameters", "buffers")})
     return net, state
 
 

@@ -349,6 +349,8 @@ def test_training_stops_three_blocks_from_the_last_that_is_hit_and_what_follows_
     assert is_trained_again == [False, False, True, True, True, True, True]  # the last of them: stitched
     assert torch.equal(after[6], before[6] + (after[5] - before[5]))
     assert torch.equal(nn.utils.parameters_to_vector(net.parameters()), after[6])
+    buffers = [buffer.flatten() for buffer in net.buffers() if buffer.is_floating_point()]
+    assert torch.equal(torch.cat(buffers), trained[1]["buffers"][6])
 
 
 @pytest.mark.parametrize("block", range(4))
