@@ -189,11 +189,13 @@ def _facts(track: Track, sets: dict[str, Examples]) -> list[tuple[str, str]]:
     if width == channels == 1:
         size = f"a table of {height} columns"
     fixed = f"{limits.seconds:.3g} s" if limits.seconds else None
+    requests = declaration.forget.requests
+    parts = f", in {requests} requests" if requests > 1 else ""
     return [
         ("title", declaration.title),
         ("data", f"{declaration.data.source}, {size}"),
         ("examples", ", ".join(f"{name} {len(examples)}" for name, examples in sets.items())),
-        ("forgotten", _forgotten(track, sets["forget"])),
+        ("forgotten", _forgotten(track, sets["forget"]) + parts),
         ("model", _described(model)),
         ("models", f"{declaration.reference.originals} originals, {manifest.retrained} retrained in each of two pools"),
         ("training", f"{declaration.training.epochs} epochs in batches of {declaration.training.batch_size}"),

@@ -51,8 +51,8 @@ def _measured(track: Track, conditions: Conditions) -> list[float] | None:
     n_values = sum(value.size for value in track.original(0).values() if value.dtype.kind == "f")
     seeds = {"torch": 0, "numpy": 0, "random": 0}
     job = Job(NOTHING, "nothing.py", 0, seeds, conditions.device, conditions.threads, conditions.limit.seconds)
-    for given in sets_of_requests(track)[:1]:
-        job = replace(job, given=ids_of_job(given))
+    if requests := sets_of_requests(track):
+        job = replace(job, given=ids_of_job(requests[0]))
     found = []
     for _ in range(N_RUNS):
         finished = execute(launcher_for(track, conditions), job, n_values=n_values)

@@ -287,7 +287,9 @@ def _debug_unlearn(submission: Submission, track: Track, job: Job) -> int:
         return launch.run_in_foreground(folder, job)
     n_bytes = initial_weights(track, seed=0).nbytes
     for number in range(len(given)):
-        own = request_job(job, track, task, given, number, left)
+        scratch = Path(job.scratch) / f"request-{number}"
+        scratch.mkdir()
+        own = replace(request_job(job, track, task, given, number, left), scratch=str(scratch))
         status = launch.run_in_foreground(folder, own)
         if status != SAID_FIT:
             break

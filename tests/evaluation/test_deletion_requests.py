@@ -38,7 +38,7 @@ N_REQUESTS, SIZES, N_TRAINING = 3, (7, 7, 6), 120
 COUNTS = f"""
 import builtins, pathlib
 {UNLEARN}
-    assert not hasattr(builtins, "called") and not list(pathlib.Path(".").iterdir()) and not net.training
+    assert not hasattr(builtins, "called") and not pathlib.Path("left").exists() and not net.training
     builtins.called = True
     pathlib.Path("left").touch()
     net.fc.bias.data[0] += 1
@@ -391,6 +391,22 @@ def test_one_request_is_as_if_nothing_was_said_of_it() -> None:
     plain, one = (parse_declaration(text) for text in (TINY, TINY.replace("count = 20", "count = 20\nrequests = 1")))
     assert plain.model_dump_json() == one.model_dump_json()
     assert "requests" not in plain.model_dump_json()
+
+
+def test_the_page_of_a_track_says_in_how_many_requests_it_forgets(
+    harness: Harness, stream_file: Path, home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "other.toml"
+    few = {'"stream"': '"other"', "epochs = 8": "epochs = 1", "retrained = 16": "retrained = 2", "runs = 4": "runs = 2"}
+    text = stream_file.read_text().replace('kind = "random"\ncount = 20', 'kind = "class"\nlabel = 3')
+    for old, new in few.items():
+        text = text.replace(old, new)
+    file.write_text(text)
+    (home / "tracks").unlink()
+    result = harness("prepare", file, "--jobs", 1)
+    assert result.exit_code == 0, result.output
+    assert ", in 3 requests" in (home / "tracks" / "other" / "track.html").read_text()
+    assert np.ptp(np.bincount(load_track(home / "tracks" / "other").requests())) <= 1
 
 
 def test_settings_are_tuned_on_a_track_with_requests(stream: Track) -> None:
