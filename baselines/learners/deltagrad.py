@@ -48,26 +48,27 @@ def train(net, train_loader, val_loader):
         steps.append((weights, slope))
         weights = weights - LEARNING_RATE * slope
     vector_to_parameters(weights, net.parameters())
-    visited, slopes = (torch.stack(parts) for parts in zip(*steps, strict=True))
-    return net, {"seed": seed, "weights": visited, "gradients": slopes}
+    return net, {"seed": seed} | kept(steps)
 
 
 def unlearn(net, retain_loader, forget_loader, val_loader, state):
     """Replay the training."""
     net = prepared(net)
-    vector_to_parameters(replayed(net, retain_loader, forget_loader, state), net.parameters())
-    return net
+    weights, path = replayed(net, retain_loader, forget_loader, state)
+    vector_to_parameters(weights, net.parameters())
+    return net, {"seed": state["seed"]} | path  # for what is to be forgotten next
 
 
 def replayed(net, retain_loader, forget_loader, state):
-    """Return the weights (n_weights,) at the end of the training without the forget set."""
+    """Return the weights (n_weights,) at the end of a training without the forget set, and its steps by `kept`."""
     device = next(net.parameters()).device
     old = zip(state["weights"].to(device), state["gradients"].to(device), strict=True)
-    kept, gone = (batches(net, loader, state["seed"]) for loader in (retain_loader, forget_loader))
-    weights, pairs = state["weights"][0].to(device), deque(maxlen=PAIRS)
-    for step, ((old_weights, old_slope), retain, forget) in enumerate(zip(old, kept, gone, strict=True)):
+    remaining, gone = (batches(net, loader, state["seed"]) for loader in (retain_loader, forget_loader))
+    weights, pairs, steps = state["weights"][0].to(device), deque(maxlen=PAIRS), []
+    for step, ((old_weights, old_slope), retain, forget) in enumerate(zip(old, remaining, gone, strict=True)):
         n_retain, n_forget = len(retain[1]), len(forget[1])
         if n_retain == 0:
+            steps.append((weights, torch.zeros_like(weights)))
             continue
         moved = weights - old_weights
         slope_of_forget = gradient(net, weights, *forget) if n_forget else torch.zeros_like(weights)
@@ -78,8 +79,15 @@ def replayed(net, retain_loader, forget_loader, state):
         else:
             slope_of_all = old_slope + hessian_product(pairs, moved)
             slope = ((n_retain + n_forget) * slope_of_all - n_forget * slope_of_forget) / n_retain
+        steps.append((weights, slope))
         weights = weights - LEARNING_RATE * slope
-    return weights
+    return weights, kept(steps)
+
+
+def kept(steps):
+    """Return the weights and gradients of all steps, each (n_steps, n_weights), by name."""
+    visited, slopes = (torch.stack(parts) for parts in zip(*steps, strict=True))
+    return {"weights": visited, "gradients": slopes}
 
 
 def is_exact(step):

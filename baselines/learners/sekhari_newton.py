@@ -41,20 +41,22 @@ def train(net, train_loader, val_loader):
     rows = rows_of(train_loader.dataset, val_loader)
     w = minimize(rows, targets_of(train_loader.dataset, net))
     publish(net, w + noise(w.shape), val_loader)
-    return net, {"w": w, "hessian": hessian(w, rows)}
+    nothing = {"m": torch.tensor(0), "m_hessian": torch.zeros(w.numel(), w.numel(), dtype=w.dtype), "m_gradient": 0 * w}
+    return net, {"w": w, "hessian": hessian(w, rows), **nothing}
 
 
 def unlearn(net, retain_loader, forget_loader, val_loader, state):
     """Take one Newton step, from statistics and the examples that leave; publish with noise."""
-    rows = rows_of(forget_loader.dataset, val_loader)
-    w, m, n_left = state["w"], len(rows), len(retain_loader.dataset)
+    rows, targets = rows_of(forget_loader.dataset, val_loader), targets_of(forget_loader.dataset, net)
+    w, m, n_left = state["w"], int(state["m"]) + len(rows), len(retain_loader.dataset)
     if m > CAPACITY or n_left < N_LEFT:
         raise ValueError(f"{m} leave, {n_left} are left; CERTIFICATE is for at most {CAPACITY} and at least {N_LEFT}")
-    left = ((n_left + m) * state["hessian"] - m * hessian(w, rows)) / n_left
-    gradients = m * gradient(w, rows, targets_of(forget_loader.dataset, net))
-    w = w + torch.linalg.solve(left, gradients.flatten()).view_as(w) / n_left
-    publish(net, w + noise(w.shape), val_loader)
-    return net
+    m_hessian = state["m_hessian"] + len(rows) * hessian(w, rows)
+    m_gradient = state["m_gradient"] + len(rows) * gradient(w, rows, targets)
+    left = ((n_left + m) * state["hessian"] - m_hessian) / n_left
+    stepped = w + torch.linalg.solve(left, m_gradient.flatten()).view_as(w) / n_left
+    publish(net, stepped + noise(w.shape), val_loader)
+    return net, state | {"m": torch.tensor(m), "m_hessian": m_hessian, "m_gradient": m_gradient}
 
 
 # ---- the loss -----------------------------------------------------------------------------------------------------
