@@ -31,13 +31,7 @@ TRACKS = {  # by file; the others are made for CONVEX
     "dare_forest": "digits-forest",
 }
 CONVEX = "digits-linear"
-VARIANTS: dict[str, tuple[dict[str, str], ...]] = {
-    "descent_to_delete": ({"GUARANTEE": "perfect"},),
-    "fisher_removal": ({"BATCHES": "1"},),
-    "influence_removal": ({"BATCHES": "1"},),
-    "deltagrad": ({"PERIOD": "50"},),
-    "dare_forest": ({"RANDOM_LEVELS": "4"},),
-}
+VARIANTS: dict[str, tuple[dict[str, str], ...]] = {"descent_to_delete": ({"GUARANTEE": "perfect"},)}
 KEPT = (
     *("outcome", "score", "score_interval", "calibrated_score", "calibrated_interval", "retain_ratio", "test_ratio"),
     "learner",
