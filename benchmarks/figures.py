@@ -14,7 +14,10 @@ import click
 
 from benchmarks import baselines, reproduction, small_track, sparsity, studies, theorem, transfer
 from benchmarks.channels import table as channels
+from benchmarks.comparison import page as comparison
 from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
+from benchmarks.sparse_images import page as sparse_images
+from benchmarks.trojan import page as trojan
 from harness.report.numbers import UNKNOWN
 
 __all__ = ["TABLES"]
@@ -358,7 +361,10 @@ TABLES = (
     sparsity.TABLE,
     small_track.TABLE,
     theorem.TABLE,
+    *sparse_images.TABLES,
+    *trojan.TABLES,
     transfer.TABLE,
+    *comparison.TABLES,
     studies.TABLE,
     channels.TABLE,
     Table(PERFORMANCE, mark("training"), END, training),

@@ -7,7 +7,7 @@ and a third-party digest; None where nothing was published.
 
 from typing import NamedTuple
 
-__all__ = ["CHALLENGE", "FINE_TUNING", "TABLE_2", "TABLE_3", "Challenge", "Means"]
+__all__ = ["CHALLENGE", "COMPARISON", "FINE_TUNING", "TABLE_2", "TABLE_3", "Challenge", "Means", "Printed"]
 
 Means = list[float]  # UA, MIA-Efficacy, RA, TA
 
@@ -78,4 +78,36 @@ CHALLENGE = {  # by file
     "challenge_6th_reset_distill": Challenge(0.083, 0.0783),
     "challenge_7th_noise_injection": Challenge(None, None),
     "challenge_8th_reinit_distill": Challenge(0.102, None),
+}
+
+
+class Printed(NamedTuple):
+    """A row of the comparison in Mercuri et al., "An Introduction to Machine Unlearning" (arXiv 2209.00939)."""
+
+    efficiency: str  # least, geometric mean and most
+    effectiveness: str  # the largest difference of accuracy on the test set, in percent
+    consistency: str  # distance of weights, of DeepObliviate agreement in percent
+    certificate: str
+    compare: str  # whether it can be compared with results on small data
+
+
+_NOT_SIZE = "order only: their data are larger by orders of magnitude"
+COMPARISON = {
+    "SISA": Printed("1.36x / 2.49x / 4.63x", "< 2 % (18.76 %)", "exact", "exact", "the work, with its formula"),
+    "DaRE, least d_rmax": Printed(
+        "10x / 366x / 9735x", "<= 0.5 %", "exact", "exact", "no: 10^4 to 10^7 rows, cached C code"
+    ),
+    "DaRE, most d_rmax": Printed("145x / 1272x / 35856x", "<= 2.5 %", "exact", "exact", "no, as above"),
+    "Fisher, m/8": Printed("1.0x / 3.3x / 36.8x", "0.0 %", "", "0.0 %; 3.3, 33.4 kNATs", "order of m/8 and m"),
+    "Fisher, m": Printed("1.5x / 13.0x / 282.4x", "< 0.2 %", "", "0.26 %", "order of m/8 and m"),
+    "Influence, m/8": Printed("0.3x / 5.9x / 75.7x", "< 0.55 %", "", "0.1 %; (epsilon, delta)", "order of m/8 and m"),
+    "Influence, m": Printed("2.5x / 38.2x / 215.1x", "< 0.57 %", "", "1.1 %; (epsilon, delta)", "order of m/8 and m"),
+    "DeltaGrad": Printed("1.6x / 2.7x / 6.5x", "0.0 %", "1.7e-6 / 1.1e-5 / 1.4e-4", "none", "distances; not speed"),
+    "Descent-to-Delete": Printed("rates only", "", "rates only", "(epsilon, delta)", "the rate gamma^I"),
+    "DeepObliviate, least epsilon": Printed(
+        "6.17x / 13.97x / 45.45x", "< 0.18 %", "97.25 / 98.82 / 99.95", "none", _NOT_SIZE
+    ),
+    "DeepObliviate, epsilon 0.1": Printed(
+        "9.26x / 22.81x / 66.67x", "< 0.35 %", "95.78 / 97.61 / 99.85", "none", _NOT_SIZE
+    ),
 }

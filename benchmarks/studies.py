@@ -31,7 +31,10 @@ class Study(NamedTuple):
 
 STUDIES = (
     Study("Does the unlearning error fall with sparsity?", "theorem", "theorem"),
+    Study("Does sparsity simplify unlearning of colour images?", "sparse_images", "sparse-images"),
+    Study("Does unlearning remove a trojan, and better from a sparse model?", "trojan", "trojan-cifar10"),
     Study("Does l1-sparse replace retraining before a transfer?", "transfer", "transfer"),
+    Study("How do methods with a training side compare?", "comparison", "comparison"),
 )
 
 

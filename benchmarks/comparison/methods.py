@@ -1,0 +1,136 @@
+"""The rows of the comparison: learners of baselines/learners/ at some constants, and two methods that keep nothing."""
+
+import importlib.util
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from benchmarks.comparison.measure import Method
+from benchmarks.pages import ROOT
+
+__all__ = ["METHODS", "Listed"]
+
+BASELINES = ROOT / "baselines"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A row: a file with some of its constants set, what is said of it, and the row that is printed of it."""
+
+    file: str
+    family: str  # of problems it is made for
+    kind: str  # of unlearning: exact or approximate, in weights (strong) or outputs (weak)
+    applies_to: str
+    certificate: str = "none"
+    printed: str = ""
+    constants: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return BASELINES / f"{self.file}.py"
+
+    @cached_property
+    def source(self) -> bytes:
+        """What its measurements depend on."""
+        return self.path.read_bytes()
+
+    def loaded(self) -> Method:
+        """Return the file as a method. One without `train` starts from a model of the track's recipe."""
+        module = _module(self)
+        if self.is_learner:
+            return Method(module.unlearn, module.train)
+        return Method(lambda net, retain, forget, val, state: module.unlearn(net, retain, forget, val))
+
+    @property
+    def is_learner(self) -> bool:
+        return self.path.parent.name == "learners"
+
+
+CONVEX, SMOOTH = "strongly convex losses", "strongly convex, smooth losses"
+FISHER, INFLUENCE = ("learners/fisher_removal", "learners/influence_removal")
+EPSILON_DELTA = "claimed (epsilon, delta)"
+LARGEST = {"N_LEFT": 256}  # what the largest request leaves of the smaller training set: certificates count on it
+
+METHODS = {
+    "sisa": Listed("learners/sisa", "nets", "exact, strong", "any net", printed="SISA"),
+    "dare_forest, RANDOM_LEVELS 0": Listed(
+        "learners/dare_forest", "trees", "exact, strong", "trees", printed="DaRE, least d_rmax"
+    ),
+    "dare_forest, RANDOM_LEVELS 4": Listed(
+        "learners/dare_forest",
+        "trees",
+        "exact, strong",
+        "trees",
+        printed="DaRE, most d_rmax",
+        constants={"RANDOM_LEVELS": 4, "LOWEST": -2.0, "HIGHEST": 2.0},
+    ),
+    "fisher_removal, m/8": Listed(FISHER, "convex", "approximate, strong", "linear models", printed="Fisher, m/8"),
+    "fisher_removal, m": Listed(
+        FISHER, "convex", "approximate, strong", "linear models", printed="Fisher, m", constants={"BATCHES": 1}
+    ),
+    "influence_removal, m/8": Listed(
+        INFLUENCE, "convex", "approximate, weak", "linear models", printed="Influence, m/8"
+    ),
+    "influence_removal, m": Listed(
+        INFLUENCE, "convex", "approximate, weak", "linear models", printed="Influence, m", constants={"BATCHES": 1}
+    ),
+    "deltagrad, T0 5": Listed("learners/deltagrad", "convex", "approximate, strong", SMOOTH, printed="DeltaGrad"),
+    "deltagrad, T0 50": Listed(
+        "learners/deltagrad", "convex", "approximate, strong", SMOOTH, printed="DeltaGrad", constants={"PERIOD": 50}
+    ),
+    "descent_to_delete, 25 steps": Listed(
+        "learners/descent_to_delete",
+        "convex",
+        "approximate, strong",
+        SMOOTH,
+        EPSILON_DELTA,
+        "Descent-to-Delete",
+        LARGEST,
+    ),
+    "descent_to_delete, 5 steps": Listed(
+        "learners/descent_to_delete",
+        "convex",
+        "approximate, strong",
+        SMOOTH,
+        EPSILON_DELTA,
+        "Descent-to-Delete",
+        {"STEPS": 5, **LARGEST},
+    ),
+    "certified_removal": Listed("learners/certified_removal", "convex", "approximate, weak", CONVEX, EPSILON_DELTA),
+    "sekhari_newton": Listed(
+        "learners/sekhari_newton",
+        "convex",
+        "approximate, weak",
+        CONVEX,
+        EPSILON_DELTA,
+        constants={**LARGEST, "CAPACITY": 96},  # a fifth of 480
+    ),
+    "deep_obliviate, epsilon 0.1": Listed(
+        "learners/deep_obliviate", "nets", "approximate, strong", "any net", printed="DeepObliviate, epsilon 0.1"
+    ),
+    "deep_obliviate, epsilon 0.01": Listed(
+        "learners/deep_obliviate",
+        "nets",
+        "approximate, strong",
+        "any net",
+        printed="DeepObliviate, least epsilon",
+        constants={"EPSILON": 0.01},
+    ),
+    "fine-tuning": Listed("finetune", "convex", "no guarantee", "any net"),
+    "nothing": Listed("identity", "convex", "no guarantee", "all"),
+}
+
+
+def _module(listed: Listed) -> ModuleType:
+    """Return the file as a fresh module with its constants set, as `--set` does."""
+    spec = importlib.util.spec_from_file_location(listed.path.stem, listed.path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name, value in listed.constants.items():
+        assert hasattr(module, name), name
+        setattr(module, name, value)
+    return module
