@@ -4,7 +4,8 @@
 
 Every method of METHODS unlearns each request of each problem of its family, and is compared with a model that was
 trained again from the same seed. What is measured is kept, so that the same command goes on where it was; given methods
-are measured anew. Writes benchmarks/results/comparison.json, docs/comparison.svg and what stands between the marks of docs/comparison.md.
+are measured anew. Writes benchmarks/results/comparison.json, docs/comparison.svg and what stands between the marks of
+docs/comparison.md.
 """
 
 import hashlib
