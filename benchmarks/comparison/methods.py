@@ -107,16 +107,8 @@ METHODS = {
         EPSILON_DELTA,
         constants={**LARGEST, "CAPACITY": 96},  # a fifth of 480
     ),
-    "deep_obliviate, epsilon 0.1": Listed(
+    "deep_obliviate": Listed(
         "learners/deep_obliviate", "nets", "approximate, strong", "any net", printed="DeepObliviate, epsilon 0.1"
-    ),
-    "deep_obliviate, epsilon 0.01": Listed(
-        "learners/deep_obliviate",
-        "nets",
-        "approximate, strong",
-        "any net",
-        printed="DeepObliviate, least epsilon",
-        constants={"EPSILON": 0.01},
     ),
     "fine-tuning": Listed("finetune", "convex", "no guarantee", "any net"),
     "nothing": Listed("identity", "convex", "no guarantee", "all"),
