@@ -107,9 +107,6 @@ METHODS = {
         EPSILON_DELTA,
         constants={**LARGEST, "CAPACITY": 96},  # a fifth of 480
     ),
-    "deep_obliviate": Listed(
-        "learners/deep_obliviate", "nets", "approximate, strong", "any net", printed="DeepObliviate, epsilon 0.1"
-    ),
     "fine-tuning": Listed("finetune", "convex", "no guarantee", "any net"),
     "nothing": Listed("identity", "convex", "no guarantee", "all"),
 }
