@@ -30,10 +30,10 @@ def figure(found: dict[str, Any]) -> Figure:
     _spans(left, [[row["efficiency"] for row in rows] for rows in by_method.values()])
     _spans(right, [[row["kl"] for row in rows] for rows in by_method.values()])
     left.axvline(1, color="#808080", linewidth=0.8)
-    left.set(title="efficiency: times as fast as training again", yticks=range(len(by_method)))
+    left.set(title="times as fast as training again", yticks=range(len(by_method)))
     left.set_yticklabels(by_method)
     left.invert_yaxis()
-    right.set(title="KL to the twin on test images (0 is drawn at the left)")
+    right.set(title="KL to the twin (exact: at the left)")
     return whole
 
 
@@ -45,6 +45,8 @@ def _spans(axes: Axes, values: Sequence[Sequence[float]]) -> None:
         axes.plot([low, high], [place, place], color="#0072B2", linewidth=1.5)
         axes.plot([middle], [place], color="#0072B2", marker="o", markersize=5)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
     axes.grid(axis="x")
 
 
