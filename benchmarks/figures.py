@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from benchmarks import baselines, reproduction, small_track, sparsity, studies, theorem, transfer
+from benchmarks import baselines, learners, reproduction, small_track, sparsity, studies, theorem, transfer
 from benchmarks.channels import table as channels
 from benchmarks.comparison import page as comparison
 from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
@@ -357,6 +357,7 @@ def mark(what: str) -> str:
 TABLES = (
     baselines.FULL,
     baselines.SHORT,
+    learners.TABLE,
     reproduction.TABLE,
     sparsity.TABLE,
     small_track.TABLE,
