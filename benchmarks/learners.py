@@ -90,14 +90,14 @@ def cells(name: str, row: dict[str, Any]) -> list[str]:
     """Return the cells of one row."""
     file, *settings = name.split(" --set ")
     title = f"`{file}.py`" + (f" with {', '.join(settings)}" if settings else "")
-    if row["score"] is None:
+    if row["learner"] is None or row["calibrated_score"] is None:
         return [title, f"`{row['track']}`", row["outcome"], *[""] * (4 + len(LEARNER_COLUMNS))]
     figures = LearnerFigures.model_validate(row["learner"])
     return [
         title,
         f"`{row['track']}`",
         with_reach(row["calibrated_score"], row["calibrated_interval"], 2),
-        with_reach(row["score"], row["score_interval"], 3),
+        "withheld" if row["score"] is None else with_reach(row["score"], row["score_interval"], 3),
         f"{row['retain_ratio']:.3f}",
         f"{row['test_ratio']:.3f}",
         *(column.text(figures) for column in LEARNER_COLUMNS),
