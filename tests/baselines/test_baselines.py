@@ -32,7 +32,7 @@ METHODS = [pytest.param(file, {}, id=file.stem) for file in FILES] + [
 ]
 ALLOWED_IMPORTS = {
     *("torch", "torchvision", "numpy", "scipy", "sklearn"),
-    *("copy", "itertools", "math", "os", "random", "time"),
+    *("collections", "copy", "itertools", "math", "os", "random", "time"),
 }
 GROUPS = [  # of constants, in this order, each under its comment and up to an empty line
     "# As published.",
