@@ -25,14 +25,14 @@ from harness.tracks.declaration import Forget, Split, parse_declaration, read_de
 from harness.tracks.track import Examples, Track, load_track
 from harness.tracks.tuning_track import tuning_declaration
 from tests.conftest import TINY
+from tests.learners import EXACT, TRAIN
+from tests.learners import UNLEARN as OF_LEARNER
 
 Harness = Callable[..., Result]
 Write = Callable[[str], Path]
 Once = Callable[[str, Callable[[Path], None]], Path]
 
 UNLEARN = "def unlearn(net, retain_loader, forget_loader, val_loader):"
-OF_LEARNER = "def unlearn(net, retain_loader, forget_loader, val_loader, state):"
-TRAIN = "def train(net, train_loader, val_loader):"
 N_REQUESTS, SIZES, N_TRAINING = 3, (7, 7, 6), 120
 # Adds 1 to a weight at each request, and finds nothing of a request before in its process or folder.
 COUNTS = f"""
@@ -235,25 +235,6 @@ def test_an_ordinary_submission_is_scored_after_the_last_request_and_goes_on_whe
     assert np.array_equal(again["weights_sha256"], before[1]["weights_sha256"])
     assert np.array_equal(again["request_accuracy"], before[1]["request_accuracy"])
     assert np.array_equal(read_arrays(runs[0])["request_seconds"], before[0]["request_seconds"])
-
-
-EXACT = f"""
-import torch
-def learn(net, data):
-    net.train()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-    for _ in range(3):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(net(data.inputs), data.labels).backward()
-        optimizer.step()
-    return net
-{TRAIN}
-    state = {{name: value.clone() for name, value in net.state_dict().items()}}
-    return learn(net, train_loader.dataset), state
-{OF_LEARNER}
-    net.load_state_dict(state)
-    return learn(net, retain_loader.dataset)
-"""
 
 
 def test_an_exact_learner_is_exact_after_the_last_request(

@@ -24,35 +24,16 @@ from harness.storage import read_json, write_json
 from harness.submission import read_submission
 from harness.tracks.track import Track
 from tests.conftest import Once
+from tests.learners import EXACT, TRAIN, UNLEARN
 
 Harness = Callable[..., Result]
 
-TRAIN = "def train(net, train_loader, val_loader):"
-UNLEARN = "def unlearn(net, retain_loader, forget_loader, val_loader, state):"
-# Training from the start again, all examples in one batch: equal to a training without the forget set.
-EXACT = f"""
-import torch
-CERTIFICATE = (8.0, 1e-5)
-def learn(net, data):
-    net.train()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-    for _ in range(3):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(net(data.inputs), data.labels).backward()
-        optimizer.step()
-    return net
-{TRAIN}
-    state = {{name: value.clone() for name, value in net.state_dict().items()}}
-    return learn(net, train_loader.dataset), state
-{UNLEARN}
-    net.load_state_dict(state)
-    return learn(net, retain_loader.dataset)
-"""
+CLAIMING = f"CERTIFICATE = (8.0, 1e-5)\n{EXACT}"
 NO_TRAINING = f"{TRAIN} 1 / 0\n{UNLEARN} pass"
 IDENTITY = "def unlearn(net, retain_loader, forget_loader, val_loader): pass"
 
 
-HANDED_IN = {"ada/exact.py": EXACT, "ada/fails.py": NO_TRAINING, "nothing.py": IDENTITY}
+HANDED_IN = {"ada/exact.py": CLAIMING, "ada/fails.py": NO_TRAINING, "nothing.py": IDENTITY}
 
 
 def write(folder: Path) -> Path:
