@@ -149,9 +149,8 @@ def _export(track: Track, file: Path, *, private: bool, images: bool) -> None:
 
 def _import(file: Path, track_name: str, tracks: Path, data: Path | None, *, force: bool) -> None:
     from harness.tracks import catalogue
-    from harness.tracks.archive import import_track, is_pack
+    from harness.tracks.archive import is_pack
     from harness.tracks.pack import OtherDataError
-    from harness.tracks.preparing import preparing
 
     found = catalogue.find_tracks(track_name, tracks) if catalogue.is_declared(track_name) else []
     expected: dict[str, Declaration | None] = {declared.name: declared.declaration for declared in found}
@@ -159,12 +158,8 @@ def _import(file: Path, track_name: str, tracks: Path, data: Path | None, *, for
     if data is not None and not is_pack(file):
         raise UsageError(f"{file} holds its images; leave out --data, which is for a pack, a track without them")
     own = _own_data(tracks, found[0].file.parent if found else Path(), data)
-    names = expected or {track_name: None}
     try:
-        with contextlib.ExitStack() as locks:
-            for name in names:
-                locks.enter_context(preparing(tracks / name))
-            track = import_track(file, tracks, expected=names, may_replace=force, own=own)
+        track = _unpacked(file, tracks, expected or {track_name: None}, own, may_replace=force)
     except OtherDataError as error:
         raise UsageError(
             f"{file} is a pack of other images: {error}; give those it was made from, with --data FOLDER, or leave "
@@ -172,6 +167,19 @@ def _import(file: Path, track_name: str, tracks: Path, data: Path | None, *, for
         ) from None
     console().print(f"unpacked {track.name} to {track.folder}")
     _show_page(track)
+
+
+def _unpacked(
+    file: Path, tracks: Path, expected: dict[str, Declaration | None], own: OwnData, *, may_replace: bool = False
+) -> Track:
+    """Return the track of a file, unpacked while nobody else makes or replaces one of those expected."""
+    from harness.tracks.archive import import_track
+    from harness.tracks.preparing import preparing
+
+    with contextlib.ExitStack() as locks:
+        for name in expected:
+            locks.enter_context(preparing(tracks / name))
+        return import_track(file, tracks, expected=expected, may_replace=may_replace, own=own)
 
 
 def _own_data(tracks: Path, folder: Path, data: Path | None) -> OwnData:
@@ -239,14 +247,13 @@ class _Trainer:
 
     def _took_pack(self, declared: catalogue.Declared) -> bool:
         """Whether a track is there now, from the pack of it that ships and the user's images."""
-        from harness.tracks.archive import import_track
         from harness.tracks.pack import OtherDataError
 
         if declared.pack is None:
             return False
         own = _own_data(self.tracks, declared.file.parent, self.data)
         try:
-            import_track(declared.pack, self.tracks, expected={declared.name: declared.declaration}, own=own)
+            _unpacked(declared.pack, self.tracks, {declared.name: declared.declaration}, own)
         except OtherDataError as error:
             differing = f"the pack of {declared.name} that ships is of other images: {error}"
             console().print(f"{differing}; all models are trained")

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from filelock import FileLock
 from sklearn.datasets import load_digits
 
 from data_prep.own_data import own_data
@@ -392,6 +393,13 @@ def shipped(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (catalogue, track_names):
         monkeypatch.setattr(module, "DATA_PREP", folder)
     return folder
+
+
+def test_a_pack_that_ships_waits_for_nobody_who_prepares_the_track(shipped: Path, here: Path) -> None:
+    (here / "home" / "tracks").mkdir(parents=True)
+    with FileLock(here / "home" / "tracks" / ".small.lock"):
+        result = call(here / "home", "prepare", "small")
+    assert "another process is preparing" in refused(result, here / "home")
 
 
 def test_a_pack_that_ships_is_completed_instead_of_training(made: Path, shipped: Path, here: Path) -> None:
