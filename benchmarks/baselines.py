@@ -10,7 +10,7 @@ Given files replace their rows and leave the others; with --set they are evaluat
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,18 @@ from harness.runs.store import Results
 from harness.storage import write_json
 from harness.tracks.track import Track
 
-__all__ = ["FULL", "SHORT", "VARIANTS", "cells", "methods", "short_table", "table", "with_reach"]
+__all__ = [
+    "FULL",
+    "SHORT",
+    "VARIANTS",
+    "cells",
+    "kept_rows",
+    "methods",
+    "short_table",
+    "table",
+    "title_of",
+    "with_reach",
+]
 
 # Files that hold several methods -> what chooses the others; each choice is a row of its own.
 VARIANTS = {"prune_then_unlearn": ("PRUNER=imp", "PRUNER=synflow", "PRUNER=random")}
@@ -53,7 +64,8 @@ def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], de
     track = harness.open_track(track_name)
     kind = resolve(device)
     path = RESULTS / f"baselines-{track.name}.json"
-    rows = kept_rows(path, track, kind) if files else {}
+    now = {"reference_hash": track.manifest.reference_hash, **environment(), "device": kind}
+    rows = kept_rows(path, now) if files else {}
     for file, chosen in methods(files or sorted((ROOT / "baselines").glob("*.py")), settings):
         name = " --set ".join((file.stem, *chosen))
         constants = dict(setting.split("=", 1) for setting in chosen)
@@ -65,11 +77,9 @@ def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], de
     assert limit is not None
     found = {
         "track": track.name,
-        "reference_hash": track.manifest.reference_hash,
         "runs": track.declaration.evaluation.runs,
         "training_seconds": limit.training_seconds,
-        **environment(),
-        "device": kind,
+        **now,
         "rows": {**rows, "retrained": of_retrained(track, rows)},
     }
     write_json(path, found)
@@ -87,12 +97,11 @@ def methods(files: Sequence[Path], settings: tuple[str, ...]) -> Iterator[tuple[
             yield from ((file, (variant,)) for variant in VARIANTS.get(file.stem, ()))
 
 
-def kept_rows(path: Path, track: Track, device: str) -> dict[str, Any]:
-    """Return the rows measured before. Raises UsageError if they are of another track, machine or version."""
+def kept_rows(path: Path, now: Mapping[str, object]) -> dict[str, Any]:
+    """Return the rows measured before. Raises UsageError if what holds for them is not what holds now."""
     if not path.is_file():
         return {}
     stored: dict[str, Any] = json.loads(path.read_text())
-    now = {"reference_hash": track.manifest.reference_hash, **environment(), "device": device}
     if changed := [name for name, value in now.items() if stored.get(name) != value]:
         raise click.UsageError(f"the other rows were measured under another {', '.join(changed)}; leave out FILES")
     rows: dict[str, Any] = stored["rows"]
@@ -174,8 +183,7 @@ def conditions_of(found: dict[str, Any]) -> str:
 
 def cells(name: str, row: dict[str, Any]) -> list[str]:
     """Return the cells of one row."""
-    file, *settings = name.split(" --set ")
-    title = f"`{file}.py`" + (f" with {', '.join(settings)}" if settings else "")
+    title = title_of(name)
     if row.get("score") is None:
         return [title, row.get("outcome", "withheld"), *[""] * 12]
     if name == "retrained":
@@ -193,6 +201,12 @@ def cells(name: str, row: dict[str, Any]) -> list[str]:
         f"{row['spread']:.2f}",
         f"{row['fraction_of_training']:.1%}".replace("%", " %"),
     ]
+
+
+def title_of(name: str) -> str:
+    """Return the first cell of a row: the file, and the constants that are set."""
+    file, *settings = name.split(" --set ")
+    return f"`{file}.py`" + (f" with {', '.join(settings)}" if settings else "")
 
 
 def with_reach(value: float, interval: tuple[float, float] | None, digits: int) -> str:

@@ -16,7 +16,6 @@ Writes benchmarks/results/cat-and-ship.json.
 """
 
 import hashlib
-import importlib.util
 import itertools
 import time
 from collections.abc import Callable
@@ -28,8 +27,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.baseline_module import baseline_module
 from benchmarks.claims import Claim, claims_table
-from benchmarks.pages import RESULTS, ROOT, markdown
+from benchmarks.pages import RESULTS, markdown
 from benchmarks.verdicts import Verdict
 from data_prep.datasets import load_dataset
 from harness.environment import environment, home
@@ -263,12 +263,8 @@ def hessian(weights: Tensor, data: Data) -> Tensor:
 
 def logistic(file: str, batches: int) -> Any:
     """Return a baseline with this loss, in so many batches, without noise."""
-    spec = importlib.util.spec_from_file_location(file, ROOT / "baselines" / "learners" / f"{file}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    method: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(method)
-    method.BATCHES, method.SIGMA, method.gradient, method.hessian = batches, 0, gradient, hessian
+    method = baseline_module(f"learners/{file}", {"BATCHES": batches, "SIGMA": 0})
+    method.gradient, method.hessian = gradient, hessian
     return method
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 import harness
-from benchmarks.baselines import with_reach
+from benchmarks.baselines import kept_rows, title_of, with_reach
 from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
 from harness.accelerator import resolve
 from harness.environment import environment
@@ -46,13 +46,14 @@ BEGIN, END = "<!-- table: made by benchmarks/learners.py -->", "<!-- end of tabl
 def main(files: tuple[Path, ...], runs: int, device: str) -> None:
     """Evaluate FILES (default: all of baselines/learners/), each as it is and with other constants of its own."""
     kind, path = resolve(device), RESULTS / "learners.json"
-    rows: dict[str, Any] = dict(stored("learners")["rows"]) if files and path.is_file() else {}
+    now = {"runs": runs, **environment(), "device": kind}
+    rows = kept_rows(path, now) if files else {}
     for file in files or sorted(FOLDER.glob("*.py")):
         for constants in ({}, *VARIANTS.get(file.stem, ())):
             name = " --set ".join((file.stem, *(f"{key}={value}" for key, value in constants.items())))
             rows[name] = row_of(file, constants, runs, kind)
             click.echo(f"{name:40s} {rows[name]['outcome']}")
-    write_json(path, {"runs": runs, **environment(), "device": kind, "rows": rows})
+    write_json(path, {**now, "rows": rows})
     TABLE.write()
 
 
@@ -88,8 +89,7 @@ def table() -> str:
 
 def cells(name: str, row: dict[str, Any]) -> list[str]:
     """Return the cells of one row."""
-    file, *settings = name.split(" --set ")
-    title = f"`{file}.py`" + (f" with {', '.join(settings)}" if settings else "")
+    title = title_of(name)
     if row["learner"] is None or row["calibrated_score"] is None:
         return [title, f"`{row['track']}`", row["outcome"], *[""] * (4 + len(LEARNER_COLUMNS))]
     figures = LearnerFigures.model_validate(row["learner"])

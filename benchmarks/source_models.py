@@ -5,14 +5,12 @@ linear probe: logistic regression on its features, which stay as they are. Image
 """
 
 import copy
-import importlib.util
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks.pages import ROOT
+from benchmarks.baseline_module import baseline_module
 from data_prep.batches import augmented, draw_shifts
 from data_prep.datasets import load_dataset
 from data_prep.training import initial_net
@@ -173,7 +171,7 @@ def unlearned(
     seed: int,
 ) -> tuple[nn.Module, dict[str, float]]:
     """Return a copy of a model after so many epochs of l1_sparse.py on the classes that stay, and what it took."""
-    method = _l1_sparse(**constants, EPOCHS=epochs)
+    method = baseline_module("l1_sparse", {**constants, "EPOCHS": epochs})
     images = Images(*_source_set(pictures, drawn, classes))
     retained = Augmented(loader(images, batch_size=protocol.recipe.batch_size, device=torch.device("cpu")))
     ours, start = copy.deepcopy(net), time.process_time()
@@ -212,19 +210,6 @@ def _source_set(pictures: Pictures, drawn: Draw, classes: Sequence[int]) -> tupl
 def _cost(start: float, epochs: int, n: int, protocol: Protocol) -> dict[str, float]:
     """Return seconds of the processor and the number of steps."""
     return {"seconds": time.process_time() - start, "steps": epochs * -(-n // protocol.recipe.batch_size)}
-
-
-def _l1_sparse(**constants: object) -> Any:
-    """Return baselines/l1_sparse.py with some of its constants set, as `--set` does."""
-    spec = importlib.util.spec_from_file_location("l1_sparse", ROOT / "baselines" / "l1_sparse.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for name, value in constants.items():
-        assert hasattr(module, name), name
-        setattr(module, name, value)
-    return module
 
 
 # ---- what they are worth ------------------------------------------------------------------------------------------

@@ -1,18 +1,14 @@
 """The rows of the comparison: learners of baselines/learners/ at some constants, and two methods that keep nothing."""
 
-import importlib.util
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from benchmarks.baseline_module import baseline_module
 from benchmarks.comparison.measure import Method
 from benchmarks.pages import ROOT
 
 __all__ = ["METHODS", "Listed"]
-
-BASELINES = ROOT / "baselines"
 
 
 @dataclass(frozen=True)
@@ -27,25 +23,21 @@ class Listed:
     printed: str = ""
     constants: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def path(self) -> Path:
-        return BASELINES / f"{self.file}.py"
-
     @cached_property
     def source(self) -> bytes:
         """What its measurements depend on."""
-        return self.path.read_bytes()
+        return (ROOT / "baselines" / f"{self.file}.py").read_bytes()
 
     def loaded(self) -> Method:
         """Return the file as a method. One without `train` starts from a model of the track's recipe."""
-        module = _module(self)
+        module = baseline_module(self.file, self.constants)
         if self.is_learner:
             return Method(module.unlearn, module.train)
         return Method(lambda net, retain, forget, val, state: module.unlearn(net, retain, forget, val))
 
     @property
     def is_learner(self) -> bool:
-        return self.path.parent.name == "learners"
+        return self.file.startswith("learners/")
 
 
 CONVEX, SMOOTH = "strongly convex losses", "strongly convex, smooth losses"
@@ -110,16 +102,3 @@ METHODS = {
     "fine-tuning": Listed("finetune", "convex", "no guarantee", "any net"),
     "nothing": Listed("identity", "convex", "no guarantee", "all"),
 }
-
-
-def _module(listed: Listed) -> ModuleType:
-    """Return the file as a fresh module with its constants set, as `--set` does."""
-    spec = importlib.util.spec_from_file_location(listed.path.stem, listed.path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for name, value in listed.constants.items():
-        assert hasattr(module, name), name
-        setattr(module, name, value)
-    return module

@@ -5,16 +5,14 @@ paper's code: a method never sees a gradient of what is pruned.
 """
 
 import contextlib
-import importlib.util
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from benchmarks.pages import ROOT
+from benchmarks.baseline_module import baseline_module
 from benchmarks.sparse_images.models import Metrics, Models
 from benchmarks.sparse_images.protocol import Cell, Sets
 from data_prep.training import Weights
@@ -77,7 +75,7 @@ def unlearned(
     """
     device = of(models.device)
     clock = time.perf_counter if device.is_gpu else time.process_time
-    method = _module((METHODS | SCHEDULES)[name].file, constants)
+    method = baseline_module((METHODS | SCHEDULES)[name].file, constants)
     batch_size = models.protocol.recipe.batch_size
     retain, forget = (loader(one, batch_size=batch_size, device=models.place) for one in (sets.retain, sets.forget))
     net = models.net(original)
@@ -93,19 +91,6 @@ def measured(models: Models, original: Weights, sets: Sets, name: str, constants
     """Return the metrics of what a method makes of an original, and the seconds it took."""
     net, seconds = unlearned(models, original, sets, name, constants)
     return {**models.measured(net, sets), "seconds": seconds}
-
-
-def _module(file: str, constants: dict[str, object]) -> Any:
-    """Return a file of baselines/ with some of its constants set, as `--set` does."""
-    spec = importlib.util.spec_from_file_location(file, ROOT / "baselines" / f"{file}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for name, value in constants.items():
-        assert hasattr(module, name), name
-        setattr(module, name, value)
-    return module
 
 
 class _Mask(nn.Module):

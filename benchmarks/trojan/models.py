@@ -5,7 +5,6 @@ pruned by OMP for each sparsity: the largest weights go back to those of an earl
 their mask.
 """
 
-import importlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from benchmarks.baseline_module import baseline_module
 from data_prep.poisoning import poisoned
 from data_prep.pruning import convolutions, magnitude_mask
 from data_prep.sources.dataset import Dataset
@@ -114,9 +114,8 @@ def cell(images: Drawn, dense: dict[str, Weights], *, seed: int, sparsity: float
 
 def unlearned(original: Weights, images: Drawn, arm: str, *, seed: int, sparsity: float) -> nn.Module:
     """Return what a method makes of an original, in eval mode; it keeps zero what is pruned."""
-    method = importlib.import_module("baselines.prune_then_unlearn")
-    for name, value in {"PRUNER": "omp", "SPARSITY": sparsity, "EPOCHS": EPOCHS, **ARMS[arm]}.items():
-        setattr(method, name, value)
+    constants = {"PRUNER": "omp", "SPARSITY": sparsity, "EPOCHS": EPOCHS, **ARMS[arm]}
+    method = baseline_module("prune_then_unlearn", constants)
     net = _net(original)
     retain = Images(*_tensors(images.retain))
     batches = loader(retain, batch_size=RECIPE.batch_size, device=torch.device("cpu"))
