@@ -10,7 +10,7 @@ from harness.leaderboard.board.entries import Entry
 from harness.leaderboard.board.names import listed, name_key
 from harness.leaderboard.board.stored import Board
 from harness.report.escaping import escaped
-from harness.shipped import BASELINES, LEARNERS, TEMPLATE
+from harness.shipped import BASELINES, TEMPLATE
 from harness.submission import read_submission
 
 __all__ = ["SOURCE_KB", "baselines_in", "shared_code", "shipped_baselines", "told_of_shared", "with_shared_code"]
@@ -27,7 +27,7 @@ def baselines_in(folder: Path) -> dict[str, str]:
 @cache
 def shipped_baselines() -> dict[str, str]:
     """Return the names of the baselines that ship with the harness, by the hashes of their code."""
-    return baselines_in(BASELINES) | baselines_in(LEARNERS)
+    return baselines_in(BASELINES)
 
 
 def shared_code(entries: Iterable[Entry], baselines: Collection[str] = ()) -> dict[str, list[Entry]]:
