@@ -44,14 +44,14 @@ def learner_names() -> list[str]:
 
 
 def all_baseline_names() -> list[str]:
-    """Return the names of all baselines, learners among them."""
-    return sorted([*baseline_names(), *learner_names()])
+    """Return the names of all baselines, learners last."""
+    return [*baseline_names(), *learner_names()]
 
 
 def submission_path(name: str) -> Path:
     """Return a file as it is named; that of a baseline for a baseline's name where there is no such file."""
-    path = Path(name)
-    return path if path.exists() or _stem(name) not in all_baseline_names() else _file(_stem(name))
+    path, stem = Path(name), _stem(name)
+    return _file(stem) if stem in all_baseline_names() and not path.exists() else path
 
 
 def baseline_file(name: str) -> Path:

@@ -12,7 +12,7 @@ from harness.runner.execution import execute
 from harness.runner.message import Job
 from harness.runner.outcome import Outcome
 from harness.runs.launchers import launcher_for
-from harness.runs.learning import ids_of_job
+from harness.runs.positions import ids_of_job
 from harness.runs.run import RUNNER_VERSION, Conditions
 from harness.runs.stream import sets_of_requests
 from harness.seal import read_sealed, whole, write_sealed

@@ -1,6 +1,5 @@
 """What a learner's runs are given: `train` a fresh net and a training set, `unlearn` what its original left."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +9,13 @@ from harness.runner.execution import seeds_of
 from harness.runner.message import Job
 from harness.runs.launchers import TRAINING_SET
 from harness.runs.measure import initial_weights
+from harness.runs.positions import ids_of_job
 from harness.runs.run import Limit, Trained
 from harness.runs.run_set import Task
 from harness.runs.stage import Stage
 from harness.tracks.track import Track
 
-__all__ = ["ids_of_job", "job_of_learner", "training_job", "unlearning_job", "where"]
+__all__ = ["job_of_learner", "training_job", "unlearning_job", "where"]
 
 
 def job_of_learner(job: Job, task: Task, track: Track, limit: Limit) -> Job:
@@ -56,11 +56,6 @@ def unlearning_job(job: Job, track: Track, start: Trained) -> Job:
         members=track.declaration.limits.members,
         state_bytes=track.declaration.limits.state_mb << 20,
     )
-
-
-def ids_of_job(ids: Mapping[str, np.ndarray]) -> dict[str, bytes]:
-    """Return where examples are in the training set, by data set, as a job says it."""
-    return {name: positions.astype(np.int32).tobytes() for name, positions in ids.items()}
 
 
 def where(stage: Stage) -> str:

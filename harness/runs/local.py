@@ -26,8 +26,9 @@ from harness.runner.outcome import Outcome
 from harness.runner.process import Launcher
 from harness.runner.sandbox.scratch import scratch_place
 from harness.runs.launchers import launcher_for, training_folder, unlearning_folder
-from harness.runs.learning import ids_of_job, job_of_learner, training_job, unlearning_job, where
+from harness.runs.learning import job_of_learner, training_job, unlearning_job, where
 from harness.runs.measure import NoMemoryError, NonFiniteLogitsError, Recorder, initial_weights
+from harness.runs.positions import ids_of_job
 from harness.runs.run import Conditions, Run, RunInfo, Trained
 from harness.runs.run_set import RunSet, Task
 from harness.runs.stage import Stage

@@ -13,7 +13,7 @@ from harness.record import Records
 from harness.runner.execution import Finished, seeds_of
 from harness.runner.message import Job
 from harness.runner.outcome import Outcome
-from harness.runs.learning import ids_of_job
+from harness.runs.positions import ids_of_job
 from harness.runs.run import Requests, Trained
 from harness.runs.run_set import Task
 from harness.tracks.track import Track
