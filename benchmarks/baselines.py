@@ -77,7 +77,7 @@ def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], de
     assert limit is not None
     found = {
         "track": track.name,
-        "runs": track.declaration.evaluation.runs,
+        "runs": track.usual_runs,
         "training_seconds": limit.training_seconds,
         **now,
         "rows": {**rows, "retrained": of_retrained(track, rows)},
@@ -143,7 +143,7 @@ def beside_retrained(evaluation: Evaluation) -> dict[str, float]:
 
 def of_retrained(track: Track, rows: dict[str, Any]) -> dict[str, Any]:
     """Return the row of retrained models: the ceiling, and what the metrics of the others are compared with."""
-    reference = load_reference(track, track.declaration.evaluation.runs, Results.cache(home(), track))
+    reference = load_reference(track, track.usual_runs, Results.cache(home(), track))
     targets: dict[str, Any] = next((row["retrained"] for row in reversed(rows.values()) if "retrained" in row), {})
     best = reference.ceiling
     return {"score": best.score, "score_interval": best.interval, "calibrated_score": 1.0, **targets}

@@ -109,7 +109,7 @@ def main(track_name: str, trials: int, runs: int | None, device: str, images: st
         "track": track.name,
         "reference_hash": track.manifest.reference_hash,
         "images": images,
-        "runs": runs or track.declaration.evaluation.runs,
+        "runs": runs or track.usual_runs,
         "trials": trials,
         **environment(),
         "device": kind,

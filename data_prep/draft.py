@@ -34,11 +34,13 @@ def lay_out(
     *,
     cache: Path,
     data: Path | None = None,
+    retrained: int | None = None,
     on_note: OnNote = lambda note: None,
 ) -> Track:
     """Write data, split and secret into a folder, unless an interrupted preparation of the same has; return the draft.
 
-    cache: where downloads are kept. data: a folder that has the source's data already.
+    cache: where downloads are kept. data: a folder that has the source's data already. retrained: how many models each
+    pool is to have, by default as declared.
     Raises UsageError if the declaration does not fit its data, and leaves no folder then.
     """
     wanted = declaration.data
@@ -59,6 +61,8 @@ def lay_out(
     planted = dataset if declaration.trojan is None else poisoned(dataset, sets, declaration.trojan)
     own = _own_architecture(declaration, declaration_file)
     manifest = _manifest(declaration, declaration_file, planted, split, own)
+    if retrained is not None:
+        manifest = manifest.model_copy(update={"retrained": retrained})
     draft = Track(folder, declaration, manifest)
     for note in (*planted.notes, *_remarks(dataset, declaration, sets)):
         on_note(note)
@@ -220,16 +224,19 @@ def _task(track: Track, batch_size: int) -> dict[str, object]:
     } | ({"options": options} if options else {})
 
 
-def mark_as_draft(draft: Track) -> None:
-    """Note whose beginnings the folder holds, so that an interrupted preparation of the same goes on there."""
-    write_bytes(draft.folder / "draft", _draft_mark(draft).encode())
+def mark_as_draft(draft: Track, *, models_of: int = 0) -> None:
+    """Note whose beginnings the folder holds, so that an interrupted preparation of the same goes on there.
+
+    models_of: how many retrained models each pool of it began with. How many it is to have may change on the way.
+    """
+    write_bytes(draft.folder / "draft", _draft_mark(draft, models_of).encode())
 
 
-def is_draft_of(draft: Track) -> bool:
-    """Whether the folder holds the beginnings of this very track."""
+def is_draft_of(draft: Track, *, models_of: int = 0) -> bool:
+    """Whether the folder holds the beginnings of this very track, and began with so many retrained models."""
     mark = draft.folder / "draft"
-    return mark.is_file() and mark.read_text() == _draft_mark(draft)
+    return mark.is_file() and mark.read_text() == _draft_mark(draft, models_of)
 
 
-def _draft_mark(draft: Track) -> str:
-    return f"{draft.manifest.fingerprint} {draft.manifest.retrained}"
+def _draft_mark(draft: Track, models_of: int) -> str:
+    return f"{draft.manifest.fingerprint} from {models_of}"

@@ -47,6 +47,7 @@ def prepare(
     jobs: int,
     device: str = "cpu",
     data: Path | None = None,
+    retrained: int | None = None,
     anew: bool = True,
     on_progress: OnProgress = lambda done, total: None,
     on_note: OnNote = lambda note: None,
@@ -55,6 +56,7 @@ def prepare(
 
     The original models are those of a sibling, if one is prepared there. device: what models are trained on, cpu or
     cuda. data: a folder that has the source's data already; else they are downloaded where that is possible.
+    retrained: how many models each pool gets, by default as declared; `grow` adds the others, which come out the same.
     anew: False keeps one that is there, such as one that another process prepared since nothing was found there.
     on_note: is told what may not be meant, before anything is trained.
     Raises UsageError if the declaration does not fit its data, or if another process is preparing the same track.
@@ -66,7 +68,13 @@ def prepare(
             return Prepared(load_track(place), None, None)
         before = _retrained_before(place)
         cache = tracks.parent / "data"
-        draft = lay_out(declaration, declaration_file, _partial(place), cache=cache, data=data, on_note=on_note)
+        draft = lay_out(
+            *(declaration, declaration_file, _partial(place)),
+            cache=cache,
+            data=data,
+            retrained=retrained,
+            on_note=on_note,
+        )
         sibling = next(iter(siblings(draft)), None)
         way = way_of_draft(draft, sibling, jobs, device)
         if way.is_mixed and device == "cpu":
@@ -80,7 +88,7 @@ def prepare(
     track, originals_of = load_track(place), None if sibling is None else sibling.name
     if before is None or before.fingerprint != track.manifest.fingerprint:
         return Prepared(track, None, originals_of)
-    moved = drift(before.retrained, _all_retrained(track), track.examples("forget").labels)
+    moved = drift(*_in_both(before.pools, _pools(track)), track.examples("forget").labels)
     return Prepared(track, moved, originals_of)
 
 
@@ -99,11 +107,12 @@ def grow(
     started = time.monotonic()
     if retrained <= track.manifest.retrained:
         return track
-    present = dict.fromkeys(POOLS, track.manifest.retrained) | {ORIGINALS: track.declaration.reference.originals}
+    before = track.manifest.retrained
+    present = dict.fromkeys(POOLS, before) | {ORIGINALS: track.declaration.reference.originals}
     with preparing(track.folder):
         grown = track.manifest.model_copy(update={"retrained": retrained})
         draft = Track(_partial(track.folder), track.declaration, grown)
-        resumed = is_draft_of(draft)
+        resumed = is_draft_of(draft, models_of=before)
         if not resumed:
             shutil.rmtree(draft.folder, ignore_errors=True)
             shutil.copytree(track.folder, draft.folder)
@@ -111,7 +120,7 @@ def grow(
         stacks = reference.plan_stacks(draft, jobs, present=present, way=way)
         if not resumed:
             reference.split_off(draft, stacks)
-            mark_as_draft(draft)
+            mark_as_draft(draft, models_of=before)
         reference.train_missing(draft, stacks, jobs, device, on_progress)
         reference.join(draft, stacks)
         _complete(draft, track.folder, device, way, time.monotonic() - started)
@@ -125,7 +134,7 @@ def _partial(place: Path) -> Path:
 @dataclass(frozen=True)
 class _Before:
     fingerprint: str
-    retrained: Records
+    pools: list[Records]
 
 
 def _retrained_before(folder: Path) -> _Before | None:
@@ -134,13 +143,20 @@ def _retrained_before(folder: Path) -> _Before | None:
         return None
     try:
         track = load_track(folder)
-        return _Before(track.manifest.fingerprint, _all_retrained(track))
+        return _Before(track.manifest.fingerprint, _pools(track))
     except MachineError:
         return None
 
 
-def _all_retrained(track: Track) -> Records:
-    return Records.concatenate(track.retrained(pool) for pool in POOLS)
+def _pools(track: Track) -> list[Records]:
+    return [track.retrained(pool) for pool in POOLS]
+
+
+def _in_both(before: list[Records], after: list[Records]) -> tuple[Records, Records]:
+    """Return the models of both preparations, which may have made pools of different sizes."""
+    n_models = min(len(pool) for pool in (*before, *after))
+    old, new = (Records.concatenate(pool[:n_models] for pool in pools) for pools in (before, after))
+    return old, new
 
 
 def _complete(draft: Track, place: Path, device: str, way: Way, seconds: float) -> None:

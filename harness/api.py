@@ -112,7 +112,7 @@ def evaluate(
     on_start()
     return evaluating.evaluate(
         *(submission, opened, conditions),
-        runs=runs or opened.declaration.evaluation.runs,
+        runs=runs or opened.usual_runs,
         home=place,
         required_isolation=stronger(isolation, require_isolation),
         rescore=rescore,
@@ -205,7 +205,7 @@ def compare(
         if isinstance(side, Evaluation):
             opened, runs = side.track, side.n_requested
     opened = opened or open_track(str(track), home=home)
-    n_runs = runs or opened.declaration.evaluation.runs
+    n_runs = runs or opened.usual_runs
     reference = load_reference(opened, n_runs, Results.cache(home or default_home(), opened))
     return comparing.compare(_side(first, reference), _side(second, reference), reference)
 

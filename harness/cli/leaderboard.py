@@ -159,7 +159,7 @@ def run_command(
     from harness.leaderboard.batch.session import Session
 
     track = api.open_track(track_name)
-    n_runs = runs or track.declaration.evaluation.runs
+    n_runs = runs or track.usual_runs
     _require_possible(track, n_runs)
     required = isolations.stronger(isolation, require_isolation)
     terms = Terms(n_runs, stages_of(n_runs, stages), boundaries, required, hidden, again)
@@ -267,7 +267,7 @@ def plan_command(
         track, home(), device=kind, isolation=isolations.choose(device=kind), jobs=at_once, announce=console().print
     )
     assert conditions.limit is not None
-    request = Request(teams, tries, runs or track.declaration.evaluation.runs, gpus or conditions.jobs, learners)
+    request = Request(teams, tries, runs or track.usual_runs, gpus or conditions.jobs, learners)
     stored = (stored_runs(home(), track, kind, stage) for stage in (Stage.RUN, Stage.ORIGINAL))
     figures = costs(request, track, kind, conditions.limit, *stored)
     table = Table(show_header=False, box=None, padding=(0, 1))

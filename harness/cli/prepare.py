@@ -37,7 +37,7 @@ IMPORT_ALONE = "--import goes with no other option but --force and --data; give 
 @click.command("prepare")
 @click.argument("track_name", metavar="TRACK", shell_complete=tracks_beginning)
 @click.option("--force", is_flag=True, help="Prepare or import it anew; of the former, say how far it is from the old.")
-@click.option("--retrained", type=click.IntRange(min=1), help="Add models until each pool holds so many.")
+@click.option("--retrained", type=click.IntRange(min=1), help="Models in each pool; more can be added later.")
 @click.option(
     "--for-tuning", is_flag=True, help="Make the track that harness tune uses: TRACK with another forget set."
 )
@@ -93,7 +93,7 @@ def prepare_command(
     for declared in found:
         is_new = force or not ((tracks / declared.name).exists() or declared.shipped is not None)
         if is_new:
-            trainer.prepare(declared, anew=force)
+            trainer.prepare(declared, retrained, anew=force)
         track = catalogue.open_declared(declared, tracks)
         if retrained is not None:
             track = trainer.grow(track, retrained)
@@ -197,7 +197,7 @@ def _show_page(track: Track, *, anew: bool = False) -> None:
 
     if track.manifest.reference_hash is None or ((track.folder / PAGE).is_file() and not anew):
         return
-    reference = load_reference(track, track.declaration.evaluation.runs, Results.cache(home(), track))
+    reference = load_reference(track, track.usual_runs, Results.cache(home(), track))
     page = track_page(track, reference)
     console().print(page.verdict)
     console().print(f"what it is like: {write_track_page(track, page)}")
@@ -212,7 +212,7 @@ class _Trainer:
     device: str
     data: Path | None
 
-    def prepare(self, declared: catalogue.Declared, *, anew: bool) -> None:
+    def prepare(self, declared: catalogue.Declared, retrained: int | None, *, anew: bool) -> None:
         from data_prep.prepare import prepare  # imports torch
         from harness.report.terminal import ProgressBar
         from harness.tracks import catalogue
@@ -236,6 +236,7 @@ class _Trainer:
                 jobs=self.jobs,
                 device=self.device,
                 data=self.data,
+                retrained=retrained,
                 anew=anew,
                 on_progress=on_progress,
                 on_note=bar.console.print,

@@ -199,7 +199,7 @@ def selfcheck_command(track_name: str, runs: int | None, stored: bool, jobs: int
     from harness.runs.store import Results
 
     track = _open(track_name)
-    n_runs = runs or track.declaration.evaluation.runs
+    n_runs = runs or track.usual_runs
     check_runs(track, n_runs)
     check_enough(n_runs)
     kind = chosen_device(device)

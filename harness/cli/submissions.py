@@ -88,7 +88,7 @@ def evaluate_command(
     from harness.report.terminal import show
 
     track = api.open_track(track_name)
-    usual = track.declaration.evaluation.runs
+    usual = track.usual_runs
     n_runs = runs or (min(FEWEST_RANKED, usual) if quick else usual)
     evaluation = _evaluated(
         *(file, track, n_runs),
@@ -206,7 +206,7 @@ def compare_command(
     from harness.submission import read_submission
 
     track = api.open_track(track_name)
-    n_runs = runs or track.declaration.evaluation.runs
+    n_runs = runs or track.usual_runs
     files = {name: submission_path(name) for name in (first, second) if name != RETRAINED}
     for file in files.values():  # both are looked at before the first is run
         if (submission := read_submission(file, source_kb=track.declaration.limits.source_kb)).is_learner:
@@ -242,7 +242,7 @@ def report_command(
 
     track = api.open_track(track_name)
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=set_constants(settings))
-    n_runs = runs or track.declaration.evaluation.runs
+    n_runs = runs or track.usual_runs
     evaluation = load_evaluation(submission, track, chosen_device(device), runs=n_runs, home=home())
     if evaluation.outcome != Outcome.OK:
         _print(show(evaluation, []))

@@ -107,6 +107,11 @@ class Track:
         return self.declaration.model.options | ({"inputs": self.manifest.inputs} if self.manifest.inputs else {})
 
     @property
+    def usual_runs(self) -> int:
+        """How many runs an evaluation has by default: as many as declared, if there are models for so many."""
+        return min(self.declaration.evaluation.runs, self.manifest.retrained)
+
+    @property
     def public(self) -> Path:
         """The folder a submission may see."""
         return self.folder / "public"

@@ -87,6 +87,37 @@ def test_more_models_are_added_and_the_old_stay(own_home: Path, tiny_file: Path)
     assert grown.manifest.reference_hash != reference_hash
 
 
+def test_a_preparation_may_begin_with_fewer_models_than_declared(
+    tiny: Track, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
+    (tmp_path / "idle.py").write_text("def unlearn(net, retain_loader, forget_loader, val_loader):\n    pass\n")
+    result = call("prepare", tiny_file, "--retrained", 2)
+    assert result.exit_code == 0, result.output
+    assert "2 retrained models in each pool" in result.output
+    track = load_track(tmp_path / "tracks" / "tiny")
+    assert track.manifest.fingerprint == tiny.manifest.fingerprint
+    assert np.allclose(track.retrained("scoring").forget_logits, tiny.retrained("scoring").forget_logits[:2], atol=1e-2)
+    result = call("evaluate", tmp_path / "idle.py", "--track", "tiny")
+    assert result.exit_code == 0, result.output
+    assert track.usual_runs == 2
+    result = call("evaluate", tmp_path / "idle.py", "--track", "tiny", "--runs", 3)
+    assert result.exit_code == 2
+    assert "add models with: harness prepare tiny --retrained 3" in result.output
+
+
+def test_how_many_models_there_are_to_be_may_change_on_the_way(tiny_file: Path, tmp_path: Path) -> None:
+    declaration, tracks = read_declaration(tiny_file), tmp_path / "tracks"
+    draft = lay_out(declaration, tiny_file, tracks / ".tiny.partial", cache=tmp_path)
+    (draft.folder / "way.json").write_text('{"stack": 1}')
+    prepared = prepare(declaration, tiny_file, tracks, jobs=2, retrained=1)
+    assert prepared.track.manifest.prepared["stack"] == 1  # as the interrupted one noted it
+    assert len(prepared.track.retrained("ceiling")) == 1
+    again = prepare(declaration, tiny_file, tracks, jobs=2, retrained=2)  # of which one of each pool can be compared
+    assert again.drift is not None
+    assert again.drift.n_models == 2
+
+
 @pytest.mark.long
 def test_an_interrupted_preparation_goes_on_and_ends_the_same(tiny: Track, tiny_file: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
