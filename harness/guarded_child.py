@@ -10,6 +10,7 @@ seconds of processor time; the memory is that of the whole process. Windows has 
 import base64
 import contextlib
 import dataclasses
+import gc
 import json
 import sys
 import time
@@ -33,6 +34,7 @@ def main() -> None:
     if sys.platform != "win32":
         _limit(resource.RLIMIT_AS, megabytes << 20)
         _limit(resource.RLIMIT_CORE, 0)
+    gc.disable()  # a syntax tree is millions of objects, none of them garbage: looking takes half of the time
     print("ready", flush=True)
     for line in sys.stdin.buffer:
         started = time.process_time()
@@ -40,6 +42,7 @@ def main() -> None:
             _limit(resource.RLIMIT_CPU, int(started) + seconds + 1)
         answer = _answer(**json.loads(line))
         print(json.dumps(answer | {"seconds": time.process_time() - started}), flush=True)
+        gc.collect()
 
 
 def _limit(kind: int, value: int) -> None:
