@@ -4,15 +4,15 @@
 
 Mahadevan and Mathioudakis, "Certifiable Machine Unlearning for Linear Models" (2021), publish the results of their runs
 (testc2/unlearning-experiments, data/results/CIFAR/Remove_Dist_binary_selected.csv, of which PUBLISHED is a part). Their
-protocol: 10,000 images to learn and 2,000 to test, pixels over 255 and over the largest norm; plain SGD at rate 1, 500
-epochs of batches of 512, weight decay 1e-4. Then 5, 12.5 or 20 % of the training set leave, all of them cats, those of
-the largest norm first. Fisher removal and Influence removal, without noise, in one batch or in batches of an eighth,
-are compared with a training without those images. Both are the loops of the baselines' files, with the gradient and the
-Hessian (3072 x 3072) of logistic regression in place of those of a softmax. The baselines' last batch is not the
-published one, which drops retained images where an eighth is not whole.
+protocol: 10,000 images to learn and 2,000 to test, pixels over 255 and over the largest norm, beside them a constant
+feature; plain SGD at rate 1, 500 epochs of batches of 512, weight decay 1e-4. Then 5, 12.5 or 20 % of the training set
+leave, all of them cats, those of the largest norm first. Fisher removal and Influence removal, without noise, in one
+batch or in batches of an eighth, are compared with a training without those images. Both are the loops of the
+baselines' files, with the gradient and the Hessian (3073 x 3073) of logistic regression in place of those of a softmax.
+The baselines' last batch is not the published one, which drops retained images where an eighth is not whole.
 
 Seconds are the processor's, on one thread. Finished models are kept in HARNESS_HOME: the command goes on from there.
-Writes benchmarks/results/cat-and-ship.json.
+Writes benchmarks/results/cat-and-ship.json and what stands between the marks of docs/cat_and_ship.md.
 """
 
 import hashlib
@@ -29,13 +29,14 @@ from torch import Tensor
 
 from benchmarks.baseline_module import baseline_module
 from benchmarks.claims import Claim, claims_table
-from benchmarks.pages import RESULTS, markdown
+from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
 from benchmarks.verdicts import Verdict
 from data_prep.datasets import load_dataset
 from harness.environment import environment, home
 from harness.errors import UsageError
 from harness.storage import json_bytes, read_json, write_json
 
+PAGE, END = ROOT / "docs" / "cat_and_ship.md", "<!-- end of table -->"
 CAT, SHIP = 3, 8
 RATIOS = (0.05, 0.125, 0.2)
 EPOCHS, BATCH_SIZE, LEARNING_RATE, LAMBDA = 500, 512, 1.0, 1e-4
@@ -128,17 +129,17 @@ def main(data: Path | None, images: str) -> None:
         pictures = read_pictures(data, home() / "data")
     except UsageError as error:
         raise click.UsageError(str(error)) from None
-    settings = json_bytes([EPOCHS, BATCH_SIZE, LEARNING_RATE, LAMBDA, images])
+    settings = json_bytes([EPOCHS, BATCH_SIZE, LEARNING_RATE, LAMBDA, "constant feature", images])
     cells = study(pictures, home() / "study" / f"cat-and-ship-{hashlib.sha256(settings).hexdigest()[:8]}")
-    verdicts = [claim.to_json() for claim in claims(cells)]
-    write_json(RESULTS / "cat-and-ship.json", {"images": images, "cells": cells, "claims": verdicts, **environment()})
-    click.echo(table(cells))
-    click.echo("\n".join(claims_table(verdicts)))
+    said = [claim.to_json() for claim in claims(cells)]
+    write_json(RESULTS / "cat-and-ship.json", {"images": images, "cells": cells, "claims": said, **environment()})
+    for table in TABLES:
+        table.write()
 
 
-def table(cells: list[dict[str, Any]]) -> str:
+def figures(found: dict[str, Any]) -> str:
     """Return our figures, each before the published one."""
-    by = {(one["method"], one["ratio"]): one for one in cells}
+    by = {(one["method"], one["ratio"]): one for one in found["cells"]}
     rows = []
     for (method, ratio), (test, forget, times) in PUBLISHED.items():
         one = by[method, ratio]
@@ -147,10 +148,27 @@ def table(cells: list[dict[str, Any]]) -> str:
         figures += [f"{one['distance']:.2f}", f"{one['residual']:.2f}"]
         rows.append([method, f"{ratio:.1%}", *figures])
     head = ["method", "gone", "test accuracy", "accuracy on the forgotten", "times as fast", "seconds"]
-    return markdown([*head, "distance to retrained", "gradient left"], rows)
+    return f"{markdown([*head, 'distance to retrained', 'gradient left'], rows)}\n{note(found)}"
 
 
-Data = tuple[Tensor, Tensor]  # features (n, 3072) float32, labels (n,): 0 for a cat, 1 for a ship
+def verdicts(found: dict[str, Any]) -> str:
+    """Return the verdict on each claim."""
+    return "\n".join([*claims_table(found["claims"]), "", note(found)])
+
+
+def note(found: dict[str, Any]) -> str:
+    """Return how the figures were made."""
+    return f"{found['images']}; N = 1 training of each; seconds of the processor, one thread; {machine(found)}.\n"
+
+
+def _place(what: str, text: Callable[[dict[str, Any]], str]) -> Table:
+    begin = f"<!-- {what}: made by benchmarks/cat_and_ship.py -->"
+    return Table(PAGE, begin, END, lambda: text(stored("cat-and-ship")))
+
+
+TABLES = _place("verdicts", verdicts), _place("figures", figures)
+
+Data = tuple[Tensor, Tensor]  # features (n, 3073) float32, labels (n,): 0 for a cat, 1 for a ship
 
 
 class Pictures(NamedTuple):
@@ -170,11 +188,11 @@ def read_pictures(data: Path | None, cache: Path) -> Pictures:
 
 
 def two_classes(images: np.ndarray, labels: np.ndarray) -> Data:
-    """Return cats and ships as features of norm 1 at most, over the images of all classes."""
+    """Return cats and ships as pixels of norm 1 at most, over the images of all classes, and a constant feature."""
     largest = max(float(np.linalg.norm(one.astype(np.float32) / 255)) for one in images)
     chosen = np.isin(labels, (CAT, SHIP))
-    features = torch.from_numpy(images[chosen]).flatten(1).float() / 255 / largest
-    return features, torch.from_numpy(labels[chosen] == SHIP).long()
+    pixels = torch.from_numpy(images[chosen]).flatten(1).float() / 255 / largest
+    return torch.cat([pixels, torch.ones(len(pixels), 1)], dim=1), torch.from_numpy(labels[chosen] == SHIP).long()
 
 
 def study(pictures: Pictures, folder: Path) -> list[dict[str, Any]]:
@@ -202,7 +220,7 @@ def study(pictures: Pictures, folder: Path) -> list[dict[str, Any]]:
 
 
 class Model(NamedTuple):
-    """Weights (1, 3072), and the seconds of the processor that they took."""
+    """Weights (1, 3073), and the seconds of the processor that they took."""
 
     weights: Tensor
     seconds: float
@@ -233,7 +251,7 @@ def split(data: Data, ratio: float) -> tuple[Data, Data]:
 
 
 def train(data: Data) -> Tensor:
-    """Return the weights (1, 3072) that plain SGD ends at."""
+    """Return the weights (1, 3073) that plain SGD ends at."""
     features, labels = data
     generator = torch.Generator().manual_seed(0)
     weights: Tensor = torch.randn(1, features.shape[1], generator=generator) / features.shape[1] ** 0.5
@@ -245,7 +263,7 @@ def train(data: Data) -> Tensor:
 
 
 def gradient(weights: Tensor, data: Data) -> Tensor:
-    """Return the gradient (1, 3072) of the sum of the losses, and n LAMBDA / 2 |w|^2."""
+    """Return the gradient (1, 3073) of the sum of the losses, and n LAMBDA / 2 |w|^2."""
     features, labels = data
     errors = (features @ weights[0]).sigmoid() - labels
     found: Tensor = (errors @ features + LAMBDA * len(labels) * weights[0])[None]
@@ -253,7 +271,7 @@ def gradient(weights: Tensor, data: Data) -> Tensor:
 
 
 def hessian(weights: Tensor, data: Data) -> Tensor:
-    """Return the second derivative (3072, 3072) of the same."""
+    """Return the second derivative (3073, 3073) of the same."""
     features, labels = data
     p = (features @ weights[0]).sigmoid()
     total: Tensor = features.T @ ((p * (1 - p))[:, None] * features)

@@ -12,7 +12,17 @@ from typing import Any
 
 import click
 
-from benchmarks import baselines, learners, reproduction, small_track, sparsity, studies, theorem, transfer
+from benchmarks import (
+    baselines,
+    cat_and_ship,
+    learners,
+    reproduction,
+    small_track,
+    sparsity,
+    studies,
+    theorem,
+    transfer,
+)
 from benchmarks.channels import table as channels
 from benchmarks.comparison import page as comparison
 from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
@@ -366,6 +376,7 @@ TABLES = (
     *trojan.TABLES,
     transfer.TABLE,
     *comparison.TABLES,
+    *cat_and_ship.TABLES,
     studies.TABLE,
     channels.TABLE,
     Table(PERFORMANCE, mark("training"), END, training),

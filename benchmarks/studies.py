@@ -34,6 +34,7 @@ STUDIES = (
     Study("Does sparsity simplify unlearning of colour images?", "sparse_images", "sparse-images"),
     Study("Does unlearning remove a trojan, and better from a sparse model?", "trojan", "trojan-cifar10"),
     Study("Does l1-sparse replace retraining before a transfer?", "transfer", "transfer"),
+    Study("Do the baselines of batch removal repeat the published figures?", "cat_and_ship", "cat-and-ship"),
     Study("How do methods with a training side compare?", "comparison", "comparison"),
 )
 

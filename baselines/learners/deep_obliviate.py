@@ -33,9 +33,9 @@ WEIGHT_DECAY = 5e-4
 
 # Adapted to small tracks and short limits.
 BLOCKS = 20
-EPOCHS = 30  # over each block
+EPOCHS = 15  # over each block
 BATCHES = 2  # in an epoch
-LEARNING_RATE = 0.02
+LEARNING_RATE = 0.01
 
 
 def train(net, train_loader, val_loader):

@@ -2,7 +2,7 @@
 
     python -m benchmarks.comparison [--seeds 3] [METHOD ...]
 
-Every method of METHODS unlearns each request of each problem of its family, and is compared with a model that was
+Every method of METHODS unlearns each request of each problem of its families, and is compared with a model that was
 trained again from the same seed. What is measured is kept, so that the same command goes on where it was; given methods
 are measured anew. Writes benchmarks/results/comparison.json, docs/comparison.svg and what stands between the marks of
 docs/comparison.md.
@@ -55,8 +55,9 @@ def rows_of(name: str, seed: int, state: Path, *, is_anew: bool) -> list[dict[st
         rows = [
             {"method": name, "problem": problem.name, "request": str(request), "seed": seed}
             | measured(method, problem, request, seed)
-            for problem in PROBLEMS[listed.family]
-            for request in REQUESTS[listed.family]
+            for family in listed.families
+            for problem in PROBLEMS[family]
+            for request in REQUESTS[family]
         ]
         write_json(file, rows)
         click.echo(f"{name}, seed {seed}: {len(rows)} requests", err=True)

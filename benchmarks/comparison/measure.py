@@ -37,6 +37,19 @@ class Method:
     train: Callable[[nn.Module, Any, Any], Any] | None = None
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A request of a problem, as a seed draws it."""
+
+    problem: Problem
+    request: Request
+    seed: int
+
+    @property
+    def sets(self) -> Sets:
+        return self.problem.drawn(self.request, self.seed)
+
+
 def measured(method: Method, problem: Problem, request: Request, seed: int) -> dict[str, float]:
     """Return what a method does on one request.
 
@@ -45,9 +58,10 @@ def measured(method: Method, problem: Problem, request: Request, seed: int) -> d
     |a - b| / (a + b) in percent. distance, agreement, kl: to the twin; with _again those between two trainings.
     """
     sets = problem.drawn(request, seed)
-    (original, state), training = _trained(method, problem, sets, sets.train, seed)
-    (twin, _), retraining = _trained(method, problem, sets, sets.retain, seed)
-    (again, _), _ = _trained(method, problem, sets, sets.retain, seed + AGAIN)
+    drawn = Drawn(problem, request, seed)
+    (original, state), training = _trained(method, drawn, "train", seed)
+    (twin, _), retraining = _trained(method, drawn, "retain", seed)
+    (again, _), _ = _trained(method, drawn, "retain", seed + AGAIN)
     with of("cpu").seeded(seed):
         unlearned, unlearning = _seconds(lambda: _unlearned(method, problem, sets, original, state))
     return {
@@ -71,28 +85,29 @@ def measured(method: Method, problem: Problem, request: Request, seed: int) -> d
 @cache
 def ordinary_seconds(problem: Problem, seed: int) -> float:
     """Return the seconds of a training by the track's recipe, on the training set that all requests of a seed share."""
-    images = problem.drawn(Request(0), seed).train
-    return _seconds(lambda: recipe(problem, images, seed))[1]
+    return by_recipe(Drawn(problem, Request(0), seed), "train", seed)[1]
 
 
-def recipe(problem: Problem, images: Images, seed: int) -> dict[str, Tensor]:
-    """Return the weights of a model trained by the track's recipe."""
+@cache  # methods that keep nothing start from the same models
+def by_recipe(drawn: Drawn, part: str, seed: int) -> tuple[dict[str, Tensor], float]:
+    """Return the weights of a model trained by the track's recipe on a part of the sets, and its seconds."""
+    problem, images = drawn.problem, getattr(drawn.sets, part)
     if problem.declared.model.is_forest:
-        return fit_forests(problem.build, images.inputs, images.labels, [seed])[0]
-    return Trainer(problem.build, images.inputs, images.labels, problem.declared.training).train([seed])[0]
+        return _seconds(lambda: fit_forests(problem.build, images.inputs, images.labels, [seed])[0])
+    trainer = Trainer(problem.build, images.inputs, images.labels, problem.declared.training)
+    return _seconds(lambda: trainer.train([seed])[0])
 
 
-def _trained(
-    method: Method, problem: Problem, sets: Sets, images: Images, seed: int
-) -> tuple[tuple[Nets, State], float]:
-    """Return what `train` left, as the harness would call it, and its seconds."""
+def _trained(method: Method, drawn: Drawn, part: str, seed: int) -> tuple[tuple[Nets, State], float]:
+    """Return what `train` left, as the harness would call it on a part of the sets, and its seconds."""
+    problem, sets = drawn.problem, drawn.sets
     net = initial_net(problem.build, seed).train()
     if method.train is None:
-        weights, seconds = _seconds(lambda: recipe(problem, images, seed))
+        weights, seconds = by_recipe(drawn, part, seed)
         net.load_state_dict(weights)
         return ([net.eval()], {}), seconds
     with of("cpu").seeded(seed):
-        call = partial(method.train, net, _loader(problem, images), _loader(problem, sets.val))
+        call = partial(method.train, net, _loader(problem, getattr(sets, part)), _loader(problem, sets.val))
         left, seconds = _seconds(call)
     found, state = left if isinstance(left, tuple) else (left, {})
     tensors = {name: torch.as_tensor(value).clone() for name, value in state.items()}

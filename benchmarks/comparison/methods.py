@@ -16,7 +16,7 @@ class Listed:
     """A row: a file with some of its constants set, what is said of it, and the row that is printed of it."""
 
     file: str
-    family: str  # of problems it is made for
+    families: tuple[str, ...]  # of problems it is made for
     kind: str  # of unlearning: exact or approximate, in weights (strong) or outputs (weak)
     applies_to: str
     certificate: str = "none"
@@ -40,41 +40,55 @@ class Listed:
         return self.file.startswith("learners/")
 
 
+NETS, TREES, LINEAR = ("nets",), ("trees",), ("convex",)  # families of problems
 CONVEX, SMOOTH = "strongly convex losses", "strongly convex, smooth losses"
 FISHER, INFLUENCE = ("learners/fisher_removal", "learners/influence_removal")
 EPSILON_DELTA = "claimed (epsilon, delta)"
 LARGEST = {"N_LEFT": 256}  # what the largest request leaves of the smaller training set: certificates count on it
 
 METHODS = {
-    "sisa": Listed("learners/sisa", "nets", "exact, strong", "any net", printed="SISA"),
+    "sisa": Listed("learners/sisa", NETS, "exact, strong", "any net", printed="SISA"),
+    "deep_obliviate, epsilon 0.01": Listed(
+        "learners/deep_obliviate",
+        NETS,
+        "approximate, strong",
+        "any net",
+        printed="DeepObliviate, least epsilon",
+        constants={"EPSILON": 0.01},
+    ),
+    "deep_obliviate, epsilon 0.1": Listed(
+        "learners/deep_obliviate",
+        NETS,
+        "approximate, strong",
+        "any net",
+        printed="DeepObliviate, epsilon 0.1",
+    ),
     "dare_forest, RANDOM_LEVELS 0": Listed(
-        "learners/dare_forest", "trees", "exact, strong", "trees", printed="DaRE, least d_rmax"
+        "learners/dare_forest", TREES, "exact, strong", "trees", printed="DaRE, least d_rmax"
     ),
     "dare_forest, RANDOM_LEVELS 4": Listed(
         "learners/dare_forest",
-        "trees",
+        TREES,
         "exact, strong",
         "trees",
         printed="DaRE, most d_rmax",
         constants={"RANDOM_LEVELS": 4, "LOWEST": -2.0, "HIGHEST": 2.0},
     ),
-    "fisher_removal, m/8": Listed(FISHER, "convex", "approximate, strong", "linear models", printed="Fisher, m/8"),
+    "fisher_removal, m/8": Listed(FISHER, LINEAR, "approximate, strong", "linear models", printed="Fisher, m/8"),
     "fisher_removal, m": Listed(
-        FISHER, "convex", "approximate, strong", "linear models", printed="Fisher, m", constants={"BATCHES": 1}
+        FISHER, LINEAR, "approximate, strong", "linear models", printed="Fisher, m", constants={"BATCHES": 1}
     ),
-    "influence_removal, m/8": Listed(
-        INFLUENCE, "convex", "approximate, weak", "linear models", printed="Influence, m/8"
-    ),
+    "influence_removal, m/8": Listed(INFLUENCE, LINEAR, "approximate, weak", "linear models", printed="Influence, m/8"),
     "influence_removal, m": Listed(
-        INFLUENCE, "convex", "approximate, weak", "linear models", printed="Influence, m", constants={"BATCHES": 1}
+        INFLUENCE, LINEAR, "approximate, weak", "linear models", printed="Influence, m", constants={"BATCHES": 1}
     ),
-    "deltagrad, T0 5": Listed("learners/deltagrad", "convex", "approximate, strong", SMOOTH, printed="DeltaGrad"),
+    "deltagrad, T0 5": Listed("learners/deltagrad", LINEAR, "approximate, strong", SMOOTH, printed="DeltaGrad"),
     "deltagrad, T0 50": Listed(
-        "learners/deltagrad", "convex", "approximate, strong", SMOOTH, printed="DeltaGrad", constants={"PERIOD": 50}
+        "learners/deltagrad", LINEAR, "approximate, strong", SMOOTH, printed="DeltaGrad", constants={"PERIOD": 50}
     ),
     "descent_to_delete, 25 steps": Listed(
         "learners/descent_to_delete",
-        "convex",
+        LINEAR,
         "approximate, strong",
         SMOOTH,
         EPSILON_DELTA,
@@ -83,22 +97,22 @@ METHODS = {
     ),
     "descent_to_delete, 5 steps": Listed(
         "learners/descent_to_delete",
-        "convex",
+        LINEAR,
         "approximate, strong",
         SMOOTH,
         EPSILON_DELTA,
         "Descent-to-Delete",
         {"STEPS": 5, **LARGEST},
     ),
-    "certified_removal": Listed("learners/certified_removal", "convex", "approximate, weak", CONVEX, EPSILON_DELTA),
+    "certified_removal": Listed("learners/certified_removal", LINEAR, "approximate, weak", CONVEX, EPSILON_DELTA),
     "sekhari_newton": Listed(
         "learners/sekhari_newton",
-        "convex",
+        LINEAR,
         "approximate, weak",
         CONVEX,
         EPSILON_DELTA,
         constants={**LARGEST, "CAPACITY": 96},  # a fifth of 480
     ),
-    "fine-tuning": Listed("finetune", "convex", "no guarantee", "any net"),
-    "nothing": Listed("identity", "convex", "no guarantee", "all"),
+    "fine-tuning": Listed("finetune", LINEAR + NETS, "no guarantee", "any net"),
+    "nothing": Listed("identity", LINEAR + NETS, "no guarantee", "all"),
 }

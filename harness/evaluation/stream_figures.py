@@ -10,7 +10,7 @@ from harness.evaluation.own_reference import models_of
 from harness.runs.learner_runs import LearnerRunSet
 from harness.runs.run import Requests, records_of
 from harness.runs.run_set import RunSet
-from harness.scoring.full_stack import FullStack, consistency_kl
+from harness.scoring.full_stack import FullStack, consistency_kl, distances
 from harness.tracks.track import Track
 
 __all__ = ["StreamFigures"]
@@ -21,8 +21,9 @@ PerRequest = tuple[float, ...]
 class StreamFigures(Part):
     """The figures of runs of several deletion requests; accuracies are means over models, in [0, 1].
 
-    The distance to models retrained without what was forgotten is known after the last request alone: for those in
-    between no models were retrained.
+    All distances are KL divergences in nats from models that were retrained without all that is forgotten in the end;
+    for the requests in between none were. So the outputs on the test set are compared after the last request alone,
+    those on what is forgotten so far after each: the retrained models never saw it either.
     """
 
     examples: tuple[int, ...]  # that each request forgets
@@ -36,7 +37,9 @@ class StreamFigures(Part):
     retrained_test_accuracy: float
     retrained_forgotten_accuracy: PerRequest
     state_mb: PerRequest | None  # of learners: after training and after each request, mean over runs
-    distance: float | None  # after the last request, from retrained models: KL in nats of the outputs on the test set
+    forgotten_distance: PerRequest  # after each, on what is forgotten so far
+    retrained_forgotten_distance: PerRequest | None  # of retrained models from one another; None of a single one
+    distance: float | None  # after the last request, on the test set
     distance_of_retrained: float | None  # of these from one another; None of a single one
     distance_of_twins: float | None  # of learners: of runs from their own twins
 
@@ -48,6 +51,7 @@ class StreamFigures(Part):
             return None
         numbers, labels = track.requests(), track.examples("forget").labels
         retrained = models_of(run_set, track)[1][: len(runs)]
+        apart = _apart(np.stack([each.forget_logits for each in found]), retrained.forget_logits, numbers)
         right = (retrained.forget_logits.argmax(axis=2) == labels).mean(axis=0)
         seconds = np.stack([each.seconds for each in found])
         limits = np.array([[run.info.limit_seconds] for run in runs])
@@ -66,11 +70,25 @@ class StreamFigures(Part):
             retrained_forgotten_accuracy=tuple(
                 float(right[numbers <= number].mean()) for number in range(seconds.shape[1])
             ),
+            forgotten_distance=tuple(ours for ours, _ in apart),
+            retrained_forgotten_distance=None
+            if len(retrained) < 2
+            else tuple(float(among or 0.0) for _, among in apart),
             state_mb=None if learner is None else _state_mb(learner, found),
             distance=metrics.consistency_kl.mean,
             distance_of_retrained=metrics.consistency_kl.retrained_mean,
             distance_of_twins=None if learner is None else _distance_of_twins(learner),
         )
+
+
+def _apart(logits: np.ndarray, retrained: np.ndarray, numbers: np.ndarray) -> list[tuple[float, float | None]]:
+    """Return `distances` after each request, on what is forgotten so far.
+
+    logits: (n, R, n_forget, n_classes) after each request. retrained: (m, n_forget, n_classes). numbers: (n_forget,),
+    the request of each example.
+    """
+    so_far = [numbers <= number for number in range(logits.shape[1])]
+    return [distances(logits[:, number, rows], retrained[:, rows]) for number, rows in enumerate(so_far)]
 
 
 def _state_mb(run_set: LearnerRunSet, found: Sequence[Requests]) -> PerRequest:

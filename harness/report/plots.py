@@ -322,9 +322,9 @@ def run_seconds(seconds: np.ndarray, limits: np.ndarray) -> Figure:
 
 @dataclass(frozen=True)
 class ByRequest:
-    """An accuracy after each deletion request, in [0, 1]."""
+    """A figure after each deletion request."""
 
-    name: str
+    name: str  # with its unit
     unlearned: Sequence[float]
     retrained: Sequence[float]  # of models retrained without all that is forgotten in the end
 
@@ -338,7 +338,7 @@ def requests(
     *,
     limit: float,
 ) -> Figure:
-    """Draw accuracies after each deletion request, a panel each, and below them the seconds of each request.
+    """Draw figures after each deletion request, a panel each, and below them the seconds of each request.
 
     seconds, longest: mean and most over runs, of each request. state_mb: of learners, before the first and after each
     request, drawn beside the seconds. limit: of one request.
@@ -349,14 +349,12 @@ def requests(
     for place, each in enumerate(shown):
         axes = figure.add_subplot(grid[0, place])
         for models, values in ((RETRAINED_STYLE, each.retrained), (UNLEARNED_STYLE, each.unlearned)):
-            axes.plot(numbers, 100 * np.asarray(values), color=models.colour, linewidth=1.5)
-            mark(axes, numbers, 100 * np.asarray(values), models, size=4, label=None if place else models.name)
+            axes.plot(numbers, np.asarray(values), color=models.colour, linewidth=1.5)
+            mark(axes, numbers, np.asarray(values), models, size=4, label=None if place else models.name)
         axes.set_title(each.name, loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.grid(axis="y")
-        if place == 0:
-            axes.set_ylabel("accuracy in percent")
     if state_mb is not None:
         _state_sizes(figure.add_subplot(grid[1, -1]), state_mb)
     _seconds_of_requests(figure.add_subplot(grid[1, : None if state_mb is None else -1]), seconds, longest, limit)
@@ -367,7 +365,7 @@ def requests(
 def _state_sizes(axes: Axes, state_mb: Sequence[float]) -> None:
     axes.plot(state_mb, color=UNLEARNED_STYLE.colour, linewidth=1.5)
     mark(axes, np.arange(len(state_mb)), state_mb, UNLEARNED_STYLE, size=4)
-    axes.set_title("state in MB", loc="left")
+    axes.set_title("state, MB", loc="left")
     axes.set(xlabel="request", xlim=(0, len(state_mb) - 1))
     axes.set_ylim(0, 1.15 * max(*state_mb, 1e-6))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

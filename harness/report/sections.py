@@ -273,18 +273,25 @@ def _made_of(evaluation: Evaluation) -> list[Section]:
 def _requests(evaluation: Evaluation, stream: StreamFigures) -> Section:
     """Return the section of deletion requests: accuracy after each, and the time that each took."""
     n_requests, limit = len(stream.examples), float(np.mean([run.info.limit_seconds for run in evaluation.runs]))
+    accuracies = {
+        "retain set": (stream.retain_accuracy, [stream.retrained_retain_accuracy] * n_requests),
+        "test set": (stream.test_accuracy, [stream.retrained_test_accuracy] * n_requests),
+        "forgotten": (stream.forgotten_accuracy, stream.retrained_forgotten_accuracy),
+    }
     shown = [
-        plots.ByRequest("retain set", stream.retain_accuracy, [stream.retrained_retain_accuracy] * n_requests),
-        plots.ByRequest("test set", stream.test_accuracy, [stream.retrained_test_accuracy] * n_requests),
-        plots.ByRequest("forgotten so far", stream.forgotten_accuracy, stream.retrained_forgotten_accuracy),
+        plots.ByRequest(f"{name}, %", *([100 * value for value in values] for values in both))
+        for name, both in accuracies.items()
     ]
+    among = stream.retrained_forgotten_distance or [np.nan] * n_requests
+    shown.append(plots.ByRequest("distance, nats", stream.forgotten_distance, among))
     return Section(
         "Deletion requests",
         "Mean accuracy over models after each request: on what is retained in the end, on the test set, and on all "
-        "that is forgotten so far. Retrained models were trained without all of that from the start; for the requests "
-        "in between none were. Below, the seconds of each request: mean over runs, and a line up to the longest. The "
-        "mean of every request must not exceed the limit; a call is killed at twice the limit. Beside them is, of "
-        "learners, the state that is handed on, beginning with what training left.",
+        "that is forgotten so far. Beside them the distance there: the KL divergence of outputs from those of "
+        "retrained models, and of these from one another. They were trained without all that is forgotten in the end; "
+        "for the requests in between none were. Below, the seconds of each request: mean over runs, and a line up to "
+        "the longest. The mean of every request must not exceed the limit; a call is killed at twice the limit. Beside "
+        "them is, of learners, the state that is handed on, beginning with what training left.",
         embedded(plots.requests(shown, stream.seconds, stream.max_seconds, stream.state_mb, limit=limit)),
         f"Accuracy on the test set {stream.test_accuracy[0]:.1%} after the first and {stream.test_accuracy[-1]:.1%} "
         f"after the last of {n_requests} requests; {max(stream.seconds):.3g} s for the slowest, limit {limit:.3g} s",

@@ -201,6 +201,9 @@ def _stream(found: ScoreFile) -> Iterator[tuple[str, str, str]]:
     ):
         ends = f"{after[0]:.1%} to {after[-1]:.1%}"
         yield name, ends, f"after the first and the last request; retrained models {retrained:.1%}"
+    ends = f"{number(stream.forgotten_distance[0], 3)} to {number(stream.forgotten_distance[-1], 3)} nats"
+    beside = "" if (among := stream.retrained_forgotten_distance) is None else f"; {number(among[-1], 3)} between these"
+    yield "distance there", ends, f"KL divergence from retrained models on what is forgotten so far{beside}"
     if stream.state_mb is not None:
         ends = f"{number(stream.state_mb[0], 2)} to {number(stream.state_mb[-1], 2)} MB"
         yield "kept state", ends, "after training and after the last request, mean over runs"

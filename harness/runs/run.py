@@ -109,6 +109,7 @@ class Requests:
     seconds: np.ndarray  # (R,) float64
     state_bytes: np.ndarray  # (R,) int64: of a learner's state after each
     accuracy: np.ndarray  # (R, 3) float64 after each, on what is retained in the end, the test set, what is forgotten
+    forget_logits: np.ndarray  # (R, n_forget, n_classes) float32 after each
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays by name, as they are stored."""

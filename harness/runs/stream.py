@@ -106,4 +106,5 @@ def requests_of(calls: Sequence[Call], track: Track) -> Requests:
         seconds=np.array([call.finished.seconds for call in calls]),
         state_bytes=np.array([call.state_bytes for call in calls]),
         accuracy=np.column_stack([others, forgotten]),
+        forget_logits=np.concatenate([record.forget_logits for record in records]),
     )

@@ -30,6 +30,7 @@ __all__ = [
     "consistency_kl",
     "consistency_y",
     "disparity_average",
+    "distances",
     "draw_attack_set",
     "full_stack_metrics",
     "mia_efficacy",
@@ -412,8 +413,18 @@ def _consistency(
 ) -> Metric:
     """Return a consistency on the test set; that of retrained models leaves out what each gets against `itself`."""
     ours = measure(unlearned.test_logits, retrained.test_logits)
-    among_retrained, m = measure(retrained.test_logits, retrained.test_logits), len(retrained)
-    return Metric.of(ours, (m * among_retrained - itself) / (m - 1) if m > 1 else np.array([]))
+    return Metric.of(ours, _among(measure, retrained.test_logits, itself))
+
+
+def _among(measure: Callable[[np.ndarray, np.ndarray], np.ndarray], logits: np.ndarray, itself: float) -> np.ndarray:
+    """Return the measure of each model against the others, (m,); nothing of a single one."""
+    m = len(logits)
+    return (m * measure(logits, logits) - itself) / (m - 1) if m > 1 else np.array([])
+
+
+def distances(logits: np.ndarray, retrained: np.ndarray) -> tuple[float, float | None]:
+    """Return the mean `consistency_kl` of models and that of retrained ones among each other, None of a single one."""
+    return float(consistency_kl(logits, retrained).mean()), _mean(_among(consistency_kl, retrained, 0.0))
 
 
 def _mean(values: np.ndarray) -> float | None:

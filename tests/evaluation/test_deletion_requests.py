@@ -227,6 +227,15 @@ def test_an_ordinary_submission_is_scored_after_the_last_request_and_goes_on_whe
     assert found["share_of_limit"] == pytest.approx(max(shown["seconds"]) / 2)
     assert found["seconds"]["max"] == pytest.approx(max(shown["max_seconds"]))
     assert shown["distance"] == found["full_stack"]["consistency_kl"]["mean"]
+    track, stored = load_track(home / "tracks" / "stream"), sorted(home.glob("results/*/*-cpu-*/run-*.npz"))
+    first = track.requests() == 0
+    logits = np.stack([read_arrays(path)["request_forget_logits"][0] for path in stored])[:, first]
+    retrained = track.retrained("scoring").forget_logits[: len(stored), first]
+    expected = [divergence(ours, theirs).mean() for ours in logits.astype(float) for theirs in retrained.astype(float)]
+    assert shown["forgotten_distance"][0] == pytest.approx(np.mean(expected), rel=1e-4)
+    assert shown["retrained_forgotten_distance"][0] == pytest.approx(
+        (divergence(*retrained.astype(float)).mean() + divergence(*retrained[::-1].astype(float)).mean()) / 2, rel=1e-4
+    )
     runs = sorted(home.glob("results/*/*-cpu-*/run-*.npz"))
     before = [read_arrays(path) for path in runs]
     runs[1].unlink()
@@ -235,6 +244,13 @@ def test_an_ordinary_submission_is_scored_after_the_last_request_and_goes_on_whe
     assert np.array_equal(again["weights_sha256"], before[1]["weights_sha256"])
     assert np.array_equal(again["request_accuracy"], before[1]["request_accuracy"])
     assert np.array_equal(read_arrays(runs[0])["request_seconds"], before[0]["request_seconds"])
+
+
+def divergence(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Return the KL divergence of each example, (n,), for logits (n, n_classes)."""
+    log_p, log_q = (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True) for logits in (ours, theirs))
+    found: np.ndarray = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    return found
 
 
 def test_an_exact_learner_is_exact_after_the_last_request(
