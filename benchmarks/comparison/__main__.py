@@ -3,12 +3,13 @@
     python -m benchmarks.comparison [--seeds 3] [METHOD ...]
 
 Every method of METHODS unlearns each request of each problem of its families, and is compared with a model that was
-trained again from the same seed. What is measured is kept, so that the same command goes on where it was; given methods
-are measured anew. Writes benchmarks/results/comparison.json, docs/comparison.svg and what stands between the marks of
+trained again from the same seed. What is measured is kept, so that the same command goes on where it was; so are rows
+of the result that is there, if they are of the same files, versions and kind of machine. Given methods are measured
+anew. Writes benchmarks/results/comparison.json, docs/comparison.svg and what stands between the marks of
 docs/comparison.md.
 """
 
-import hashlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from harness.environment import environment, home
 from harness.report.style import svg
 from harness.storage import read_json, write_bytes, write_json
 
+Row = dict[str, Any]
+
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[METHOD ...]", type=click.Choice(list(METHODS)))
@@ -35,21 +38,24 @@ def main(names: tuple[str, ...], seeds: int, state: Path | None) -> None:
     state = state or home() / "study" / "comparison"
     state.mkdir(parents=True, exist_ok=True)
     prepare_process()
-    rows = [
-        row for name in METHODS for seed in range(seeds) for row in rows_of(name, seed, state, is_anew=name in names)
-    ]
-    found = {"seeds": seeds, **environment(), "rows": rows, "claims": [one.to_json() for one in claims(rows)]}
-    write_json(RESULTS / f"{page.RESULT}.json", found)
-    write_bytes(page.PAGE.with_suffix(".svg"), svg(page.figure(found)))
+    known, rows = rows_here(), list[Row]()
+    for name, seed in itertools.product(METHODS, range(seeds)):
+        is_anew = name in names
+        found = None if is_anew else known.get((name, METHODS[name].source, seed))
+        rows += found or rows_of(name, seed, state, is_anew=is_anew)
+    sources = {name: METHODS[name].source for name in METHODS}
+    verdicts = [one.to_json() for one in claims(rows)]
+    result = {"seeds": seeds, **environment(), "sources": sources, "rows": rows, "claims": verdicts}
+    write_json(RESULTS / f"{page.RESULT}.json", result)
+    write_bytes(page.PAGE.with_suffix(".svg"), svg(page.figure(result)))
     for table in page.TABLES:
         table.write()
 
 
-def rows_of(name: str, seed: int, state: Path, *, is_anew: bool) -> list[dict[str, Any]]:
+def rows_of(name: str, seed: int, state: Path, *, is_anew: bool) -> list[Row]:
     """Return what a method does on all requests of a seed, measured unless it is kept."""
     listed = METHODS[name]
-    source = hashlib.sha256(listed.source + repr(listed.constants).encode()).hexdigest()[:12]
-    file = state / f"{name.replace(' ', '-').replace('/', '-')}-{source}-{seed}.json"
+    file = state / f"{name.replace(' ', '-').replace('/', '-')}-{listed.source}-{seed}.json"
     if is_anew or not file.is_file():
         method = listed.loaded()
         rows = [
@@ -62,6 +68,17 @@ def rows_of(name: str, seed: int, state: Path, *, is_anew: bool) -> list[dict[st
         write_json(file, rows)
         click.echo(f"{name}, seed {seed}: {len(rows)} requests", err=True)
     return list(read_json(file))
+
+
+def rows_here() -> dict[tuple[str, str, int], list[Row]]:
+    """Return the rows of the stored result by method, source and seed; none if they are of another machine."""
+    file = RESULTS / f"{page.RESULT}.json"
+    stored = dict(read_json(file)) if file.is_file() else {}
+    found: dict[tuple[str, str, int], list[Row]] = {}
+    if all(stored.get(name) == value for name, value in environment().items()):
+        for row in stored["rows"]:
+            found.setdefault((row["method"], stored["sources"].get(row["method"], ""), row["seed"]), []).append(row)
+    return found
 
 
 if __name__ == "__main__":

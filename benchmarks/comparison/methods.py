@@ -1,5 +1,6 @@
 """The rows of the comparison: learners of baselines/learners/ at some constants, and two methods that keep nothing."""
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,9 +25,10 @@ class Listed:
     constants: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def source(self) -> bytes:
-        """What its measurements depend on."""
-        return (ROOT / "baselines" / f"{self.file}.py").read_bytes()
+    def source(self) -> str:
+        """A hash of what its measurements depend on: its file, constants and problems."""
+        what = (ROOT / "baselines" / f"{self.file}.py").read_bytes() + repr((self.constants, self.families)).encode()
+        return hashlib.sha256(what).hexdigest()[:12]
 
     def loaded(self) -> Method:
         """Return the file as a method. One without `train` starts from a model of the track's recipe."""
