@@ -21,10 +21,12 @@ from harness.evaluation.evaluate import evaluate
 from harness.runner.forked import ForkedProcess
 from harness.runner.isolation import choose
 from harness.runs.run import Conditions, Limit
+from harness.runs.stage import Stage
 from harness.seal import sealed
 from harness.storage import read_json, write_json
 from harness.submission import read_submission
 from harness.tracks.track import Track
+from tests.learners import EXACT
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,9 +108,9 @@ def evaluated(harness: Harness, tmp_path: Path, tiny_file: Path) -> Evaluated:
     return call
 
 
-def run_files(home: Path) -> dict[str, int]:
-    """Return the stored runs and when they were written."""
-    return {str(path.relative_to(home)): path.stat().st_mtime_ns for path in home.glob("results/*/*/run-*.npz")}
+def run_files(home: Path, stage: Stage = Stage.RUN) -> dict[str, int]:
+    """Return the stored runs of a stage and when they were written."""
+    return {str(path.relative_to(home)): path.stat().st_mtime_ns for path in home.glob(f"results/*/*/{stage}-*.npz")}
 
 
 # ---- run and score ------------------------------------------------------------------------------------------------
@@ -377,9 +379,9 @@ def start_harness(home: Path, *arguments: object) -> "subprocess.Popen[str]":
     )
 
 
-def wait_for_runs(home: Path, count: int) -> None:
+def wait_for_runs(home: Path, count: int, stage: Stage = Stage.RUN) -> None:
     deadline = time.monotonic() + 60
-    while len(run_files(home)) < count:
+    while len(run_files(home, stage)) < count:
         assert time.monotonic() < deadline, "no runs were stored"
         time.sleep(0.05)
 
@@ -422,14 +424,28 @@ def is_zombie(pid: int) -> bool:
         return True
 
 
-@pytest.mark.parametrize("stop", [pytest.param(signal.SIGKILL, marks=pytest.mark.long), signal.SIGINT])
+@pytest.mark.parametrize(
+    ("stop", "source", "stage"),
+    [
+        pytest.param(signal.SIGKILL, STOPPED, Stage.RUN, marks=pytest.mark.long),
+        (signal.SIGINT, STOPPED, Stage.RUN),
+        pytest.param(signal.SIGKILL, EXACT, Stage.SCORING, marks=pytest.mark.long),
+    ],
+    ids=["killed", "interrupted", "a learner, killed"],
+)
 def test_a_stopped_evaluation_leaves_nothing_running_and_goes_on_where_it_was(
-    stop: signal.Signals, evaluated: Evaluated, submission: Write, home: Path, tiny_file: Path
+    stop: signal.Signals,
+    source: str,
+    stage: Stage,
+    evaluated: Evaluated,
+    submission: Write,
+    home: Path,
+    tiny_file: Path,
 ) -> None:
-    file = submission(STOPPED)
+    file = submission(source)
     process = start_harness(home, "evaluate", file, "--track", tiny_file, "--runs", 16, "--jobs", 2)
     try:
-        wait_for_runs(home, 3)
+        wait_for_runs(home, 3, stage)
         descendants = processes_with_a_run(process.pid)
         process.send_signal(stop)
         output, _ = process.communicate(timeout=60)
@@ -441,11 +457,11 @@ def test_a_stopped_evaluation_leaves_nothing_running_and_goes_on_where_it_was(
         assert process.returncode == 130
         assert "the same command goes on from there" in output
         assert "Traceback" not in output
-    stored = run_files(home)
+    stored = run_files(home, stage)
     assert 3 <= len(stored) < 16
     result = evaluated(file, "--runs", 8)
     assert result["outcome"] == "OK"
-    assert {name: run_files(home)[name] for name in stored} == stored
+    assert {name: run_files(home, stage)[name] for name in stored} == stored
 
 
 @pytest.mark.long
