@@ -86,17 +86,21 @@ def estimate(
     jobs: int,
     device: str,
     data: Path | None = None,
+    retrained: int | None = None,
     on_note: OnNote = lambda note: None,
 ) -> Estimate:
     """Time a few steps of every kind of training and of a run, and return what all of them would take.
 
-    jobs: trainings at once. data: a folder that has the source's data already.
+    jobs: trainings at once. data: a folder that has the source's data already. retrained: how many models each pool is
+    to get, by default as declared.
     Nothing is kept but data that had to be downloaded. Raises UsageError if the declaration does not fit its data.
     """
     tracks.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=tracks, prefix=".estimate-") as folder:
         draft, cache = Path(folder) / "draft", tracks.parent / "data"
-        track = lay_out(declaration, declaration_file, draft, cache=cache, data=data, on_note=on_note)
+        track = lay_out(
+            *(declaration, declaration_file, draft), cache=cache, data=data, retrained=retrained, on_note=on_note
+        )
         way = way_of_draft(track, None, jobs, device)
         stacks = reference.plan_stacks(track, jobs, present={}, way=way)
         by_size = {len(stack.seeds): stack for stack in stacks}

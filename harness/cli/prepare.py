@@ -37,7 +37,9 @@ IMPORT_ALONE = "--import goes with no other option but --force and --data; give 
 @click.command("prepare")
 @click.argument("track_name", metavar="TRACK", shell_complete=tracks_beginning)
 @click.option("--force", is_flag=True, help="Prepare or import it anew; of the former, say how far it is from the old.")
-@click.option("--retrained", type=click.IntRange(min=1), help="Models in each pool; more can be added later.")
+@click.option(
+    "--retrained", type=click.IntRange(min=1), help="Models in each pool; more may be added.  [default: as declared]"
+)
 @click.option(
     "--for-tuning", is_flag=True, help="Make the track that harness tune uses: TRACK with another forget set."
 )
@@ -85,7 +87,7 @@ def prepare_command(
     kind = chosen_device(device)
     trainer = _Trainer(tracks, jobs or of(kind).default_trainings(), kind, data)
     if estimate:
-        trainer.estimate(found)
+        trainer.estimate(found, retrained)
         return
     exported = [(file, is_whole) for file, is_whole in ((public_file, False), (whole_file, True)) if file is not None]
     if len(found) > 1 and exported:
@@ -270,7 +272,7 @@ class _Trainer:
         with ProgressBar(console(), f"adding models to {track.name}") as bar:
             return grow(track, retrained, jobs=self.jobs, device=self.device, on_progress=bar)
 
-    def estimate(self, found: list[catalogue.Declared]) -> None:
+    def estimate(self, found: list[catalogue.Declared], retrained: int | None) -> None:
         from data_prep.estimate import estimate  # imports torch
 
         require_writable(self.tracks)
@@ -284,6 +286,7 @@ class _Trainer:
             jobs=self.jobs,
             device=self.device,
             data=self.data,
+            retrained=retrained,
             on_note=console().print,
         )
         if len(found) > 1:

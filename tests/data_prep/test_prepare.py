@@ -92,6 +92,7 @@ def test_a_preparation_may_begin_with_fewer_models_than_declared(
 ) -> None:
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
     (tmp_path / "idle.py").write_text("def unlearn(net, retain_loader, forget_loader, val_loader):\n    pass\n")
+    assert "6 models" in call("prepare", tiny_file, "--estimate", "--retrained", 2).output
     result = call("prepare", tiny_file, "--retrained", 2)
     assert result.exit_code == 0, result.output
     assert "2 retrained models in each pool" in result.output
