@@ -1,12 +1,13 @@
 """Ask of a track whether the eight winning recipes of 2023 beat fine-tuning there, untuned and at one budget of tuning.
 
-    python -m benchmarks.recipes --track cifar10-small --trials 8
+    python -m benchmarks.recipes --track cifar10-small --trials 8 [RECIPE ...]
 
 Every recipe, and fine-tuning, is evaluated at its published settings, at more passes over the retain set, and at the
 best of `--trials` settings that `harness tune` finds on another forget set, over RANGES: the same number of constants
 and of trials for each. Prepare both tracks first: harness prepare TRACK, harness prepare TRACK --for-tuning. All runs
-are stored, so the same command goes on where it was. Writes benchmarks/results/recipes-TRACK.json, and the table of
-docs/reproduction.md if the track is PAGE_TRACK.
+are stored, so the same command goes on where it was. Writes benchmarks/results/recipes-TRACK.json after every recipe,
+and keeps what it says of the others while track, counts, versions and kind of machine stay: so the work may be cut into
+several days. Writes the table of docs/reproduction.md if the track is PAGE_TRACK.
 
 A recipe beats fine-tuning if the 95 % interval of the ratio of their official scores is above 1. In 2023 all eight did;
 six published ratios of 1.6 to 2.2. This was fixed before the first result.
@@ -26,7 +27,7 @@ from benchmarks.verdicts import Interval, above
 from harness.accelerator import resolve
 from harness.cli.options import track_option
 from harness.environment import environment
-from harness.storage import write_json
+from harness.storage import read_json, write_json
 from harness.tracks.track import Track
 
 __all__ = ["PASSES", "RANGES", "TABLE", "claims"]
@@ -87,25 +88,16 @@ PASSES["challenge_1st_contrastive"] = ("EPOCHS", (4, 12))
 
 
 @click.command()
+@click.argument("names", nargs=-1, metavar="[RECIPE ...]", type=click.Choice(list(RANGES)))
 @track_option
 @click.option("--trials", default=8, show_default=True, type=click.IntRange(min=2), help="Of each file.")
 @click.option("--runs", type=click.IntRange(min=16), help="Of each evaluation.  [default: the track's]")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--images", default="CIFAR-10", show_default=True, help="What the images are, for the table.")
-def main(track_name: str, trials: int, runs: int | None, device: str, images: str) -> None:
-    """Evaluate, tune, and write what became of each recipe."""
+def main(names: tuple[str, ...], track_name: str, trials: int, runs: int | None, device: str, images: str) -> None:
+    """Evaluate, tune, and write what became of each RECIPE (default: those that have no row yet)."""
     track, kind = harness.open_track(track_name), resolve(device)
-    rows: dict[str, dict[str, Any]] = {}
-    for name, ranges in RANGES.items():
-        file = ROOT / "baselines" / f"{name}.py"
-        constant, values = PASSES[name]
-        rows[name] = {
-            "published": evaluated(file, track, {}, runs, kind),
-            "passes": [evaluated(file, track, {constant: str(value)}, runs, kind) for value in values],
-            "tuned": tuned(file, track, ranges, trials, runs, kind),
-        }
-        click.echo(f"{name:42s} {brief(rows[name]['published'])}, tuned {brief(rows[name]['tuned'])}")
-    found: dict[str, Any] = {
+    now: dict[str, Any] = {
         "track": track.name,
         "reference_hash": track.manifest.reference_hash,
         "images": images,
@@ -113,10 +105,22 @@ def main(track_name: str, trials: int, runs: int | None, device: str, images: st
         "trials": trials,
         **environment(),
         "device": kind,
-        "rows": rows,
     }
-    found["claims"] = [claim.to_json() for claim in claims(found)]
-    write_json(RESULTS / f"recipes-{track.name}.json", found)
+    path = RESULTS / f"recipes-{track.name}.json"
+    before = dict(read_json(path)) if path.is_file() else {}
+    is_still_so = all(before.get(key) == value for key, value in now.items())
+    rows: dict[str, dict[str, Any]] = before["rows"] if is_still_so else {}
+    for name in names or [name for name in RANGES if name not in rows]:
+        file = ROOT / "baselines" / f"{name}.py"
+        constant, values = PASSES[name]
+        rows[name] = {
+            "published": evaluated(file, track, {}, runs, kind),
+            "passes": [evaluated(file, track, {constant: str(value)}, runs, kind) for value in values],
+            "tuned": tuned(file, track, RANGES[name], trials, runs, kind),
+        }
+        click.echo(f"{name:42s} {brief(rows[name]['published'])}, tuned {brief(rows[name]['tuned'])}")
+        found = {**now, "rows": {name: rows[name] for name in RANGES if name in rows}}
+        write_json(path, found | {"claims": [claim.to_json() for claim in claims(found)]})
     if track.name == PAGE_TRACK:
         TABLE.write()
 
@@ -169,9 +173,10 @@ def ratio(row: dict[str, Any], base: dict[str, Any], n: int) -> Interval | None:
 def claims(found: dict[str, Any]) -> list[Claim]:
     """Return the verdict on each recipe, at its published settings and tuned."""
     rows, said = found["rows"], []
-    for name in RANGES:
+    base = rows.get("finetune")
+    for name in [name for name in rows if base and name != "finetune"]:
         for way in ("published", "tuned"):
-            times = None if name == "finetune" else ratio(rows[name][way], rows["finetune"][way], found["runs"])
+            times = ratio(rows[name][way], base[way], found["runs"])
             if times is not None:
                 what = "at its published settings" if way == "published" else "tuned as fine-tuning is"
                 said.append(Claim(f"`{name}` beats fine-tuning {what}", above(times, 1.0), times.text(DIGITS)))
@@ -197,7 +202,7 @@ def table() -> str:
         f"N = {found['runs']} runs, {found['trials']} trials of three constants each; in brackets 95 % intervals. "
         f"{found['images']}. {machine(found)}, device {found['device']}."
     )
-    return f"{markdown(head, (cells(name, found) for name in RANGES))}\n{note}\n"
+    return f"{markdown(head, (cells(name, found) for name in found['rows']))}\n{note}\n"
 
 
 def cells(name: str, found: dict[str, Any]) -> list[str]:
