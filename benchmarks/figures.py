@@ -15,6 +15,7 @@ import click
 from benchmarks import (
     baselines,
     cat_and_ship,
+    learner_tracks,
     learners,
     reproduction,
     small_track,
@@ -368,6 +369,7 @@ TABLES = (
     baselines.FULL,
     baselines.SHORT,
     learners.TABLE,
+    learner_tracks.TABLE,
     reproduction.TABLE,
     sparsity.TABLE,
     small_track.TABLE,

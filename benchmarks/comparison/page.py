@@ -125,7 +125,7 @@ def _by_method(found: dict[str, Any]) -> dict[str, Rows]:
 def _range(rows: Rows, key: str, unit: str = "") -> str:
     """Return least, geometric mean and most."""
     values = np.array([row[key] for row in rows], dtype=float)
-    mean = np.exp(np.log(np.maximum(values, 1e-12)).mean())
+    mean = np.exp(np.log(values).mean()) if values.min() > 0 else 0.0
     return " / ".join(f"{value:.3g}{unit}" for value in (values.min(), mean, values.max()))
 
 

@@ -97,7 +97,7 @@ def prepare_command(
         if is_new:
             trainer.prepare(declared, retrained, anew=force)
         track = catalogue.open_declared(declared, tracks)
-        if retrained is not None:
+        if retrained is not None and retrained > track.manifest.retrained:
             track = trainer.grow(track, retrained)
         for file, is_whole in exported:
             _export(track, file, private=is_whole, images=not without_images)

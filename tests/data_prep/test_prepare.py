@@ -96,6 +96,7 @@ def test_a_preparation_may_begin_with_fewer_models_than_declared(
     result = call("prepare", tiny_file, "--retrained", 2)
     assert result.exit_code == 0, result.output
     assert "2 retrained models in each pool" in result.output
+    assert "adding" not in result.output
     track = load_track(tmp_path / "tracks" / "tiny")
     assert track.manifest.fingerprint == tiny.manifest.fingerprint
     assert np.allclose(track.retrained("scoring").forget_logits, tiny.retrained("scoring").forget_logits[:2], atol=1e-2)
