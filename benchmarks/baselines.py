@@ -5,7 +5,7 @@
 Each file is evaluated as `harness evaluate FILE` does it, at the track's default runs, and once more for each of its
 VARIANTS. Stored runs are not made again: after an interruption the same command goes on where it was.
 Writes benchmarks/results/baselines-TRACK.json and the tables that come from it: for `digits` those of README.md
-and baselines/README.md, for any track those of docs/reproduction.md.
+and baselines/README.md, for `cifar10-small` that of its page, for any track those of docs/reproduction.md.
 Given files replace their rows and leave the others; with --set they are evaluated with these constants only.
 """
 
@@ -32,6 +32,7 @@ from harness.tracks.track import Track
 __all__ = [
     "FULL",
     "SHORT",
+    "SMALL",
     "VARIANTS",
     "cells",
     "kept_rows",
@@ -59,13 +60,15 @@ BESIDE = (
 @track_option
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a constant; a row of its own.")
 @click.option("--device", default="auto", show_default=True)
-def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], device: str) -> None:
+@click.option("--images", default="", help="What the images are, if others than the track's source has.")
+def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], device: str, images: str) -> None:
     """Evaluate FILES (default: all baselines)."""
     track = harness.open_track(track_name)
     kind = resolve(device)
     path = RESULTS / f"baselines-{track.name}.json"
     now = {"reference_hash": track.manifest.reference_hash, **environment(), "device": kind}
     rows = kept_rows(path, now) if files else {}
+    images = images or (stored(path.stem).get("images", "") if rows else "")
     for file, chosen in methods(files or sorted((ROOT / "baselines").glob("*.py")), settings):
         name = " --set ".join((file.stem, *chosen))
         constants = dict(setting.split("=", 1) for setting in chosen)
@@ -80,13 +83,12 @@ def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], de
         "runs": track.usual_runs,
         "training_seconds": limit.training_seconds,
         **now,
+        **({"images": images} if images else {}),
         "rows": {**rows, "retrained": of_retrained(track, rows)},
     }
     write_json(path, found)
-    if track.name == "digits":
-        FULL.write()
-        SHORT.write()
-    reproduction.TABLE.write()
+    for place in (*TABLES.get(track.name, ()), reproduction.TABLE):
+        place.write()
 
 
 def methods(files: Sequence[Path], settings: tuple[str, ...]) -> Iterator[tuple[Path, tuple[str, ...]]]:
@@ -178,7 +180,8 @@ def conditions_of(found: dict[str, Any]) -> str:
     """Return what the columns of scores and time mean, and where they were measured."""
     share = f"Time is the share of one training ({found['training_seconds']:.1f} s alone), of which 10 % are allowed."
     where = f"{machine(found)}, device {found['device']}"
-    return f"N = {found['runs']} runs on {where}; ± is half of a 95 % interval. {share}"
+    images = f"{found['images']}. " if "images" in found else ""
+    return f"{images}N = {found['runs']} runs on {where}; ± is half of a 95 % interval. {share}"
 
 
 def cells(name: str, row: dict[str, Any]) -> list[str]:
@@ -216,7 +219,9 @@ def with_reach(value: float, interval: tuple[float, float] | None, digits: int) 
 
 
 FULL = Table(ROOT / "baselines" / "README.md", BEGIN, END, lambda: table(stored("baselines-digits")))
+SMALL = Table(ROOT / "docs" / "cifar10-small.md", BEGIN, END, lambda: table(stored("baselines-cifar10-small")))
 SHORT = Table(ROOT / "README.md", BEGIN, END, lambda: short_table(stored("baselines-digits")))
+TABLES = {"digits": (FULL, SHORT), "cifar10-small": (SMALL,)}
 
 if __name__ == "__main__":
     main()

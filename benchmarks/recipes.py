@@ -6,8 +6,8 @@ Every recipe, and fine-tuning, is evaluated at its published settings, at more p
 best of `--trials` settings that `harness tune` finds on another forget set, over RANGES: the same number of constants
 and of trials for each. Prepare both tracks first: harness prepare TRACK, harness prepare TRACK --for-tuning. All runs
 are stored, so the same command goes on where it was. Writes benchmarks/results/recipes-TRACK.json after every recipe,
-and keeps what it says of the others while track, counts, versions and kind of machine stay: so the work may be cut into
-several days. Writes the table of docs/reproduction.md if the track is PAGE_TRACK.
+and keeps the rows of others while track, images, counts, versions, device and kind of machine stay: so the work may be
+cut into several days. Writes the table of docs/reproduction.md if the track is PAGE_TRACK.
 
 A recipe beats fine-tuning if the 95 % interval of the ratio of their official scores is above 1. In 2023 all eight did;
 six published ratios of 1.6 to 2.2. This was fixed before the first result.
@@ -108,8 +108,10 @@ def main(names: tuple[str, ...], track_name: str, trials: int, runs: int | None,
     }
     path = RESULTS / f"recipes-{track.name}.json"
     before = dict(read_json(path)) if path.is_file() else {}
-    is_still_so = all(before.get(key) == value for key, value in now.items())
-    rows: dict[str, dict[str, Any]] = before["rows"] if is_still_so else {}
+    changed = [key for key, value in now.items() if before.get(key) != value]
+    if names and before and changed:
+        raise click.UsageError(f"other rows were measured under another {', '.join(changed)}; leave out RECIPE")
+    rows: dict[str, dict[str, Any]] = {} if changed else before["rows"]
     for name in names or [name for name in RANGES if name not in rows]:
         file = ROOT / "baselines" / f"{name}.py"
         constant, values = PASSES[name]
@@ -121,7 +123,7 @@ def main(names: tuple[str, ...], track_name: str, trials: int, runs: int | None,
         click.echo(f"{name:42s} {brief(rows[name]['published'])}, tuned {brief(rows[name]['tuned'])}")
         found = {**now, "rows": {name: rows[name] for name in RANGES if name in rows}}
         write_json(path, found | {"claims": [claim.to_json() for claim in claims(found)]})
-    if track.name == PAGE_TRACK:
+    if track.name == PAGE_TRACK and "finetune" in rows:
         TABLE.write()
 
 

@@ -227,7 +227,8 @@ def _task(track: Track, batch_size: int) -> dict[str, object]:
 def mark_as_draft(draft: Track, *, models_of: int = 0) -> None:
     """Note whose beginnings the folder holds, so that an interrupted preparation of the same goes on there.
 
-    models_of: how many retrained models each pool of it began with. How many it is to have may change on the way.
+    models_of: how many retrained models each pool of it began with. How many it is to have may change on the way; what
+    is then stacked in other numbers is trained anew.
     """
     write_bytes(draft.folder / "draft", _draft_mark(draft, models_of).encode())
 

@@ -18,10 +18,16 @@ class Drift:
     identical: int  # models with the same weights, bit for bit
     confidence_shift: float  # largest change of a forget example's mean confidence, in standard deviations over models
     test_accuracy: float  # change of the mean
+    is_same_size: bool = True  # of the pools; scores are against all of a pool
 
     def __str__(self) -> str:
-        if self.identical == self.n_models:
+        if self.identical == self.n_models and self.is_same_size:
             return f"all {self.n_models} retrained models are the same as before, and stored scores still hold"
+        if self.identical == self.n_models:
+            return (
+                f"the {self.n_models} retrained models of both preparations are the same, but the pools have another "
+                "size now, so submissions are scored anew"
+            )
         return (
             f"{self.n_models - self.identical} of {self.n_models} retrained models differ from those before (mean "
             f"confidences of forget examples by up to {self.confidence_shift:.2f} standard deviations, mean test "

@@ -122,7 +122,7 @@ def estimate(
             seconds_per_step=seconds_per_step,
             preparation_seconds=(stacked + n_models * _measuring(track, device)) / min(jobs, len(stacks)),
             track_bytes=_track_bytes(track, n_models),
-            run_bytes=_record_bytes(track),
+            run_bytes=_record_bytes(track, declaration.forget.requests),
             training_seconds=training_seconds,
             limit_seconds=limit_seconds,
             fine_tuning_epochs=None if seconds_per_epoch is None else limit_seconds / seconds_per_epoch,
@@ -253,6 +253,7 @@ def _track_bytes(track: Track, n_models: int) -> int:
     return data + track.declaration.reference.originals * weights + n_models * _record_bytes(track)
 
 
-def _record_bytes(track: Track) -> int:
-    """Return the size of a model's record."""
-    return record_bytes({name: len(examples) for name, examples in track.recorded().items()}, track.manifest.n_classes)
+def _record_bytes(track: Track, requests: int = 1) -> int:
+    """Return the size of the record of a model, or of a run of so many deletion requests."""
+    sizes = {name: len(examples) for name, examples in track.recorded().items()}
+    return record_bytes(sizes, track.manifest.n_classes, requests=requests)

@@ -5,7 +5,7 @@ The folder is built beside its place and takes it only when it is complete; an i
 
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from data_prep import reference
@@ -56,7 +56,7 @@ def prepare(
 
     The original models are those of a sibling, if one is prepared there. device: what models are trained on, cpu or
     cuda. data: a folder that has the source's data already; else they are downloaded where that is possible.
-    retrained: how many models each pool gets, by default as declared; `grow` adds the others, which come out the same.
+    retrained: how many models each pool gets, by default as declared; `grow` adds others, of the seeds they would have.
     anew: False keeps one that is there, such as one that another process prepared since nothing was found there.
     on_note: is told what may not be meant, before anything is trained.
     Raises UsageError if the declaration does not fit its data, or if another process is preparing the same track.
@@ -88,7 +88,9 @@ def prepare(
     track, originals_of = load_track(place), None if sibling is None else sibling.name
     if before is None or before.fingerprint != track.manifest.fingerprint:
         return Prepared(track, None, originals_of)
-    moved = drift(*_in_both(before.pools, _pools(track)), track.examples("forget").labels)
+    pools = _pools(track)
+    moved = drift(*_in_both(before.pools, pools), track.examples("forget").labels)
+    moved = replace(moved, is_same_size=len(pools[0]) == len(before.pools[0]))
     return Prepared(track, moved, originals_of)
 
 

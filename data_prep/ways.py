@@ -151,7 +151,7 @@ def timed_way(track: Track, jobs: int, device: str) -> Way:
 
 def _is_trained_soon(track: Track) -> bool:
     """Whether all models are trained within seconds; so it is too if a step fails, which training explains better."""
-    training, n_models = track.declaration.training, len(POOLS) * track.manifest.retrained
+    training, n_models = track.declaration.training, len(POOLS) * track.declaration.reference.retrained
     n_steps = n_models * training.epochs * math.ceil(len(track.examples("retain")) / training.batch_size)
     return n_steps * (seconds_of_step(track, Way(1)) or 0.0) < SOON
 

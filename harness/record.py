@@ -63,8 +63,12 @@ class Records:
         return cls(**{name: np.concatenate([arrays[name] for arrays in all_arrays]) for name in all_arrays[0]})
 
 
-def record_bytes(sizes: Mapping[str, int], n_classes: int) -> int:
-    """Return what one model's outputs take, in bytes; sizes: the number of examples of each set that is recorded."""
-    n_logits = n_classes * (sizes["forget"] + sizes["test"])
+def record_bytes(sizes: Mapping[str, int], n_classes: int, *, requests: int = 1) -> int:
+    """Return what the outputs of one model, or of one run of several deletion requests, take in bytes.
+
+    sizes: the number of examples of each set that is recorded.
+    """
+    after_each = requests if requests > 1 else 0  # beside those of the last one
+    n_logits = n_classes * ((1 + after_each) * sizes["forget"] + sizes["test"])
     value, flag = np.dtype(np.float32).itemsize, np.dtype(bool).itemsize
     return value * n_logits + (value + flag) * (sizes["retain"] + sizes["val"]) + flag * sizes.get(TRIGGERED, 0)

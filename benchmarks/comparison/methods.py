@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.baseline_module import baseline_module
 from benchmarks.comparison.measure import Method
+from benchmarks.comparison.problems import PROBLEMS, REQUESTS
 from benchmarks.pages import ROOT
 
 __all__ = ["METHODS", "Listed"]
@@ -26,9 +27,10 @@ class Listed:
 
     @cached_property
     def source(self) -> str:
-        """A hash of what its measurements depend on: its file, constants and problems."""
-        what = (ROOT / "baselines" / f"{self.file}.py").read_bytes() + repr((self.constants, self.families)).encode()
-        return hashlib.sha256(what).hexdigest()[:12]
+        """A hash of its file, constants, problems and requests; how these are measured is not in it."""
+        asked = [(PROBLEMS[family], REQUESTS[family]) for family in self.families]
+        content = (ROOT / "baselines" / f"{self.file}.py").read_bytes()
+        return hashlib.sha256(content + repr((self.constants, asked)).encode()).hexdigest()[:12]
 
     def loaded(self) -> Method:
         """Return the file as a method. One without `train` starts from a model of the track's recipe."""

@@ -17,7 +17,7 @@ def remarks(evaluation: Evaluation) -> list[str]:
     """Return what a reader of the score must know, in words; alarms are not among it."""
     assert evaluation.scored is not None
     score, n_forget = evaluation.scored.score, len(evaluation.reference.forget_labels)
-    full = evaluation.track.declaration.evaluation.runs
+    full = evaluation.track.usual_runs
     found = []
     if evaluation.score_file.unranked_because is not None:
         few = "; a score of so few means little" if evaluation.n_requested < FEWEST_RANKED else ""

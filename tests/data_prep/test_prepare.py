@@ -118,6 +118,7 @@ def test_how_many_models_there_are_to_be_may_change_on_the_way(tiny_file: Path, 
     again = prepare(declaration, tiny_file, tracks, jobs=2, retrained=2)  # of which one of each pool can be compared
     assert again.drift is not None
     assert again.drift.n_models == 2
+    assert "the 2 retrained models of both preparations are the same" in str(again.drift)
 
 
 @pytest.mark.long

@@ -228,4 +228,5 @@ def _bytes(track: Track, stored: StoredRuns | None) -> tuple[float, str]:
     if stored is not None:
         return stored.bytes, "measured: stored runs"
     sizes = {name: len(examples) for name, examples in track.recorded().items()}
-    return float(record_bytes(sizes, track.manifest.n_classes)), "computed: the arrays of a record"
+    requests = track.declaration.forget.requests
+    return float(record_bytes(sizes, track.manifest.n_classes, requests=requests)), "computed: the arrays of a record"

@@ -80,7 +80,7 @@ def commit(track: Track, board: Board | None) -> Commitment:
         reference_hash=manifest.reference_hash,
         secret_commitment=secret_commitment(track.secret),
         rank_by=evaluation.rank_by if board is None else board.terms.rank_by,
-        runs=evaluation.runs if board is None else board.terms.runs,
+        runs=track.usual_runs if board is None else board.terms.runs,
         boundaries=None if board is None else board.terms.boundaries,
         scorer_version=SCORER_VERSION,
         runner_version=RUNNER_VERSION,
