@@ -12,7 +12,8 @@ baselines' files, with the gradient and the Hessian (3073 x 3073) of logistic re
 The baselines' last batch is not the published one, which drops retained images where an eighth is not whole.
 
 Seconds are the processor's, on one thread. Finished models are kept in HARNESS_HOME: the command goes on from there.
-Writes benchmarks/results/cat-and-ship.json and what stands between the marks of docs/cat_and_ship.md.
+Writes benchmarks/results/cat-and-ship.json, docs/cat_and_ship.svg and what stands between the marks of
+docs/cat_and_ship.md.
 """
 
 import hashlib
@@ -25,6 +26,8 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 import torch
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.baseline_module import baseline_module
@@ -34,8 +37,10 @@ from benchmarks.verdicts import Verdict
 from data_prep.datasets import load_dataset
 from harness.environment import environment, home
 from harness.errors import UsageError
-from harness.storage import json_bytes, read_json, write_json
+from harness.report.style import STYLE, WIDTH, svg
+from harness.storage import json_bytes, read_json, write_bytes, write_json
 
+TITLES = ("accuracy on the test set", "accuracy on the forgotten")
 PAGE, END = ROOT / "docs" / "cat_and_ship.md", "<!-- end of table -->"
 CAT, SHIP = 3, 8
 RATIOS = (0.05, 0.125, 0.2)
@@ -132,9 +137,29 @@ def main(data: Path | None, images: str) -> None:
     settings = json_bytes([EPOCHS, BATCH_SIZE, LEARNING_RATE, LAMBDA, "constant feature", images])
     cells = study(pictures, home() / "study" / f"cat-and-ship-{hashlib.sha256(settings).hexdigest()[:8]}")
     said = [claim.to_json() for claim in claims(cells)]
-    write_json(RESULTS / "cat-and-ship.json", {"images": images, "cells": cells, "claims": said, **environment()})
+    found = {"images": images, "cells": cells, "claims": said, **environment()}
+    write_json(RESULTS / "cat-and-ship.json", found)
+    write_bytes(PAGE.with_suffix(".svg"), svg(figure(found)))
     for table in TABLES:
         table.write()
+
+
+@rc_context(STYLE)
+def figure(found: dict[str, Any]) -> Figure:
+    """Draw our accuracies over the published ones: on the diagonal they are the same."""
+    by = {(one["method"], one["ratio"]): one for one in found["cells"]}
+    whole = Figure((WIDTH, 3.6), layout="constrained")
+    keys = ("test_accuracy", "forget_accuracy")
+    for place, (axes, key) in enumerate(zip(whole.subplots(1, 2), keys, strict=True)):
+        for marker, method in zip("sovD^", dict.fromkeys(method for method, _ in PUBLISHED), strict=True):
+            published = [100 * PUBLISHED[method, ratio][place] for ratio in RATIOS]
+            ours = [100 * by[method, ratio][key] for ratio in RATIOS]
+            axes.plot(published, ours, marker, markersize=5, fillstyle="none", label=None if place else method)
+        ends = (min(*axes.get_xlim(), *axes.get_ylim()), max(*axes.get_xlim(), *axes.get_ylim()))
+        axes.plot(ends, ends, color="#808080", linewidth=0.8, zorder=0)
+        axes.set(title=TITLES[place], xlabel="published, %", ylabel="ours, %", aspect="equal")
+    whole.legend(loc="outside right center")
+    return whole
 
 
 def figures(found: dict[str, Any]) -> str:
