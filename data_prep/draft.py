@@ -60,9 +60,7 @@ def lay_out(
     split = sets | cut_into_requests(dataset, declaration.split, declaration.forget, sets)
     planted = dataset if declaration.trojan is None else poisoned(dataset, sets, declaration.trojan)
     own = _own_architecture(declaration, declaration_file)
-    manifest = _manifest(declaration, declaration_file, planted, split, own)
-    if retrained is not None:
-        manifest = manifest.model_copy(update={"retrained": retrained})
+    manifest = _manifest(declaration, declaration_file, planted, split, own, retrained)
     draft = Track(folder, declaration, manifest)
     for note in (*planted.notes, *_remarks(dataset, declaration, sets)):
         on_note(note)
@@ -87,6 +85,7 @@ def _manifest(
     dataset: Dataset,
     split: dict[str, np.ndarray],
     own: dict[str, np.ndarray],
+    retrained: int | None,
 ) -> Manifest:
     examples = dataset.examples
     arrays = examples.arrays() | own
@@ -97,7 +96,7 @@ def _manifest(
         n_classes=dataset.n_classes,
         class_names=None if dataset.class_names is None else list(dataset.class_names),
         channels=examples.images.shape[-1],
-        retrained=declaration.reference.retrained,
+        retrained=retrained or declaration.reference.retrained,
         prepared={},
         sibling=read_declaration(declaration_file).siblings.index(declaration),
         family=_family(declaration, arrays, split),

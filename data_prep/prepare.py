@@ -85,13 +85,8 @@ def prepare(
         reference.train_missing(draft, stacks, jobs, device, on_progress)
         reference.join(draft, stacks)
         _complete(draft, place, device, way, time.monotonic() - started)
-    track, originals_of = load_track(place), None if sibling is None else sibling.name
-    if before is None or before.fingerprint != track.manifest.fingerprint:
-        return Prepared(track, None, originals_of)
-    pools = _pools(track)
-    moved = drift(*_in_both(before.pools, pools), track.examples("forget").labels)
-    moved = replace(moved, is_same_size=len(pools[0]) == len(before.pools[0]))
-    return Prepared(track, moved, originals_of)
+    track = load_track(place)
+    return Prepared(track, _drift_from(before, track), None if sibling is None else sibling.name)
 
 
 def grow(
@@ -148,6 +143,15 @@ def _retrained_before(folder: Path) -> _Before | None:
         return _Before(track.manifest.fingerprint, _pools(track))
     except MachineError:
         return None
+
+
+def _drift_from(before: _Before | None, track: Track) -> Drift | None:
+    """Return how far a track is from the one before; None without one of the same data and split."""
+    if before is None or before.fingerprint != track.manifest.fingerprint:
+        return None
+    pools = _pools(track)
+    found = drift(*_in_both(before.pools, pools), track.examples("forget").labels)
+    return replace(found, is_same_size=len(pools[0]) == len(before.pools[0]))
 
 
 def _pools(track: Track) -> list[Records]:
