@@ -5,7 +5,7 @@
 Each file is evaluated as `harness evaluate FILE` does it, at the track's default runs, and once more for each of its
 VARIANTS. Stored runs are not made again: after an interruption the same command goes on where it was.
 Writes benchmarks/results/baselines-TRACK.json and the tables that come from it: for `digits` those of README.md
-and baselines/README.md, for `cifar10-small` that of its page, for any track those of docs/reproduction.md.
+and baselines/README.md, for `cifar10-small` the second one there, for any track those of docs/reproduction.md.
 Given files replace their rows and leave the others; with --set they are evaluated with these constants only.
 """
 
@@ -47,6 +47,7 @@ __all__ = [
 VARIANTS = {"prune_then_unlearn": ("PRUNER=imp", "PRUNER=synflow", "PRUNER=random")}
 
 BEGIN, END = "<!-- table: made by benchmarks/baselines.py -->", "<!-- end of table -->"
+BEGIN_SMALL = "<!-- table on cifar10-small: made by benchmarks/baselines.py -->"
 BEST = 4  # rows of the short table, beside those that it always has
 ALWAYS = {"retrained": " (the ceiling)", "finetune": ", the organizers' of 2023", "identity": " (the floor)"}
 BESIDE = (
@@ -219,7 +220,7 @@ def with_reach(value: float, interval: tuple[float, float] | None, digits: int) 
 
 
 FULL = Table(ROOT / "baselines" / "README.md", BEGIN, END, lambda: table(stored("baselines-digits")))
-SMALL = Table(ROOT / "docs" / "cifar10-small.md", BEGIN, END, lambda: table(stored("baselines-cifar10-small")))
+SMALL = Table(ROOT / "baselines" / "README.md", BEGIN_SMALL, END, lambda: table(stored("baselines-cifar10-small")))
 SHORT = Table(ROOT / "README.md", BEGIN, END, lambda: short_table(stored("baselines-digits")))
 TABLES = {"digits": (FULL, SHORT), "cifar10-small": (SMALL,)}
 
