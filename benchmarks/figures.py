@@ -368,6 +368,7 @@ def mark(what: str) -> str:
 TABLES = (
     baselines.FULL,
     baselines.SHORT,
+    baselines.SMALL,
     learners.TABLE,
     learner_tracks.TABLE,
     reproduction.TABLE,

@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from benchmarks.pages import METRICS, RESULTS, ROOT, Table, stored
+from benchmarks.pages import METRICS, RESULTS, ROOT, Table, machine, stored
 from benchmarks.published import CHALLENGE, FINE_TUNING, TABLE_2, TABLE_3, Means
+from benchmarks.recipes import ratio
 
 PAGE = ROOT / "docs" / "reproduction.md"
 BEGIN, END = "<!-- tables: made by benchmarks/reproduction.py -->", "<!-- end of tables -->"
@@ -45,25 +46,38 @@ def measured(track: str) -> dict[str, Any]:
 
 def challenge() -> list[str]:
     """Return the table of the challenge's recipes."""
-    ours = {track: rows for track in CHALLENGED if (rows := measured(track))}
+    ours = {track: stored(f"baselines-{track}") for track in CHALLENGED if measured(track)}
+    columns = ("times fine-tuning", "of the ceiling", "shift", "spread")
     head = ["file", "public", "private", "times fine-tuning"]
-    head += [name for track in ours for name in (f"ours on `{track}`", "of the ceiling", "shift", "spread")]
+    head += [name for track in ours for name in (f"ours on `{track}`", *columns)]
     lines = [*heading("The eight of 2023", head)]
     for name, published in CHALLENGE.items():
         ratio = None if published.public is None else published.public / FINE_TUNING
         cells = [f"`{name}`", number(published.public, 3), number(published.private, 4), number(ratio, 1)]
-        lines.append(line([*cells, *(cell for rows in ours.values() for cell in ours_of_challenge(rows, name))]))
-    return lines
+        cells += [cell for found in ours.values() for cell in ours_of_challenge(found, name)]
+        lines.append(line(cells))
+    return [*lines, "", f"In brackets 95 % intervals. {' '.join(where(track, found) for track, found in ours.items())}"]
 
 
-def ours_of_challenge(ours: dict[str, Any], name: str) -> list[str]:
+def where(track: str, found: dict[str, Any]) -> str:
+    """Return how the scores on a track were measured."""
+    images = f" {found['images']}," if "images" in found else ""
+    return f"`{track}`:{images} N = {found['runs']} runs, {machine(found)}, device {found['device']}."
+
+
+def ours_of_challenge(found: dict[str, Any], name: str) -> list[str]:
     """Return the cells of our score of a recipe."""
-    row, finetune, retrained = (ours.get(key, {}) for key in (name, "finetune", "retrained"))
+    row, finetune, retrained = (found["rows"].get(key, {}) for key in (name, "finetune", "retrained"))
     if any(one.get("score") is None for one in (row, finetune, retrained)):
-        return [UNKNOWN] * 4
-    score, place = row["score"], (f"{row['shift']:+.1f}", f"{row['spread']:.1f}")
-    times = f"{score:.3f} ({score / finetune['score']:.1f} times)"
-    return [times, f"{score / retrained['score']:.2f}", *place]
+        return [UNKNOWN] * 5
+    times = None if row is finetune else ratio(row, finetune, found["runs"])
+    return [
+        f"{row['score']:.3f}",
+        "1" if times is None else times.text(2),
+        f"{row['score'] / retrained['score']:.2f}",
+        f"{row['shift']:+.1f}",
+        f"{row['spread']:.1f}",
+    ]
 
 
 def table_3() -> list[str]:
