@@ -10,7 +10,7 @@ Given files replace their rows and leave the others; with --set they are evaluat
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 import harness
 from benchmarks import reproduction
-from benchmarks.pages import METRICS, RESULTS, ROOT, Table, machine, stored
+from benchmarks.pages import METRICS, RESULTS, ROOT, Table, kept_rows, machine, stored
 from harness.accelerator import resolve
 from harness.cli.options import track_option
 from harness.environment import environment, home
@@ -35,7 +35,6 @@ __all__ = [
     "SMALL",
     "VARIANTS",
     "cells",
-    "kept_rows",
     "methods",
     "short_table",
     "table",
@@ -98,17 +97,6 @@ def methods(files: Sequence[Path], settings: tuple[str, ...]) -> Iterator[tuple[
         yield file, settings
         if not settings:
             yield from ((file, (variant,)) for variant in VARIANTS.get(file.stem, ()))
-
-
-def kept_rows(path: Path, now: Mapping[str, object]) -> dict[str, Any]:
-    """Return the rows measured before. Raises UsageError if what holds for them is not what holds now."""
-    if not path.is_file():
-        return {}
-    stored: dict[str, Any] = json.loads(path.read_text())
-    if changed := [name for name, value in now.items() if stored.get(name) != value]:
-        raise click.UsageError(f"the other rows were measured under another {', '.join(changed)}; leave out FILES")
-    rows: dict[str, Any] = stored["rows"]
-    return rows
 
 
 def row_of(evaluation: Evaluation) -> dict[str, Any]:

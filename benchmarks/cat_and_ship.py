@@ -76,7 +76,7 @@ SPEED = {"m": (3.0, 10.0), "m/8": (0.6, 2.0)}  # times as fast as retraining
 
 def claims(cells: list[dict[str, Any]]) -> list[Claim]:
     """Return the verdicts."""
-    by = {(one["method"], one["ratio"]): one for one in cells}
+    by = by_method(cells)
     off = [by["retrained", ratio]["test_accuracy"] - PUBLISHED["retrained", ratio][0] for ratio in RATIOS]
     gaps = [
         tuple(
@@ -116,6 +116,11 @@ def holds(passed: bool) -> Verdict:
     return Verdict.HOLDS if passed else Verdict.REFUTED
 
 
+def by_method(cells: list[dict[str, Any]]) -> dict[tuple[str, float], dict[str, Any]]:
+    """Return the cells by method and ratio."""
+    return {(one["method"], one["ratio"]): one for one in cells}
+
+
 def speed(by: dict[tuple[str, float], dict[str, Any]], method: str, ratio: float) -> float:
     """Return how many times as fast as retraining a method is."""
     return float(by["retrained", ratio]["seconds"] / by[method, ratio]["seconds"])
@@ -147,7 +152,7 @@ def main(data: Path | None, images: str) -> None:
 @rc_context(STYLE)
 def figure(found: dict[str, Any]) -> Figure:
     """Draw our accuracies over the published ones: on the diagonal they are the same."""
-    by = {(one["method"], one["ratio"]): one for one in found["cells"]}
+    by = by_method(found["cells"])
     whole = Figure((WIDTH, 3.6), layout="constrained")
     keys = ("test_accuracy", "forget_accuracy")
     for place, (axes, key) in enumerate(zip(whole.subplots(1, 2), keys, strict=True)):
@@ -164,7 +169,7 @@ def figure(found: dict[str, Any]) -> Figure:
 
 def figures(found: dict[str, Any]) -> str:
     """Return our figures, each before the published one."""
-    by = {(one["method"], one["ratio"]): one for one in found["cells"]}
+    by = by_method(found["cells"])
     rows = []
     for (method, ratio), (test, forget, times) in PUBLISHED.items():
         one = by[method, ratio]

@@ -10,13 +10,12 @@ the track's recipe, here, says what to expect.
 from typing import Any
 
 import click
-import numpy as np
 
 import harness
 from benchmarks.baselines import with_reach
 from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
 from harness.environment import environment, home
-from harness.evaluation.reference import load_reference, outputs
+from harness.evaluation.reference import load_reference, unchanged
 from harness.runs.store import Results
 from harness.scoring.uncertainty import interval
 from harness.storage import write_json
@@ -39,7 +38,7 @@ def row_of(name: str) -> dict[str, Any]:
     track = harness.open_track(name)
     reference = load_reference(track, track.usual_runs, Results.cache(home(), track))
     n, originals = len(reference.scoring), track.originals()
-    idle = reference.score(outputs(originals[np.arange(n) % len(originals)], reference.forget_labels))
+    idle = reference.score(unchanged(originals, n, reference.forget_labels))
     assert idle.halves is not None
     sides = {"": originals, "retrained_": track.retrained("scoring")}
     return {

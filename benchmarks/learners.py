@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 import harness
-from benchmarks.baselines import kept_rows, title_of, with_reach
-from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
+from benchmarks.baselines import title_of, with_reach
+from benchmarks.pages import RESULTS, ROOT, Table, kept_rows, machine, markdown, stored
 from harness.accelerator import resolve
 from harness.environment import environment
 from harness.evaluation.learner_figures import LearnerFigures

@@ -1,13 +1,26 @@
 """What the tables in the project's pages share: the names of metrics, and their place between two marks."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
+
 from harness.storage import write_bytes
 
-__all__ = ["METRICS", "RESULTS", "ROOT", "Table", "between", "machine", "markdown", "stored", "write_between"]
+__all__ = [
+    "METRICS",
+    "RESULTS",
+    "ROOT",
+    "Table",
+    "between",
+    "kept_rows",
+    "machine",
+    "markdown",
+    "stored",
+    "write_between",
+]
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -46,6 +59,23 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def stored(name: str) -> dict[str, Any]:
     """Return a stored result by the name of its file."""
     return dict(json.loads((RESULTS / f"{name}.json").read_text()))
+
+
+def kept_rows(path: Path, now: Mapping[str, object], *, leave_out: str | None = "FILES") -> dict[str, Any]:
+    """Return the rows of a result measured before; none if what holds for them is not what holds now.
+
+    leave_out: the argument without which all rows are measured anew; UsageError says so then. None if it is not given.
+    """
+    if not path.is_file():
+        return {}
+    before: dict[str, Any] = json.loads(path.read_text())
+    changed = [name for name, value in now.items() if before.get(name) != value]
+    if changed and leave_out is not None:
+        raise click.UsageError(
+            f"the other rows were measured under another {', '.join(changed)}; leave out {leave_out}"
+        )
+    rows: dict[str, Any] = {} if changed else before["rows"]
+    return rows
 
 
 def machine(found: dict[str, Any]) -> str:

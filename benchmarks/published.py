@@ -92,40 +92,17 @@ class Printed(NamedTuple):
 
 
 _NOT_SIZE = "order only: their data are larger by orders of magnitude"
+BATCH_REMOVAL = "order of m/8 and m; [cats and ships](cat_and_ship.md) one by one"  # how it is compared
 COMPARISON = {
     "SISA": Printed("1.36x / 2.49x / 4.63x", "< 2 % (18.76 %)", "exact", "exact", "the work, with its formula"),
     "DaRE, least d_rmax": Printed(
         "10x / 366x / 9735x", "<= 0.5 %", "exact", "exact", "no: 10^4 to 10^7 rows, cached C code"
     ),
     "DaRE, most d_rmax": Printed("145x / 1272x / 35856x", "<= 2.5 %", "exact", "exact", "no, as above"),
-    "Fisher, m/8": Printed(
-        "1.0x / 3.3x / 36.8x",
-        "0.0 %",
-        "",
-        "0.0 %; 3.3, 33.4 kNATs",
-        "order of m/8 and m; [cats and ships](cat_and_ship.md) one by one",
-    ),
-    "Fisher, m": Printed(
-        "1.5x / 13.0x / 282.4x",
-        "< 0.2 %",
-        "",
-        "0.26 %",
-        "order of m/8 and m; [cats and ships](cat_and_ship.md) one by one",
-    ),
-    "Influence, m/8": Printed(
-        "0.3x / 5.9x / 75.7x",
-        "< 0.55 %",
-        "",
-        "0.1 %; (epsilon, delta)",
-        "order of m/8 and m; [cats and ships](cat_and_ship.md) one by one",
-    ),
-    "Influence, m": Printed(
-        "2.5x / 38.2x / 215.1x",
-        "< 0.57 %",
-        "",
-        "1.1 %; (epsilon, delta)",
-        "order of m/8 and m; [cats and ships](cat_and_ship.md) one by one",
-    ),
+    "Fisher, m/8": Printed("1.0x / 3.3x / 36.8x", "0.0 %", "", "0.0 %; 3.3, 33.4 kNATs", BATCH_REMOVAL),
+    "Fisher, m": Printed("1.5x / 13.0x / 282.4x", "< 0.2 %", "", "0.26 %", BATCH_REMOVAL),
+    "Influence, m/8": Printed("0.3x / 5.9x / 75.7x", "< 0.55 %", "", "0.1 %; (epsilon, delta)", BATCH_REMOVAL),
+    "Influence, m": Printed("2.5x / 38.2x / 215.1x", "< 0.57 %", "", "1.1 %; (epsilon, delta)", BATCH_REMOVAL),
     "DeltaGrad": Printed("1.6x / 2.7x / 6.5x", "0.0 %", "1.7e-6 / 1.1e-5 / 1.4e-4", "none", "distances; not speed"),
     "Descent-to-Delete": Printed("rates only", "", "rates only", "(epsilon, delta)", "the rate gamma^I"),
     "DeepObliviate, least epsilon": Printed(

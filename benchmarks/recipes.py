@@ -21,13 +21,13 @@ import click
 
 import harness
 from benchmarks.claims import Claim
-from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
+from benchmarks.pages import RESULTS, ROOT, Table, kept_rows, machine, markdown, stored
 from benchmarks.published import CHALLENGE, FINE_TUNING
 from benchmarks.verdicts import Interval, above
 from harness.accelerator import resolve
 from harness.cli.options import track_option
 from harness.environment import environment
-from harness.storage import read_json, write_json
+from harness.storage import write_json
 from harness.tracks.track import Track
 
 __all__ = ["PASSES", "RANGES", "TABLE", "claims"]
@@ -107,11 +107,7 @@ def main(names: tuple[str, ...], track_name: str, trials: int, runs: int | None,
         "device": kind,
     }
     path = RESULTS / f"recipes-{track.name}.json"
-    before = dict(read_json(path)) if path.is_file() else {}
-    changed = [key for key, value in now.items() if before.get(key) != value]
-    if names and before and changed:
-        raise click.UsageError(f"other rows were measured under another {', '.join(changed)}; leave out RECIPE")
-    rows: dict[str, dict[str, Any]] = {} if changed else before["rows"]
+    rows: dict[str, dict[str, Any]] = kept_rows(path, now, leave_out="RECIPE" if names else None)
     for name in names or [name for name in RANGES if name not in rows]:
         file = ROOT / "baselines" / f"{name}.py"
         constant, values = PASSES[name]

@@ -24,7 +24,6 @@ from data_prep.ways import Way, way_of_draft
 from harness.accelerator import of
 from harness.loaders import Images, loader
 from harness.parallel import processes_may_end
-from harness.record import record_bytes
 from harness.runs.measure import build_model
 from harness.tracks.declaration import Declaration, Training
 from harness.tracks.track import ORIGINALS, POOLS, Track
@@ -122,7 +121,7 @@ def estimate(
             seconds_per_step=seconds_per_step,
             preparation_seconds=(stacked + n_models * _measuring(track, device)) / min(jobs, len(stacks)),
             track_bytes=_track_bytes(track, n_models),
-            run_bytes=_record_bytes(track, declaration.forget.requests),
+            run_bytes=track.record_bytes(requests=declaration.forget.requests),
             training_seconds=training_seconds,
             limit_seconds=limit_seconds,
             fine_tuning_epochs=None if seconds_per_epoch is None else limit_seconds / seconds_per_epoch,
@@ -250,10 +249,4 @@ def _track_bytes(track: Track, n_models: int) -> int:
     """Return the size of the prepared folder: data, originals and records."""
     data = sum(path.stat().st_size for path in track.folder.rglob("*") if path.is_file())
     weights: int = sum(value.numel() * value.element_size() for value in build_model(track).state_dict().values())
-    return data + track.declaration.reference.originals * weights + n_models * _record_bytes(track)
-
-
-def _record_bytes(track: Track, requests: int = 1) -> int:
-    """Return the size of the record of a model, or of a run of so many deletion requests."""
-    sizes = {name: len(examples) for name, examples in track.recorded().items()}
-    return record_bytes(sizes, track.manifest.n_classes, requests=requests)
+    return data + track.declaration.reference.originals * weights + n_models * track.record_bytes()

@@ -5,7 +5,7 @@ The folder is built beside its place and takes it only when it is complete; an i
 
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data_prep import reference
@@ -149,20 +149,11 @@ def _drift_from(before: _Before | None, track: Track) -> Drift | None:
     """Return how far a track is from the one before; None without one of the same data and split."""
     if before is None or before.fingerprint != track.manifest.fingerprint:
         return None
-    pools = _pools(track)
-    found = drift(*_in_both(before.pools, pools), track.examples("forget").labels)
-    return replace(found, is_same_size=len(pools[0]) == len(before.pools[0]))
+    return drift(before.pools, _pools(track), track.examples("forget").labels)
 
 
 def _pools(track: Track) -> list[Records]:
     return [track.retrained(pool) for pool in POOLS]
-
-
-def _in_both(before: list[Records], after: list[Records]) -> tuple[Records, Records]:
-    """Return the models of both preparations, which may have made pools of different sizes."""
-    n_models = min(len(pool) for pool in (*before, *after))
-    old, new = (Records.concatenate(pool[:n_models] for pool in pools) for pools in (before, after))
-    return old, new
 
 
 def _complete(draft: Track, place: Path, device: str, way: Way, seconds: float) -> None:

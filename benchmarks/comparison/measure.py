@@ -7,7 +7,7 @@ model from another: how far these two are apart is what two trainings differ by 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any, TypeVar
 
 import torch
@@ -45,7 +45,7 @@ class Drawn:
     request: Request
     seed: int
 
-    @property
+    @cached_property
     def sets(self) -> Sets:
         return self.problem.drawn(self.request, self.seed)
 
@@ -57,8 +57,8 @@ def measured(method: Method, problem: Problem, request: Request, seed: int) -> d
     accdis: differences to the twin, of the accuracy on the test set in points, and on the forgotten examples as
     |a - b| / (a + b) in percent. distance, agreement, kl: to the twin; with _again those between two trainings.
     """
-    sets = problem.drawn(request, seed)
     drawn = Drawn(problem, request, seed)
+    sets = drawn.sets
     (original, state), training = _trained(method, drawn, "train", seed)
     (twin, _), retraining = _trained(method, drawn, "retain", seed)
     (again, _), _ = _trained(method, drawn, "retain", seed + AGAIN)

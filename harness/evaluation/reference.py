@@ -27,7 +27,17 @@ from harness.scoring.uncertainty import cluster_error
 from harness.seal import read_sealed, whole, write_sealed
 from harness.tracks.track import POOLS, Track
 
-__all__ = ["Ends", "Reference", "Scored", "load_reference", "null_among", "outputs", "reference_name", "stored_ends"]
+__all__ = [
+    "Ends",
+    "Reference",
+    "Scored",
+    "load_reference",
+    "null_among",
+    "outputs",
+    "reference_name",
+    "stored_ends",
+    "unchanged",
+]
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ def load_reference(track: Track, n: int, cache: Path) -> Reference:
         originals = track.originals()
         ends = Ends(
             ceiling=ceiling(scoring, other_pool),
-            floor=score(outputs(originals[np.arange(n) % len(originals)], labels), scoring),
+            floor=score(unchanged(originals, n, labels), scoring),
             null=null_among(track, pools, (scoring, other_pool)) if n >= FEWEST_RANKED else None,
         )
         write_sealed(_ends_file(cache, name), ends.to_json())
@@ -134,6 +144,11 @@ def reference_name(track: Track, n: int) -> str:
     track.require_private()
     assert track.manifest.reference_hash is not None
     return f"{n}-{track.manifest.reference_hash[:12]}-v{SCORER_VERSION}"
+
+
+def unchanged(originals: Records, n: int, forget_labels: np.ndarray) -> Outputs:
+    """Return what is scored of n runs that leave original models as they are; run i starts from original i mod K."""
+    return outputs(originals[np.arange(n) % len(originals)], forget_labels)
 
 
 def outputs(records: Records, forget_labels: np.ndarray) -> Outputs:

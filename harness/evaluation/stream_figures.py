@@ -71,9 +71,7 @@ class StreamFigures(Part):
                 float(right[numbers <= number].mean()) for number in range(seconds.shape[1])
             ),
             forgotten_distance=tuple(ours for ours, _ in apart),
-            retrained_forgotten_distance=None
-            if len(retrained) < 2
-            else tuple(float(among or 0.0) for _, among in apart),
+            retrained_forgotten_distance=tuple(among for _, among in apart if among is not None) or None,
             state_mb=None if learner is None else _state_mb(learner, found),
             distance=metrics.consistency_kl.mean,
             distance_of_retrained=metrics.consistency_kl.retrained_mean,

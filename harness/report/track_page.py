@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.evaluation.figures import Interval
-from harness.evaluation.reference import Reference, Scored, outputs
+from harness.evaluation.reference import Reference, Scored, unchanged
 from harness.record import SETS, Records
 from harness.report import plots
 from harness.report.numbers import number
@@ -104,8 +104,8 @@ class _Ends(NamedTuple):
     @classmethod
     def of(cls, originals: Records, reference: Reference) -> "_Ends":
         n = len(reference.scoring)
-        unchanged = outputs(originals[np.arange(n) % len(originals)], reference.forget_labels)
-        floor, ceiling = (reference.score(side) for side in (unchanged, reference.ceiling_outputs))
+        idle = unchanged(originals, n, reference.forget_labels)
+        floor, ceiling = (reference.score(side) for side in (idle, reference.ceiling_outputs))
         return cls(_End.of(floor), _End.of(ceiling), n)
 
     def tiles(self) -> list[tuple[str, str, list[str]]]:

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 
 from harness.environment import ELSEWHERE
 from harness.errors import MachineError, UsageError
-from harness.record import SETS, TRIGGERED, Records
+from harness.record import SETS, TRIGGERED, Records, record_bytes
 from harness.storage import hash_folder, read_arrays, write_json
 from harness.tracks.declaration import Declaration, Positive, TomlSection, parse_declaration, problems
 from harness.tracks.hashes import reference_hash, secret_commitment
@@ -162,6 +162,11 @@ class Track:
             others = test[test.labels != target]
             sets[TRIGGERED] = Examples(with_trigger(others.images, trojan), np.full_like(others.labels, target))
         return sets
+
+    def record_bytes(self, *, requests: int = 1) -> int:
+        """Return the size of the record of a model, or of a run of so many deletion requests."""
+        sizes = {name: len(examples) for name, examples in self.recorded().items()}
+        return record_bytes(sizes, self.manifest.n_classes, requests=requests)
 
     def examples_file(self, name: str) -> Path:
         """Return the file of a data set; the test set is private."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.accelerator import of
-from harness.record import record_bytes
 from harness.runner.outcome import Outcome
 from harness.runs.learner_runs import N_TWINS, trainings_of
 from harness.runs.run import Limit, Run
@@ -227,6 +226,5 @@ def _bytes(track: Track, stored: StoredRuns | None) -> tuple[float, str]:
     """Return the bytes of a stored run, and how they are known."""
     if stored is not None:
         return stored.bytes, "measured: stored runs"
-    sizes = {name: len(examples) for name, examples in track.recorded().items()}
-    requests = track.declaration.forget.requests
-    return float(record_bytes(sizes, track.manifest.n_classes, requests=requests)), "computed: the arrays of a record"
+    computed = track.record_bytes(requests=track.declaration.forget.requests)
+    return float(computed), "computed: the arrays of a record"
