@@ -31,7 +31,6 @@ from harness.runs.conditions import conditions_here
 from harness.runs.run import Run
 from harness.runs.store import Results
 from harness.scoring.arrays import score_arrays
-from harness.scoring.thresholds import FEWEST_RANKED
 from harness.shipped import submission_path
 from harness.submission import Submission, read_submission
 from harness.tracks import catalogue
@@ -141,7 +140,7 @@ def tune(
     *,
     track: str | Path | Track = DEFAULT_TRACK,
     trials: int = 12,
-    runs: int = FEWEST_RANKED,
+    runs: int | None = None,
     ranges: Mapping[str, str] | None = None,
     constants: Mapping[str, object] | None = None,
     jobs: int | None = None,
@@ -159,24 +158,25 @@ def tune(
 
     The first trial is the file as it is, the others are drawn from ranges, by default of all numbers in capitals.
     ranges: texts by name, such as {"LEARNING_RATE": "0.01:1:log", "SCHEDULE": "cosine,constant"}. constants: values
-    for all trials. runs: of each trial. on_start is called before the first trial, on_run with every run that is made,
-    on_trial with every trial. Other options are those of `evaluate`. A tuning that is kept is returned without running
-    anything, unless `again`.
+    for all trials. runs: of each trial, by default 16, or fewer if the tuning track has fewer models. on_start is
+    called before the first trial, on_run with every run that is made, on_trial with every trial. Other options are as
+    of `evaluate`. A tuning that is kept is returned without running anything, unless `again`.
     Raises UsageError for what cannot be done as asked, MachineError if the machine fails.
     """
     require_trials(trials)
     place, kind = home or default_home(), resolve(device, announce)
     scored = track if isinstance(track, Track) else open_track(track, home=place)
     tuning_track = open_tuning_track(scored)
-    check_runs(tuning_track, runs)
+    n_runs = runs or tuning_track.usual_runs
+    check_runs(tuning_track, n_runs)
     submission = _submission(file, tuning_track, constants or {})
-    plan = plan_of(submission, scored, tuning_track, device=kind, trials=trials, runs=runs, ranges=ranges or {})
+    plan = plan_of(submission, scored, tuning_track, device=kind, trials=trials, runs=n_runs, ranges=ranges or {})
     require_writable(plan.file(place).parent)
     required = stronger(isolation, require_isolation)
     if not again and (stored := plan.stored(place, required)) is not None:
         return stored
     on_start()
-    on_track = partial(evaluate, submission.path, track=tuning_track, runs=runs, home=place, again=again)
+    on_track = partial(evaluate, submission.path, track=tuning_track, runs=n_runs, home=place, again=again)
     trial = partial(on_track, jobs=jobs, device=kind, isolation=isolation, require_isolation=require_isolation)
     found = []
     for settings in plan.settings:

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare_command"]
 
-IMPORT_ALONE = "--import goes with no other option but --force and --data; give the others once it is unpacked"
+IMPORT_ALONE = (
+    "--import goes with no other option but --force, --data and --for-tuning; give the others once it is unpacked"
+)
 
 
 @click.command("prepare")
@@ -77,9 +79,13 @@ def prepare_command(
     for file in (public_file, whole_file):
         require_place(file)
     if import_file is not None:
-        if any((estimate, for_tuning, without_images, retrained, public_file, whole_file)):
+        if any((estimate, without_images, retrained, public_file, whole_file)):
             raise UsageError(IMPORT_ALONE)
-        _import(import_file, track_name, tracks, data, force=force)
+        if for_tuning:
+            found = _for_tuning(track_name, tracks, data, force)
+        else:
+            found = catalogue.find_tracks(track_name, tracks) if catalogue.is_declared(track_name) else []
+        _import(import_file, track_name, found, tracks, data, force=force)
         return
     if without_images and public_file is None and whole_file is None:
         raise UsageError("--without-images goes with --export FILE or --export-private FILE")
@@ -149,12 +155,13 @@ def _export(track: Track, file: Path, *, private: bool, images: bool) -> None:
     console().print(f"wrote {part} of {track.name}{'' if images else ', without its images,'} to {file}")
 
 
-def _import(file: Path, track_name: str, tracks: Path, data: Path | None, *, force: bool) -> None:
-    from harness.tracks import catalogue
+def _import(
+    file: Path, track_name: str, found: list[catalogue.Declared], tracks: Path, data: Path | None, *, force: bool
+) -> None:
+    """Unpack a track. found: those declared of which it has to be one; with none, it has to have the name."""
     from harness.tracks.archive import is_pack
     from harness.tracks.pack import OtherDataError
 
-    found = catalogue.find_tracks(track_name, tracks) if catalogue.is_declared(track_name) else []
     expected: dict[str, Declaration | None] = {declared.name: declared.declaration for declared in found}
     require_writable(tracks)
     if data is not None and not is_pack(file):

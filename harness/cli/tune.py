@@ -23,7 +23,6 @@ from harness.cli.options import (
 )
 from harness.cli.results import require_place, write_result_json
 from harness.errors import UsageError
-from harness.scoring.thresholds import FEWEST_RANKED
 from harness.tuning.ranges import FORMS, USUAL_TRIALS, require_trials
 
 __all__ = ["tune_command"]
@@ -36,7 +35,7 @@ __all__ = ["tune_command"]
     "--trials", type=int, default=USUAL_TRIALS, show_default=True, help="How many, the file as it is included."
 )
 @click.option(
-    "--runs", type=click.IntRange(min=2), default=FEWEST_RANKED, show_default=True, help="Runs of each trial."
+    "--runs", type=click.IntRange(min=2), help="Runs of each trial.  [default: 16, or the tuning track's models]"
 )
 @click.option(
     "--range",
@@ -56,7 +55,7 @@ def tune_command(
     file: Path,
     track_name: str,
     trials: int,
-    runs: int,
+    runs: int | None,
     ranges: tuple[str, ...],
     settings: tuple[str, ...],
     json_file: Path | None,
@@ -76,9 +75,10 @@ def tune_command(
     require_place(json_file)
     from harness import api
     from harness.report.tuned import LiveTrials, show_tuning
+    from harness.tracks.tuning_track import open_tuning_track
 
     track = api.open_track(track_name)
-    live = LiveTrials(console(), trials, runs)
+    live = LiveTrials(console(), trials, runs or open_tuning_track(track).usual_runs)
     with contextlib.ExitStack() as stack:
         tuning = api.tune(
             file,

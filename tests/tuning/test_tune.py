@@ -16,6 +16,7 @@ from harness.cli.main import cli
 from harness.errors import UsageError
 from harness.storage import read_json
 from harness.tracks.archive import export_track, import_track
+from harness.tracks.catalogue import find_tracks
 from harness.tracks.declaration import Forget, Trojan, read_declaration
 from harness.tracks.track import Examples, Track, load_track
 from harness.tracks.tuning_track import open_tuning_track, tuning_declaration, write_tuning_source
@@ -255,6 +256,18 @@ def test_more_trials_begin_with_those_there_are_and_the_api_does_the_same(home: 
     assert by_default.best_constants["MODE"] == "quiet"
 
 
+def test_trials_make_as_many_runs_as_the_tuning_track_has_models(
+    tunable_tracks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, submission: Write, harness: Harness
+) -> None:
+    shutil.copytree(tunable_tracks / "quick", tmp_path / "tracks" / "quick")
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
+    result = harness("prepare", "quick", "--for-tuning", "--retrained", 2)
+    assert "2 retrained models in each pool" in result.output
+    result = harness("tune", submission(FILE), "--track", "quick", "--trials", 2, "--set", "MODE=quiet")
+    assert result.exit_code == 0, result.output
+    assert "2 trials of 2 runs on quick-tuning" in result.output
+
+
 def test_a_file_without_any_score_fails(home: Path, submission: Write, harness: Harness) -> None:
     invalid = harness("tune", submission("x ="), "--track", "quick", "--trials", 2)
     assert invalid.exit_code == 3
@@ -316,6 +329,28 @@ def test_a_place_that_cannot_be_used_is_named_before_anything_is_run(
     assert f"cannot use {home / 'tuning'}: Not a directory. Set HARNESS_HOME" in result.output.replace("\n", "")
 
 
+def test_a_tuning_track_is_handed_on_without_its_images(
+    tunable_tracks: Path, harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracks, pack = tmp_path / "own" / "tracks", tmp_path / "quick-tuning.pack"
+    shutil.copytree(tunable_tracks, tracks)
+    monkeypatch.setenv("HARNESS_HOME", str(tracks.parent))
+    before = load_track(tracks / "quick-tuning").manifest
+    assert find_tracks("quick-tuning", tracks)[0].command == "harness prepare quick --for-tuning"
+    exported = harness("prepare", "quick-tuning", "--export-private", pack, "--without-images")
+    assert exported.exit_code == 0, exported.output
+    shutil.rmtree(tracks / "quick-tuning")
+    by_name = harness("prepare", "quick-tuning", "--import", pack)
+    assert by_name.exit_code == 2
+    assert "run: harness prepare quick --for-tuning --import FILE" in " ".join(by_name.output.split())
+    assert not (tracks / "quick-tuning").exists()
+    imported = harness("prepare", "quick", "--for-tuning", "--import", pack)
+    assert imported.exit_code == 0, imported.output
+    assert load_track(tracks / "quick-tuning").manifest == before
+    other = harness("prepare", "quick", "--for-tuning", "--import", pack, "--force", "--jobs", 1, "--estimate")
+    assert "--import goes with no other option but --force, --data and --for-tuning" in " ".join(other.output.split())
+
+
 def test_a_tuning_track_is_prepared_first_and_made_anew_with_its_track(
     tunable_tracks: Path, submission: Write, harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,7 +368,6 @@ def test_a_tuning_track_is_prepared_first_and_made_anew_with_its_track(
         assert "quick-tuning was made for another version of quick; make it anew: harness prepare quick" in said
         assert "--for-tuning --force" in said
     assert "leave out --data" in harness("prepare", "quick", "--for-tuning", "--data", tmp_path).output
-    assert "no other option" in harness("prepare", "quick", "--for-tuning", "--import", tmp_path / "x").output
     shutil.rmtree(tracks / "quick-tuning")
     shutil.copytree(tunable_tracks / "quick-tuning", tracks / "quick-tuning")
     anew = harness("prepare", "quick-tuning", "--force")
