@@ -45,8 +45,6 @@ __all__ = [
 # Files that hold several methods -> what chooses the others; each choice is a row of its own.
 VARIANTS = {"prune_then_unlearn": ("PRUNER=imp", "PRUNER=synflow", "PRUNER=random")}
 
-BEGIN, END = "<!-- table: made by benchmarks/baselines.py -->", "<!-- end of table -->"
-BEGIN_SMALL = "<!-- table on cifar10-small: made by benchmarks/baselines.py -->"
 BEST = 4  # rows of the short table, beside those that it always has
 ALWAYS = {"retrained": " (the ceiling)", "finetune": ", the organizers' of 2023", "identity": " (the floor)"}
 BESIDE = (
@@ -207,9 +205,10 @@ def with_reach(value: float, interval: tuple[float, float] | None, digits: int) 
     return f"{value:.{digits}f}{reach}"
 
 
-FULL = Table(ROOT / "baselines" / "README.md", BEGIN, END, lambda: table(stored("baselines-digits")))
-SMALL = Table(ROOT / "baselines" / "README.md", BEGIN_SMALL, END, lambda: table(stored("baselines-cifar10-small")))
-SHORT = Table(ROOT / "README.md", BEGIN, END, lambda: short_table(stored("baselines-digits")))
+ALL = ROOT / "baselines" / "README.md"
+FULL = Table(ALL, "table", "baselines.py", lambda: table(stored("baselines-digits")))
+SMALL = Table(ALL, "table on cifar10-small", "baselines.py", lambda: table(stored("baselines-cifar10-small")))
+SHORT = Table(ROOT / "README.md", "table", "baselines.py", lambda: short_table(stored("baselines-digits")))
 TABLES = {"digits": (FULL, SHORT), "cifar10-small": (SMALL,)}
 
 if __name__ == "__main__":

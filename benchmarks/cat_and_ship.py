@@ -41,7 +41,7 @@ from harness.report.style import STYLE, WIDTH, svg
 from harness.storage import json_bytes, read_json, write_bytes, write_json
 
 TITLES = ("accuracy on the test set", "accuracy on the forgotten")
-PAGE, END = ROOT / "docs" / "cat_and_ship.md", "<!-- end of table -->"
+PAGE = ROOT / "docs" / "cat_and_ship.md"
 CAT, SHIP = 3, 8
 RATIOS = (0.05, 0.125, 0.2)
 EPOCHS, BATCH_SIZE, LEARNING_RATE, LAMBDA = 500, 512, 1.0, 1e-4
@@ -191,12 +191,10 @@ def note(found: dict[str, Any]) -> str:
     return f"{found['images']}; N = 1 training of each; seconds of the processor, one thread; {machine(found)}.\n"
 
 
-def _place(what: str, text: Callable[[dict[str, Any]], str]) -> Table:
-    begin = f"<!-- {what}: made by benchmarks/cat_and_ship.py -->"
-    return Table(PAGE, begin, END, lambda: text(stored("cat-and-ship")))
-
-
-TABLES = _place("verdicts", verdicts), _place("figures", figures)
+TABLES = (
+    Table(PAGE, "verdicts", "cat_and_ship.py", lambda: verdicts(stored("cat-and-ship"))),
+    Table(PAGE, "figures", "cat_and_ship.py", lambda: figures(stored("cat-and-ship"))),
+)
 
 Data = tuple[Tensor, Tensor]  # features (n, 3073) float32, labels (n,): 0 for a cat, 1 for a ship
 

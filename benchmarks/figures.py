@@ -36,7 +36,6 @@ __all__ = ["TABLES"]
 PERFORMANCE, SCORING, SECURITY, ORGANIZERS = (
     ROOT / "docs" / f"{name}.md" for name in ("performance", "scoring", "security", "organizers")
 )
-END = "<!-- end of table -->"
 NOT_RECORDED = {"overhead-digits": "none", "batch": "full"}  # isolation of results from before they named it
 
 
@@ -360,11 +359,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def mark(what: str) -> str:
-    """Return the mark that begins a table."""
-    return f"<!-- {what}: made by benchmarks/figures.py -->"
-
-
 TABLES = (
     baselines.FULL,
     baselines.SHORT,
@@ -382,20 +376,20 @@ TABLES = (
     *cat_and_ship.TABLES,
     studies.TABLE,
     channels.TABLE,
-    Table(PERFORMANCE, mark("training"), END, training),
-    Table(PERFORMANCE, mark("preparing"), END, preparing),
-    Table(PERFORMANCE, mark("ways"), END, ways),
-    Table(PERFORMANCE, mark("evaluating"), END, evaluating),
-    Table(PERFORMANCE, mark("a run"), END, per_run),
-    Table(PERFORMANCE, mark("the metric"), END, metric),
-    Table(PERFORMANCE, mark("scoring"), END, scoring),
-    Table(PERFORMANCE, mark("one by one"), END, one_by_one),
-    Table(PERFORMANCE, mark("start-up"), END, startup),
-    Table(PERFORMANCE, mark("growth"), END, growth),
-    Table(PERFORMANCE, mark("competition"), END, competition),
-    Table(SCORING, mark("validation"), END, validation),
-    Table(SECURITY, mark("lookup files"), END, lookups),
-    Table(ORGANIZERS, mark("batches"), END, batches),
+    Table(PERFORMANCE, "training", "figures.py", training),
+    Table(PERFORMANCE, "preparing", "figures.py", preparing),
+    Table(PERFORMANCE, "ways", "figures.py", ways),
+    Table(PERFORMANCE, "evaluating", "figures.py", evaluating),
+    Table(PERFORMANCE, "a run", "figures.py", per_run),
+    Table(PERFORMANCE, "the metric", "figures.py", metric),
+    Table(PERFORMANCE, "scoring", "figures.py", scoring),
+    Table(PERFORMANCE, "one by one", "figures.py", one_by_one),
+    Table(PERFORMANCE, "start-up", "figures.py", startup),
+    Table(PERFORMANCE, "growth", "figures.py", growth),
+    Table(PERFORMANCE, "competition", "figures.py", competition),
+    Table(SCORING, "validation", "figures.py", validation),
+    Table(SECURITY, "lookup files", "figures.py", lookups),
+    Table(ORGANIZERS, "batches", "figures.py", batches),
 )
 
 if __name__ == "__main__":

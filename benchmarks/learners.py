@@ -36,7 +36,6 @@ KEPT = (
     *("outcome", "score", "score_interval", "calibrated_score", "calibrated_interval", "retain_ratio", "test_ratio"),
     "learner",
 )
-BEGIN, END = "<!-- table: made by benchmarks/learners.py -->", "<!-- end of table -->"
 
 
 @click.command()
@@ -105,7 +104,7 @@ def cells(name: str, row: dict[str, Any]) -> list[str]:
     ]
 
 
-TABLE = Table(FOLDER / "README.md", BEGIN, END, table)
+TABLE = Table(FOLDER / "README.md", "table", "learners.py", table)
 
 if __name__ == "__main__":
     main()

@@ -14,12 +14,10 @@ __all__ = [
     "RESULTS",
     "ROOT",
     "Table",
-    "between",
     "kept_rows",
     "machine",
     "markdown",
     "stored",
-    "write_between",
 ]
 
 ROOT = Path(__file__).parents[1]
@@ -31,24 +29,29 @@ class Table(NamedTuple):
     """A place in a page between two marks, and what stands there: a function of stored results."""
 
     page: Path
-    begin: str
-    end: str
-    text: Callable[[], str]
+    what: str  # it is, as the marks say it
+    by: str  # what makes it, below benchmarks/
+    text: Callable[[], str]  # ends with its last line
+
+    @property
+    def begin(self) -> str:
+        """The mark before it, on a line of its own."""
+        return f"<!-- {self.what}: made by benchmarks/{self.by} -->"
+
+    @property
+    def end(self) -> str:
+        """The mark after it, on a line of its own."""
+        return f"<!-- end of {self.what} -->"
 
     def write(self) -> None:
         """Put the table into its page."""
-        write_between(self.page, self.begin, self.end, self.text())
+        before, _, rest = self.page.read_text().partition(self.begin)
+        after = rest.partition(self.end)[2]
+        write_bytes(self.page, f"{before}{self.begin}\n{self.text()}{self.end}{after}".encode())
 
-
-def write_between(page: Path, begin: str, end: str, text: str) -> None:
-    """Replace what stands in a page between two marks, each on a line of its own; text ends with its last line."""
-    before, _, rest = page.read_text().partition(begin)
-    write_bytes(page, f"{before}{begin}\n{text}{end}{rest.partition(end)[2]}".encode())
-
-
-def between(page: Path, begin: str, end: str) -> str:
-    """Return what stands in a page between two marks."""
-    return page.read_text().partition(f"{begin}\n")[2].partition(end)[0]
+    def written(self) -> str:
+        """Return what stands in the page."""
+        return self.page.read_text().partition(f"{self.begin}\n")[2].partition(self.end)[0]
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

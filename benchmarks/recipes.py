@@ -1,13 +1,13 @@
 """Ask of a track whether the eight winning recipes of 2023 beat fine-tuning there, untuned and at one budget of tuning.
 
-    python -m benchmarks.recipes --track cifar10-small --trials 8 [RECIPE ...]
+    python -m benchmarks.recipes [RECIPE ...]
 
 Every recipe, and fine-tuning, is evaluated at its published settings, at one setting BESIDE, and at the best of
 `--trials` settings that `harness tune` finds on another forget set, over RANGES: the same number of constants and of
 trials for each. Prepare both tracks first: harness prepare TRACK, harness prepare TRACK --for-tuning. All runs
 are stored, so the same command goes on where it was. Writes benchmarks/results/recipes-TRACK.json after every recipe,
 and keeps the rows of others while track, images, counts, versions, device and kind of machine stay: so the work may be
-cut into several days. Writes the table of docs/reproduction.md if the track is PAGE_TRACK.
+cut into several days. If the track is PAGE_TRACK it draws docs/recipes.svg and writes the tables of docs/recipes.md.
 
 A recipe beats fine-tuning if the 95 % interval of the ratio of their official scores is above 1. In 2023 all eight did;
 six published ratios of 1.6 to 2.2. This was fixed before the first result. At published settings it is compared with
@@ -20,22 +20,24 @@ from pathlib import Path
 from typing import Any
 
 import click
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 import harness
-from benchmarks.claims import Claim
+from benchmarks.claims import Claim, claims_table
 from benchmarks.pages import RESULTS, ROOT, Table, kept_rows, machine, markdown, stored
 from benchmarks.published import CHALLENGE, FINE_TUNING
-from benchmarks.verdicts import Interval, above
+from benchmarks.verdicts import Interval, Verdict, above, all_of
 from harness.accelerator import resolve
-from harness.cli.options import track_option
 from harness.environment import environment
-from harness.storage import write_json
+from harness.report.style import GREY, STYLE, UNLEARNED_STYLE, single, svg
+from harness.storage import write_bytes, write_json
 from harness.tracks.track import Track
 
-__all__ = ["BESIDE", "RANGES", "TABLE", "claims"]
+__all__ = ["BESIDE", "RANGES", "TABLES", "claims"]
 
 PAGE_TRACK = "cifar10-small"
-BEGIN, END = "<!-- recipes: made by benchmarks/recipes.py -->", "<!-- end of table -->"
+PAGE = ROOT / "docs" / "recipes.md"
 DIGITS = 2
 
 # Passes or epochs, the learning rate from a tenth of the published one to a hundred times it (to 1 at most: rates of
@@ -93,8 +95,8 @@ BESIDE = {name: {"EPOCH_PASSES": "2"} for name in RANGES} | {
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[RECIPE ...]", type=click.Choice(list(RANGES)))
-@track_option
-@click.option("--trials", default=8, show_default=True, type=click.IntRange(min=2), help="Of each file.")
+@click.option("--track", "track_name", default=PAGE_TRACK, show_default=True, help="Where they are evaluated.")
+@click.option("--trials", default=6, show_default=True, type=click.IntRange(min=2), help="Of each file.")
 @click.option("--runs", type=click.IntRange(min=16), help="Of each evaluation.  [default: the track's]")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--images", default="CIFAR-10", show_default=True, help="What the images are, for the table.")
@@ -123,7 +125,9 @@ def main(names: tuple[str, ...], track_name: str, trials: int, runs: int | None,
         found = {**now, "rows": {name: rows[name] for name in RANGES if name in rows}}
         write_json(path, found | {"claims": [claim.to_json() for claim in claims(found)]})
     if track.name == PAGE_TRACK and "finetune" in rows:
-        TABLE.write()
+        write_bytes(PAGE.with_suffix(".svg"), svg(figure(stored(f"recipes-{PAGE_TRACK}"))))
+        for each in TABLES:
+            each.write()
 
 
 def evaluated(file: Path, track: Track, settings: dict[str, str], runs: int | None, device: str) -> dict[str, Any]:
@@ -155,11 +159,11 @@ def brief(row: dict[str, Any]) -> str:
     return row["outcome"] if row["score"] is None else f"{row['score']:.3f}"
 
 
-# How a recipe is set, how fine-tuning is, and the claim.
+# How the recipes are set, how fine-tuning is, and what of it.
 COMPARED = (
-    ("published", "published", "beats fine-tuning as in the starting kit, at its published settings"),
-    ("published", "beside", "beats fine-tuning as in the Kaggle starter, at its published settings"),
-    ("tuned", "tuned", "beats fine-tuning, both tuned"),
+    ("published", "published", "of the starting kit, both at their published settings"),
+    ("published", "beside", "of the Kaggle starter, both at their published settings"),
+    ("tuned", "tuned", "with one budget of tuning"),
 )
 
 # ---- what is said of it -------------------------------------------------------------------------------------------
@@ -179,15 +183,27 @@ def ratio(row: dict[str, Any], base: dict[str, Any], n: int) -> Interval | None:
 
 
 def claims(found: dict[str, Any]) -> list[Claim]:
-    """Return the verdict on each recipe, at its published settings and tuned."""
+    """Return the verdict on each claim: it holds if it does for every recipe, and is refuted if it is for one."""
     rows, said = found["rows"], []
-    base = rows.get("finetune")
-    for name in [name for name in rows if base and name != "finetune"]:
-        for way, beside, what in COMPARED:
-            times = ratio(rows[name][way], base[beside], found["runs"])
-            if times is not None:
-                said.append(Claim(f"`{name}` {what}", above(times, 1.0), times.text(DIGITS)))
+    for way, beside, what in COMPARED:
+        verdicts = verdicts_of(rows, way, beside, found["runs"])
+        if verdicts:
+            counts = (f"{verdict} for {verdicts.count(verdict)}" for verdict in Verdict if verdict in verdicts)
+            said.append(Claim(f"every recipe beats fine-tuning {what}", all_of(verdicts), ", ".join(counts)))
     return said
+
+
+def verdicts_of(rows: dict[str, Any], way: str, beside: str, n: int) -> list[Verdict]:
+    """Return whether each recipe that can be compared with fine-tuning beats it."""
+    base = rows.get("finetune", {}).get(beside)
+    others = [row[way] for name, row in rows.items() if base is not None and name != "finetune"]
+    return [above(times, 1.0) for row in others if (times := ratio(row, base, n)) is not None]
+
+
+def verdicts() -> str:
+    """Return the verdicts, and a line below them."""
+    found = stored(f"recipes-{PAGE_TRACK}")
+    return "\n".join([*claims_table(found["claims"]), "", note(found), ""])
 
 
 def table() -> str:
@@ -204,11 +220,15 @@ def table() -> str:
         "times fine-tuning, tuned",
         "tuned settings",
     ]
-    note = (
-        f"N = {found['runs']} runs, {found['trials']} trials of three constants each; in brackets 95 % intervals, "
-        f"and whether the ratio is above 1. {found['images']}. {machine(found)}, device {found['device']}."
+    return f"{markdown(head, (cells(name, found) for name in found['rows']))}\n{note(found)}\n"
+
+
+def note(found: dict[str, Any]) -> str:
+    """Return how the figures were made."""
+    return (
+        f"N = {found['runs']} runs, {found['trials']} trials of three constants each; in brackets 95 % intervals. "
+        f"{found['images']}. {machine(found)}, device {found['device']}."
     )
-    return f"{markdown(head, (cells(name, found) for name in found['rows']))}\n{note}\n"
 
 
 def cells(name: str, found: dict[str, Any]) -> list[str]:
@@ -235,7 +255,41 @@ def compared(row: dict[str, Any], base: dict[str, Any], n: int) -> str:
     return "" if times is None else f"{times.text(DIGITS)}, **{above(times, 1.0)}**"
 
 
-TABLE = Table(ROOT / "docs" / "reproduction.md", BEGIN, END, table)
+@rc_context(STYLE)
+def figure(found: dict[str, Any]) -> Figure:
+    """Draw each recipe's score beside that of fine-tuning: as published in 2023, and here, untuned and tuned."""
+    rows, n = found["rows"], found["runs"]
+    names = [name for name in rows if name != "finetune"]
+    whole, axes = single(1.2 + 0.45 * max(len(names), 1))
+    for place, name in enumerate(names):
+        public = CHALLENGE[name].public
+        if public is not None:
+            axes.plot(public / FINE_TUNING, place, "x", color="black", label="published in 2023", zorder=3)
+        for way, shift, fill in (("published", -0.15, "none"), ("tuned", 0.15, "full")):
+            times = ratio(rows[name][way], rows["finetune"][way], n)
+            if times is None:
+                continue
+            reach = [[times.mean - times.low], [times.high - times.mean]]
+            look: dict[str, Any] = {
+                "marker": UNLEARNED_STYLE.marker,
+                "color": UNLEARNED_STYLE.colour,
+                "fillstyle": fill,
+            }
+            what = "here, at published settings" if way == "published" else "here, both tuned"
+            axes.errorbar(times.mean, place + shift, xerr=reach, label=what, linewidth=1, **look)
+    axes.axvline(1, color=GREY, linewidth=0.8, zorder=0)
+    axes.set(xscale="log", xlabel="official score, times that of fine-tuning", ylim=(len(names) - 0.5, -0.5))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_yticks(range(len(names)), [name.removeprefix("challenge_").replace("_", " ") for name in names])
+    handles = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    whole.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3)
+    return whole
+
+
+TABLES = (
+    Table(PAGE, "verdicts", "recipes.py", verdicts),
+    Table(PAGE, "scores", "recipes.py", table),
+)
 
 if __name__ == "__main__":
     main()

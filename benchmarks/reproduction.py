@@ -15,7 +15,6 @@ from benchmarks.published import CHALLENGE, FINE_TUNING, TABLE_2, TABLE_3, Means
 from benchmarks.recipes import ratio
 
 PAGE = ROOT / "docs" / "reproduction.md"
-BEGIN, END = "<!-- tables: made by benchmarks/reproduction.py -->", "<!-- end of tables -->"
 TRACKS = {"random, dense": "cifar10-paper", "random, sparse": "cifar10-sparse95", "class, dense": "cifar10-class"}
 CHALLENGED = ("digits", "cifar10-small")  # tracks on which the recipes were measured
 FILES = {
@@ -131,7 +130,7 @@ def number(value: float | None, digits: int) -> str:
     return "not published" if value is None else f"{value:.{digits}f}"
 
 
-TABLE = Table(PAGE, BEGIN, END, tables)
+TABLE = Table(PAGE, "tables", "reproduction.py", tables)
 
 if __name__ == "__main__":
     main()

@@ -40,7 +40,6 @@ from harness.tracks.track import ORIGINALS, POOLS, Track
 
 DECLARED = ROOT / "data_prep" / "tracks" / "cifar10-small.toml"
 PAGE = ROOT / "docs" / "cifar10-small.md"
-BEGIN, END = "<!-- tables: made by benchmarks/small_track.py -->", "<!-- end of tables -->"
 SIDE = 32  # pixels, of CIFAR-10
 CORES = 2
 PART = 4  # models are trained for the fourth part of the epochs
@@ -241,7 +240,7 @@ def forgetting_cells(one: dict[str, Any]) -> list[str]:
     return [name_of(one), *shares, *gaps, f"{one['example_gap_in_sd']:.1f} sd"]
 
 
-TABLE = Table(PAGE, BEGIN, END, lambda: tables(stored("small-track")))
+TABLE = Table(PAGE, "tables", "small_track.py", lambda: tables(stored("small-track")))
 
 if __name__ == "__main__":
     main()

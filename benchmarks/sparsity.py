@@ -35,7 +35,6 @@ from harness.tracks.declaration import read_declaration
 from harness.tracks.track import Track
 
 PAGE = ROOT / "docs" / "sparsity.md"
-BEGIN, END = "<!-- tables: made by benchmarks/sparsity.py -->", "<!-- end of tables -->"
 SPARSITIES = (0.0, 0.5, 0.8, 0.95, 0.99)
 LIMIT_SECONDS = 60.0  # the methods are not compared by time
 
@@ -196,7 +195,7 @@ def cells(row: dict[str, Any]) -> str:
     return f"| {row['method']} | {metrics} | {row['disparity_average']:.2f} ± {row['disparity_error']:.2f} | {score} |"
 
 
-TABLE = Table(PAGE, BEGIN, END, lambda: tables(stored("sparsity-digits")))
+TABLE = Table(PAGE, "tables", "sparsity.py", lambda: tables(stored("sparsity-digits")))
 
 if __name__ == "__main__":
     main()

@@ -15,7 +15,6 @@ from benchmarks.pages import RESULTS, ROOT, Table, markdown, stored
 __all__ = ["STUDIES", "TABLE", "Study"]
 
 PAGE = ROOT / "docs" / "studies.md"
-BEGIN, END = "<!-- verdicts: made by benchmarks/studies.py -->", "<!-- end of table -->"
 
 
 class Study(NamedTuple):
@@ -58,7 +57,7 @@ def table() -> str:
     return markdown(["question", "claim", "verdict", "found", "command"], rows)
 
 
-TABLE = Table(PAGE, BEGIN, END, table)
+TABLE = Table(PAGE, "verdicts", "studies.py", table)
 
 if __name__ == "__main__":
     main()

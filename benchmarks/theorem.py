@@ -42,7 +42,6 @@ from harness.report.style import STYLE, WIDTH, svg
 from harness.storage import write_bytes, write_json
 
 PAGE = ROOT / "docs" / "theorem.md"
-BEGIN, END = "<!-- tables: made by benchmarks/theorem.py -->", "<!-- end of tables -->"
 
 UNITS = (64, 32, 10)
 IMAGES, BATCH, STEPS = 800, 20, 80
@@ -369,7 +368,7 @@ def tables(found: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note]) + "\n"
 
 
-TABLE = Table(PAGE, BEGIN, END, lambda: tables(stored("theorem")))
+TABLE = Table(PAGE, "tables", "theorem.py", lambda: tables(stored("theorem")))
 
 if __name__ == "__main__":
     main()

@@ -48,7 +48,6 @@ from harness.report.style import RETRAINED_STYLE, STYLE, WIDTH, svg
 from harness.storage import json_bytes, read_json, write_bytes, write_json
 
 PAGE = ROOT / "docs" / "transfer.md"
-BEGIN, END = "<!-- tables: made by benchmarks/transfer.py -->", "<!-- end of tables -->"
 FIRST_INFLUENCE_SEED = 1000  # the seeds of the comparison count from 0
 
 # ---- criteria, fixed before any result was looked at ---------------------------------------------------------------
@@ -350,7 +349,7 @@ def made() -> str:
     return tables(stored("transfer")) if is_there else "The study has not been made yet.\n"
 
 
-TABLE = Table(PAGE, BEGIN, END, made)
+TABLE = Table(PAGE, "tables", "transfer.py", made)
 
 if __name__ == "__main__":
     main()

@@ -17,7 +17,6 @@ from harness.report.style import STYLE, WIDTH
 __all__ = ["PAGE", "RESULT", "TABLES", "figure"]
 
 PAGE, RESULT = ROOT / "docs" / "comparison.md", "comparison"
-END = "<!-- end of table -->"
 Rows = Sequence[dict[str, Any]]
 
 
@@ -134,19 +133,10 @@ def note(found: dict[str, Any]) -> str:
     return f"N = {found['seeds']} seeds of each request; {machine(found)}, device cpu, one thread.\n"
 
 
-def _place(what: str, text: Any) -> Table:
-    return Table(PAGE, f"<!-- {what}: made by benchmarks/comparison -->", END, text)
-
-
 TABLES = (
-    *(
-        _place(what, lambda text=text: text(stored(RESULT)))
-        for what, text in (
-            ("verdicts", verdicts),
-            ("performance", performance),
-            ("properties", properties),
-            ("distances", apart),
-        )
-    ),
-    _place("printed", what_compares),
+    Table(PAGE, "verdicts", "comparison", lambda: verdicts(stored(RESULT))),
+    Table(PAGE, "performance", "comparison", lambda: performance(stored(RESULT))),
+    Table(PAGE, "properties", "comparison", lambda: properties(stored(RESULT))),
+    Table(PAGE, "distances", "comparison", lambda: apart(stored(RESULT))),
+    Table(PAGE, "printed", "comparison", what_compares),
 )

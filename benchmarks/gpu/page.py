@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.steps import OK, ROOT, Row
-from benchmarks.pages import markdown, write_between
+from benchmarks.pages import Table, markdown
 
 __all__ = ["PAGE", "RESULTS", "section", "write_page"]
 
 PAGE, RESULTS = ROOT / "docs" / "gpu.md", ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- measured: made by benchmarks/gpu/page.py -->", "<!-- end of measured -->"
 NET = "resnet18"  # of those that are measured
 NOTHING = "\N{EN DASH}"
 NONE_YET = """\
@@ -33,7 +32,7 @@ Result = Mapping[str, Any]
 def write_page(page: Path = PAGE, results: Path = RESULTS) -> None:
     """Write the section."""
     stored = (json.loads(file.read_text()) for file in sorted(results.glob("gpu-*.json")))
-    write_between(page, BEGIN, END, section(stored))
+    Table(page, "measured", "gpu/page.py", lambda: section(stored)).write()
 
 
 def section(results: Iterable[Result]) -> str:

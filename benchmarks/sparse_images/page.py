@@ -217,11 +217,7 @@ def _note(found: dict[str, Any]) -> str:
     return f"N = {found['seeds']} seeds, 95 % t-intervals; {sizes}; {machine(found)}, device {found['device']}.\n"
 
 
-def _place(what: str, end: str, text: Any) -> Table:
-    return Table(PAGE, f"<!-- {what}: made by benchmarks/sparse_images -->", end, lambda: text(stored(RESULT)))
-
-
 TABLES = (
-    _place("verdicts", "<!-- end of verdicts -->", verdict_table),
-    _place("tables", "<!-- end of tables -->", all_tables),
+    Table(PAGE, "verdicts", "sparse_images", lambda: verdict_table(stored(RESULT))),
+    Table(PAGE, "tables", "sparse_images", lambda: all_tables(stored(RESULT))),
 )

@@ -127,11 +127,7 @@ def _note(found: dict[str, Any]) -> str:
     return f"N = {found['seeds']} seeds, 95 % t-intervals; {sizes}; {machine(found)}, device cpu.\n"
 
 
-def _place(what: str, end: str, text: Any) -> Table:
-    return Table(PAGE, f"<!-- {what}: made by benchmarks/trojan -->", end, lambda: text(stored(RESULT)))
-
-
 TABLES = (
-    _place("verdicts", "<!-- end of verdicts -->", verdict_tables),
-    _place("tables", "<!-- end of tables -->", all_tables),
+    Table(PAGE, "verdicts", "trojan", lambda: verdict_tables(stored(RESULT))),
+    Table(PAGE, "tables", "trojan", lambda: all_tables(stored(RESULT))),
 )
