@@ -188,13 +188,12 @@ def submission(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """One thread for PyTorch: the small networks of tests are slower on several, much so beside other tests."""
-    threads = torch.get_num_threads()
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """One thread for PyTorch: the small networks of tests are slower on several, sixty times beside other tests."""
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
+torch.set_num_threads(1)  # in fixtures of a session
+os.environ["OMP_NUM_THREADS"] = "1"  # in processes that tests start
 os.environ.pop("HARNESS_HOME", None)

@@ -160,7 +160,6 @@ def choices() -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("name", "constant"), choices())
 def test_a_mistyped_choice_is_an_error_that_names_it(name: str, constant: str) -> None:
     method = load_baseline(name, **{constant: "mistyped"})
@@ -171,7 +170,6 @@ def test_a_mistyped_choice_is_an_error_that_names_it(name: str, constant: str) -
         method.unlearn(net, batches, batches, batches)
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("file", "constants"), METHODS)
 def test_a_last_batch_of_one_example_is_no_error_on_a_net_that_ends_at_one_pixel(
     file: Path, constants: dict[str, str], monkeypatch: pytest.MonkeyPatch
@@ -186,7 +184,6 @@ def test_a_last_batch_of_one_example_is_no_error_on_a_net_that_ends_at_one_pixel
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("file", "constants"), METHODS)
 def test_a_baseline_works_on_colour_images_of_seven_classes_and_resnet18(
     file: Path, constants: dict[str, str], monkeypatch: pytest.MonkeyPatch

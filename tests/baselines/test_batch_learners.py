@@ -17,8 +17,6 @@ from tests.baselines.baseline_module import load_baseline, load_edited
 FISHER, INFLUENCE, DELTAGRAD = (f"learners/{name}" for name in ("fisher_removal", "influence_removal", "deltagrad"))
 N, N_FORGET, CLASSES, PIXELS = 90, 19, 3, 5
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def images(n: int = N) -> Images:
     """Return examples of PIXELS values whose labels depend on them."""

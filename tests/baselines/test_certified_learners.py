@@ -18,8 +18,6 @@ from harness import models
 from harness.loaders import Images, loader
 from tests.baselines.baseline_module import load_baseline, load_edited
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N_CLASSES, N_PIXELS = 3, 4
 SHAPE = torch.Size((N_CLASSES, 1 + N_PIXELS))
 Check = Callable[[Any], None]

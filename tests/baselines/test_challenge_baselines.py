@@ -22,8 +22,6 @@ PLACES = [file.stem.split("_")[1] for file in FILES]
 N_CLASSES = 7
 N_RETAIN, N_FORGET, N_VAL = 41, 10, 20
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:

@@ -13,8 +13,6 @@ from harness import models
 from harness.loaders import Images, loader
 from tests.baselines.baseline_module import load_baseline, load_edited
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SISA, FOREST, OBLIVIATE = "learners/sisa", "learners/dare_forest", "learners/deep_obliviate"
 SMALL_SISA = {"SHARDS": 3, "SLICES": 3, "EPOCHS": 4}
 SMALL_OBLIVIATE = {"BLOCKS": 6, "EPOCHS": 2}

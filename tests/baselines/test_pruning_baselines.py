@@ -13,8 +13,6 @@ from tests.baselines.baseline_module import load_baseline
 METHODS = ("omp", "synflow", "imp", "random")
 UNLEARNERS = ("finetune", "gradient_ascent", "l1", "fisher")
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:

@@ -29,8 +29,6 @@ N_CLASSES = 7
 LOWEST, HIGHEST = -1.7, 2.3  # of the inputs; every image has both
 GREY_LEVEL = (HIGHEST - LOWEST) / 255
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(autouse=True)
 def _float64() -> Iterator[None]:

@@ -122,7 +122,6 @@ def test_a_seed_draws_every_class_alike_and_forgets_a_tenth_or_a_class(source: D
     assert not torch.equal(random.forget.inputs, drawn(source, TINY, 4).sets("random").forget.inputs)
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_every_method_keeps_the_mask_and_changes_what_is_left(source: Dataset, tmp_path: Path) -> None:
     models = Models(drawn(source, TINY, 0), TINY, 0, tmp_path, "cpu")
     sets = models.images.sets("random")
@@ -140,7 +139,6 @@ def test_every_method_keeps_the_mask_and_changes_what_is_left(source: Dataset, t
         assert any(not torch.equal(ours[layer], originals["omp"][layer]) for layer in names), name
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_a_study_is_tuned_and_goes_on_where_it_was(
     source: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

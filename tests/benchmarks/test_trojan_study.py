@@ -106,7 +106,6 @@ def test_a_seed_draws_every_class_alike_and_poisons_a_tenth(data: Dataset) -> No
     assert not np.array_equal(images.test.images, drawn(data, 4).test.images)
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_a_seed_is_measured_once_and_goes_on_where_it_was(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

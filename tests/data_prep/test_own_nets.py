@@ -31,7 +31,6 @@ from harness.tracks.archive import export_track
 from harness.tracks.declaration import Training, read_declaration
 from harness.tracks.track import Examples, Track, load_track
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 Harness = Callable[..., Result]
 COUNTER = itertools.count()
 

@@ -32,7 +32,6 @@ from harness.tracks.track import load_track
 from tests.conftest import TINY, Once
 
 Arrays = dict[str, np.ndarray]
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 IDENTITY = "def unlearn(net, retain_loader, forget_loader, val_loader): pass"
 SMALL = {

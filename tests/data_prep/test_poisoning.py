@@ -207,7 +207,6 @@ def test_an_evaluation_shows_asr_and_sa_beside_those_of_retrained_models(trojan_
     assert "of triggered test images called the trojan" in (trojan_home / "report.html").read_text()
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_records_of_a_track_without_a_trojan_are_what_they_were(tiny: Track) -> None:
     recorded = tiny.originals()
     assert "triggered_hits" not in recorded.arrays()

@@ -17,8 +17,6 @@ from harness.tracks.declaration import Pruning, Training, read_declaration
 
 RECIPE = Training(epochs=3, batch_size=8, learning_rate=0.05)
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def build() -> nn.Module:
     return models.build("small_resnet", n_classes=3, channels=1, width=2)

@@ -17,8 +17,6 @@ from harness.tracks.declaration import Training
 
 RECIPE = Training(epochs=2, batch_size=8, learning_rate=0.05)
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def build() -> nn.Module:
     """Return the smallest network there is: for grey images, with batch normalisation."""

@@ -24,7 +24,6 @@ from harness.tracks.declaration import Training, read_declaration
 from harness.tracks.track import ORIGINALS, Track, load_track
 from harness.tracks.tuning_track import tuning_declaration, write_tuning_source
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 Harness = Callable[..., Result]
 
 DECLARED = """

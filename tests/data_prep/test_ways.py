@@ -21,8 +21,6 @@ from harness.tracks.track import ORIGINALS, POOLS, Track, load_track, write_mani
 PLAIN, LAST, ROUNDED = Way(1), Way(1, "float32", "channels_last"), Way(1, "bfloat16", "channels_last")
 STACK = Way(16)
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),

@@ -369,7 +369,7 @@ def inputs_of(pixels: np.ndarray) -> Tensor:
     return to_inputs(pixels, scale=255, mean=[0.5, 0.4, 0.3], std=[0.2, 0.2, 0.2])
 
 
-def test_a_participants_own_loader_is_five_times_as_fast_as_item_by_item(one_thread: None) -> None:
+def test_a_participants_own_loader_is_five_times_as_fast_as_item_by_item() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (1024, 32, 32, 3)).astype(np.uint8)
     single = DataLoader(OneByOne(pixels), batch_size=256)
     whole = DataLoader(Images(inputs_of(pixels), torch.arange(1024)), batch_size=256)
