@@ -79,17 +79,20 @@ def prepare_command(
     for file in (public_file, whole_file):
         require_place(file)
     if import_file is not None:
-        if any((estimate, without_images, retrained, public_file, whole_file)):
+        if any((estimate, without_images, retrained, public_file, whole_file, jobs, device != "auto")):
             raise UsageError(IMPORT_ALONE)
         if for_tuning:
-            found = _for_tuning(track_name, tracks, data, force)
+            found = _for_tuning(track_name, tracks, data, may_differ=True)
         else:
             found = catalogue.find_tracks(track_name, tracks) if catalogue.is_declared(track_name) else []
         _import(import_file, track_name, found, tracks, data, force=force)
         return
     if without_images and public_file is None and whole_file is None:
         raise UsageError("--without-images goes with --export FILE or --export-private FILE")
-    found = _for_tuning(track_name, tracks, data, force) if for_tuning else _by_name(track_name, tracks, force)
+    if for_tuning:
+        found = _for_tuning(track_name, tracks, data, may_differ=force)
+    else:
+        found = _by_name(track_name, tracks, force)
     kind = chosen_device(device)
     trainer = _Trainer(tracks, jobs or of(kind).default_trainings(), kind, data)
     if estimate:
@@ -127,11 +130,11 @@ def _by_name(track_name: str, tracks: Path, force: bool) -> list[catalogue.Decla
     return found
 
 
-def _for_tuning(track_name: str, tracks: Path, data: Path | None, force: bool) -> list[catalogue.Declared]:
+def _for_tuning(track_name: str, tracks: Path, data: Path | None, *, may_differ: bool) -> list[catalogue.Declared]:
     """Return the track on which settings for a prepared track are tuned.
 
     What declares it lies in a folder that ends with the command. Raises UsageError if another track is there in its
-    place and is not to be replaced.
+    place, unless it may differ.
     """
     from harness.tracks import catalogue
     from harness.tracks.declaration import read_declaration
@@ -140,7 +143,7 @@ def _for_tuning(track_name: str, tracks: Path, data: Path | None, force: bool) -
     if data is not None:
         raise UsageError(f"--for-tuning takes the images of {track_name} as it is prepared; leave out --data")
     track = catalogue.open_track(track_name, tracks)
-    if (tracks / tuning_name(track)).exists() and not force:
+    if (tracks / tuning_name(track)).exists() and not may_differ:
         open_tuning_track(track)
     folder = click.get_current_context().with_resource(tempfile.TemporaryDirectory(dir=tracks, prefix=".tuning-"))
     file = write_tuning_source(track, Path(folder))

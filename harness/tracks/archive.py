@@ -16,6 +16,7 @@ from harness.storage import files_in, replace_folder
 from harness.tracks.declaration import Declaration
 from harness.tracks.pack import LIST, OwnData, complete, listed, without_pixels
 from harness.tracks.track import Track, damage, load_track, read_track
+from harness.tracks.tuning_track import tuned_for
 
 __all__ = ["export_track", "import_track", "is_pack"]
 
@@ -141,6 +142,11 @@ def _check_expected(track: Track, file: Path, expected: Mapping[str, Declaration
         )
     declared = expected[track.name]
     if declared is not None and not track.declaration.is_same_track(declared):
+        if (scored := tuned_for(declared)) is not None:
+            raise UsageError(
+                f"{file} was made for another preparation of {scored} than the one here, which may be one of the same "
+                f"images; to train its models: harness prepare {scored} --for-tuning"
+            )
         raise UsageError(
             f"{file} was made from another declaration of {track.name} than the one here; have it made from this one, "
             "or leave out --import to train all models"
@@ -183,4 +189,6 @@ def _complete(track: Track, file: Path, own: OwnData | None) -> None:
 
 
 def _command(track: Track, file: Path) -> str:
-    return f"harness prepare {track.name} --import {quoted(file)}"
+    """Return the command that imports a track."""
+    scored = tuned_for(track.declaration)
+    return f"harness prepare {track.name if scored is None else f'{scored} --for-tuning'} --import {quoted(file)}"

@@ -340,15 +340,43 @@ def test_a_tuning_track_is_handed_on_without_its_images(
     exported = harness("prepare", "quick-tuning", "--export-private", pack, "--without-images")
     assert exported.exit_code == 0, exported.output
     shutil.rmtree(tracks / "quick-tuning")
-    by_name = harness("prepare", "quick-tuning", "--import", pack)
-    assert by_name.exit_code == 2
-    assert "run: harness prepare quick --for-tuning --import FILE" in " ".join(by_name.output.split())
+    for name, file in (("quick-tuning", "FILE"), ("quick", str(pack))):
+        wrong = harness("prepare", name, "--import", pack)
+        assert wrong.exit_code == 2
+        command = f"run: harness prepare quick --for-tuning --import {file}"
+        assert command.replace(" ", "") in "".join(wrong.output.split())
     assert not (tracks / "quick-tuning").exists()
-    imported = harness("prepare", "quick", "--for-tuning", "--import", pack)
+    shutil.copytree(tracks / "quick", tracks / "quick-tuning")  # another track in its place
+    there = harness("prepare", "quick", "--for-tuning", "--import", pack)
+    assert there.exit_code == 2
+    replacing = ["prepare", "quick", "--for-tuning", "--import", str(pack), "--force"]
+    assert f"harness{''.join(replacing)}" in "".join(there.output.split())
+    imported = harness(*replacing)
     assert imported.exit_code == 0, imported.output
     assert load_track(tracks / "quick-tuning").manifest == before
-    other = harness("prepare", "quick", "--for-tuning", "--import", pack, "--force", "--jobs", 1, "--estimate")
-    assert "--import goes with no other option but --force, --data and --for-tuning" in " ".join(other.output.split())
+    for option in (["--jobs", 1], ["--device", "cpu"], ["--estimate"]):
+        other = harness(*replacing, *option)
+        assert other.exit_code == 2
+        assert "--import goes with no other option but --force, --data and --for-tuning" in " ".join(
+            other.output.split()
+        )
+
+
+def test_a_tuning_track_of_another_preparation_is_not_imported(
+    tunable_tracks: Path, tiny_file: Path, harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracks, pack = tmp_path / "own" / "tracks", tmp_path / "quick-tuning.pack"
+    monkeypatch.setenv("HARNESS_HOME", str(tunable_tracks.parent))
+    assert harness("prepare", "quick-tuning", "--export-private", pack, "--without-images").exit_code == 0
+    monkeypatch.setenv("HARNESS_HOME", str(tracks.parent))
+    text = tiny_file.read_text().replace('"tiny"', '"quick"').replace("epochs = 8", "epochs = 2")
+    (tmp_path / "quick.toml").write_text(text.replace("retrained = 16", "retrained = 4"))
+    assert harness("prepare", tmp_path / "quick.toml", "--jobs", 1).exit_code == 0
+    other = harness("prepare", "quick", "--for-tuning", "--import", pack)
+    assert other.exit_code == 2
+    said = " ".join(other.output.split())
+    assert "was made for another preparation of quick than the one here" in said
+    assert "harness prepare quick --for-tuning" in said
 
 
 def test_a_tuning_track_is_prepared_first_and_made_anew_with_its_track(
