@@ -41,7 +41,7 @@ from harness.report.style import ORIGINAL_STYLE, RETRAINED_STYLE, STYLE, UNLEARN
 from harness.runner.outcome import Outcome
 from harness.storage import write_bytes, write_json
 from harness.tracks.track import Track
-from harness.tracks.tuning_track import open_tuning_track
+from harness.tracks.tuning_track import open_tuning_track, runs_of_a_trial
 
 __all__ = ["BESIDE", "RANGES", "TABLES", "claims"]
 
@@ -123,7 +123,7 @@ def main(names: tuple[str, ...], track_name: str, trials: int, runs: int | None,
         "images": images,
         "runs": runs or track.usual_runs,
         "trials": trials,
-        "runs_of_a_trial": tuning_track.usual_runs,
+        "runs_of_a_trial": runs_of_a_trial(tuning_track),
         "tuning_reference_hash": tuning_track.manifest.reference_hash,
         **environment(),
         "device": kind,

@@ -36,7 +36,7 @@ from harness.submission import Submission, read_submission
 from harness.tracks import catalogue
 from harness.tracks.track import Track
 from harness.tracks.track_names import DEFAULT_TRACK
-from harness.tracks.tuning_track import open_tuning_track
+from harness.tracks.tuning_track import open_tuning_track, runs_of_a_trial
 from harness.tuning.ranges import require_trials
 from harness.tuning.trials import Trial, Tuning, plan_of
 
@@ -167,7 +167,7 @@ def tune(
     place, kind = home or default_home(), resolve(device, announce)
     scored = track if isinstance(track, Track) else open_track(track, home=place)
     tuning_track = open_tuning_track(scored)
-    n_runs = runs or tuning_track.usual_runs
+    n_runs = runs or runs_of_a_trial(tuning_track)
     check_runs(tuning_track, n_runs)
     submission = _submission(file, tuning_track, constants or {})
     plan = plan_of(submission, scored, tuning_track, device=kind, trials=trials, runs=n_runs, ranges=ranges or {})

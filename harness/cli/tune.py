@@ -75,10 +75,10 @@ def tune_command(
     require_place(json_file)
     from harness import api
     from harness.report.tuned import LiveTrials, show_tuning
-    from harness.tracks.tuning_track import open_tuning_track
+    from harness.tracks.tuning_track import open_tuning_track, runs_of_a_trial
 
     track = api.open_track(track_name)
-    live = LiveTrials(console(), trials, runs or open_tuning_track(track).usual_runs)
+    live = LiveTrials(console(), trials, runs or runs_of_a_trial(open_tuning_track(track)))
     with contextlib.ExitStack() as stack:
         tuning = api.tune(
             file,

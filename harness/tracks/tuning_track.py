@@ -17,7 +17,14 @@ from harness.storage import write_arrays, write_bytes
 from harness.tracks.declaration import Data, Declaration, EvaluationSection, Forget, ReferenceSection, Split
 from harness.tracks.track import Examples, Track, load_track
 
-__all__ = ["open_tuning_track", "tuned_for", "tuning_declaration", "tuning_name", "write_tuning_source"]
+__all__ = [
+    "open_tuning_track",
+    "runs_of_a_trial",
+    "tuned_for",
+    "tuning_declaration",
+    "tuning_name",
+    "write_tuning_source",
+]
 
 RETRAINED = FEWEST_RANKED  # models in each pool; more can be added
 MOST_ORIGINALS = 4
@@ -51,6 +58,11 @@ def open_tuning_track(track: Track) -> Track:
     if found.declaration != tuning_declaration(track):
         raise UsageError(f"{folder.name} was made for another version of {track.name}; make it anew: {command} --force")
     return found
+
+
+def runs_of_a_trial(tuning_track: Track) -> int:
+    """Return how many runs a trial makes if nothing else is asked for: one for each retrained model, at least two."""
+    return max(2, tuning_track.usual_runs)
 
 
 def tuning_declaration(track: Track) -> Declaration:

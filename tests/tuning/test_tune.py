@@ -261,8 +261,11 @@ def test_trials_make_as_many_runs_as_the_tuning_track_has_models(
 ) -> None:
     shutil.copytree(tunable_tracks / "quick", tmp_path / "tracks" / "quick")
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
-    result = harness("prepare", "quick", "--for-tuning", "--retrained", 2)
-    assert "2 retrained models in each pool" in result.output
+    assert harness("prepare", "quick", "--for-tuning", "--retrained", 1).exit_code == 0
+    result = harness("tune", submission(FILE), "--track", "quick", "--trials", 2)
+    assert result.exit_code == 2
+    assert "2 runs need 2 retrained models" in result.output
+    assert harness("prepare", "quick-tuning", "--retrained", 2).exit_code == 0
     result = harness("tune", submission(FILE), "--track", "quick", "--trials", 2, "--set", "MODE=quiet")
     assert result.exit_code == 0, result.output
     assert "2 trials of 2 runs on quick-tuning" in result.output
