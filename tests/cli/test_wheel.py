@@ -69,6 +69,7 @@ def test_it_is_the_installed_one_that_is_called(python: Path, installed: Install
     assert "start one: harness new missing.py" in said.stderr
 
 
+@pytest.mark.long
 def test_a_submission_is_started_and_evaluated_and_told_what_to_compare_it_with(
     installed: Installed, tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def test_a_ready_track_is_not_prepared_again(own_home: Path, tiny_file: Path) ->
     assert (own_home / "tracks" / "tiny" / "manifest.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.long
 def test_force_prepares_anew_and_reports_no_drift_on_the_same_machine(own_home: Path, tiny_file: Path) -> None:
     result = call("prepare", tiny_file, "--force")
     assert result.exit_code == 0, result.output
@@ -97,6 +98,7 @@ def test_more_models_are_added_and_the_old_stay(own_home: Path, tiny_file: Path)
     assert grown.manifest.reference_hash != reference_hash
 
 
+@pytest.mark.long
 def test_a_preparation_may_begin_with_fewer_models_than_declared(
     tiny: Track, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

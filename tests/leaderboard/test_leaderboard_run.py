@@ -208,6 +208,7 @@ def wait_for_runs(home: Path, count: int, batch: "subprocess.Popen[str]") -> Non
     assert batch.poll() in (None, 0), batch.communicate()[0]
 
 
+@pytest.mark.long
 def test_a_killed_batch_goes_on_and_ends_as_one_that_was_left_alone(
     harness: Harness, folder: Path, home: Path, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -256,6 +256,7 @@ def test_more_trials_begin_with_those_there_are_and_the_api_does_the_same(home: 
     assert by_default.best_constants["MODE"] == "quiet"
 
 
+@pytest.mark.long
 def test_trials_make_as_many_runs_as_the_tuning_track_has_models(
     tunable_tracks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, submission: Write, harness: Harness
 ) -> None:
@@ -365,6 +366,7 @@ def test_a_tuning_track_is_handed_on_without_its_images(
         )
 
 
+@pytest.mark.long
 def test_a_tuning_track_of_another_preparation_is_not_imported(
     tunable_tracks: Path, tiny_file: Path, harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
