@@ -85,7 +85,7 @@ RANGES = {
         "WARMUP_LEARNING_RATE": "0.00009:0.09:log",
     },
     "challenge_7th_noise_injection": {
-        "EPOCH_PASSES": "1,1.3,1.6",
+        "EPOCH_PASSES": "1,1.25,1.5",
         "SELECTIVE_LEARNING_RATE": "0.00002:0.02:log",
         "NOISE_STD": "0.004:0.4:log",
     },
@@ -99,8 +99,8 @@ RANGES = {
 # had more in 2023. Of fine-tuning, the settings of the Kaggle starter notebook.
 BESIDE = {name: {"EPOCH_PASSES": "2"} for name in RANGES} | {
     "finetune": {"EPOCHS": "1", "LEARNING_RATE": "0.001"},
-    "challenge_1st_contrastive": {"EPOCHS": "13"},
-    "challenge_7th_noise_injection": {"EPOCH_PASSES": "1.6"},
+    "challenge_1st_contrastive": {"EPOCHS": "12"},
+    "challenge_7th_noise_injection": {"EPOCH_PASSES": "1.5"},
 }
 
 
