@@ -205,9 +205,9 @@ def with_reach(value: float, interval: tuple[float, float] | None, digits: int) 
     return f"{value:.{digits}f}{reach}"
 
 
-ALL = ROOT / "baselines" / "README.md"
-FULL = Table(ALL, "table", "baselines.py", lambda: table(stored("baselines-digits")))
-SMALL = Table(ALL, "table on cifar10-small", "baselines.py", lambda: table(stored("baselines-cifar10-small")))
+PAGE = ROOT / "baselines" / "README.md"
+FULL = Table(PAGE, "table", "baselines.py", lambda: table(stored("baselines-digits")))
+SMALL = Table(PAGE, "table on cifar10-small", "baselines.py", lambda: table(stored("baselines-cifar10-small")))
 SHORT = Table(ROOT / "README.md", "table", "baselines.py", lambda: short_table(stored("baselines-digits")))
 TABLES = {"digits": (FULL, SHORT), "cifar10-small": (SMALL,)}
 

@@ -7,7 +7,7 @@ from harness.errors import UsageError
 from harness.quoting import quoted
 from harness.tracks.pack import OtherDataError
 from harness.tracks.track import Examples, Track
-from harness.tracks.tuning_track import tuned_for
+from harness.tracks.tuning_track import preparing_command, tuned_for
 
 __all__ = ["own_data"]
 
@@ -24,11 +24,12 @@ def own_data(track: Track, *, folder: Path, cache: Path, data: Path | None = Non
     if is_path(source):
         folder, source = (data, Path(source).name) if data is not None else (folder, source)
         if not (folder / Path(source).expanduser()).exists():
-            scored = tuned_for(track.declaration)
-            remedy = f"run: harness prepare {scored} --for-tuning --import FILE"
+            remedy = "name the folder that it is in: --data FOLDER"
+            if tuned_for(track.declaration) is not None:  # made of those of another track
+                remedy = f"run: {preparing_command(track.declaration)} --import FILE"
             raise UsageError(
                 f"the images of {track.name} are those of {quoted(Path(source))}, which is not in {folder.absolute()}; "
-                + ("name the folder that it is in: --data FOLDER" if scored is None else remedy)
+                f"{remedy}"
             )
     dataset = load_dataset(
         source,

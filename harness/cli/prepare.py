@@ -81,11 +81,7 @@ def prepare_command(
     if import_file is not None:
         if any((estimate, without_images, retrained, public_file, whole_file, jobs, device != "auto")):
             raise UsageError(IMPORT_ALONE)
-        if for_tuning:
-            found = _for_tuning(track_name, tracks, data, may_differ=True)
-        else:
-            found = catalogue.find_tracks(track_name, tracks) if catalogue.is_declared(track_name) else []
-        _import(import_file, track_name, found, tracks, data, force=force)
+        _import(import_file, track_name, tracks, data, for_tuning=for_tuning, force=force)
         return
     if without_images and public_file is None and whole_file is None:
         raise UsageError("--without-images goes with --export FILE or --export-private FILE")
@@ -126,7 +122,7 @@ def _by_name(track_name: str, tracks: Path, force: bool) -> list[catalogue.Decla
 
     found = catalogue.find_tracks(track_name, tracks)
     if force and (scored := tuned_for(found[0].declaration)) is not None:
-        raise UsageError(f"{track_name} is made of {scored}; run: harness prepare {scored} --for-tuning --force")
+        raise UsageError(f"{track_name} is made of {scored}; run: {found[0].command} --force")
     return found
 
 
@@ -158,13 +154,16 @@ def _export(track: Track, file: Path, *, private: bool, images: bool) -> None:
     console().print(f"wrote {part} of {track.name}{'' if images else ', without its images,'} to {file}")
 
 
-def _import(
-    file: Path, track_name: str, found: list[catalogue.Declared], tracks: Path, data: Path | None, *, force: bool
-) -> None:
-    """Unpack a track. found: those declared of which it has to be one; with none, it has to have the name."""
+def _import(file: Path, track_name: str, tracks: Path, data: Path | None, *, for_tuning: bool, force: bool) -> None:
+    """Unpack a track: one of those that are declared by the name, or else of this very name."""
+    from harness.tracks import catalogue
     from harness.tracks.archive import is_pack
     from harness.tracks.pack import OtherDataError
 
+    if for_tuning:
+        found = _for_tuning(track_name, tracks, data, may_differ=True)
+    else:
+        found = catalogue.find_tracks(track_name, tracks) if catalogue.is_declared(track_name) else []
     expected: dict[str, Declaration | None] = {declared.name: declared.declaration for declared in found}
     require_writable(tracks)
     if data is not None and not is_pack(file):

@@ -16,7 +16,7 @@ from harness.storage import files_in, replace_folder
 from harness.tracks.declaration import Declaration
 from harness.tracks.pack import LIST, OwnData, complete, listed, without_pixels
 from harness.tracks.track import Track, damage, load_track, read_track
-from harness.tracks.tuning_track import tuned_for
+from harness.tracks.tuning_track import preparing_command, tuned_for
 
 __all__ = ["export_track", "import_track", "is_pack"]
 
@@ -145,7 +145,7 @@ def _check_expected(track: Track, file: Path, expected: Mapping[str, Declaration
         if (scored := tuned_for(declared)) is not None:
             raise UsageError(
                 f"{file} was made for another preparation of {scored} than the one here, which may be one of the same "
-                f"images; to train its models: harness prepare {scored} --for-tuning"
+                f"images; to train its models: {preparing_command(declared)}"
             )
         raise UsageError(
             f"{file} was made from another declaration of {track.name} than the one here; have it made from this one, "
@@ -189,6 +189,4 @@ def _complete(track: Track, file: Path, own: OwnData | None) -> None:
 
 
 def _command(track: Track, file: Path) -> str:
-    """Return the command that imports a track."""
-    scored = tuned_for(track.declaration)
-    return f"harness prepare {track.name if scored is None else f'{scored} --for-tuning'} --import {quoted(file)}"
+    return f"{preparing_command(track.declaration)} --import {quoted(file)}"

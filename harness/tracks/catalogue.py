@@ -12,7 +12,7 @@ from harness.tracks.archive import import_track
 from harness.tracks.declaration import Declaration, read_declaration
 from harness.tracks.track import Track, load_track
 from harness.tracks.track_names import DATA_PREP, track_names
-from harness.tracks.tuning_track import tuned_for
+from harness.tracks.tuning_track import preparing_command, tuned_for
 
 __all__ = ["Declared", "find_tracks", "is_declared", "open_declared", "open_track"]
 
@@ -49,9 +49,8 @@ class Declared:
     @property
     def command(self) -> str:
         """The command that prepares it."""
-        if (scored := tuned_for(self.declaration)) is not None:
-            return f"harness prepare {scored} --for-tuning"
-        return f"harness prepare {self.name if self.is_shipped else quoted(self.file)}"
+        by_name = self.is_shipped or tuned_for(self.declaration) is not None
+        return preparing_command(self.declaration) if by_name else f"harness prepare {quoted(self.file)}"
 
 
 def find_tracks(track: str, tracks: Path) -> list[Declared]:

@@ -19,6 +19,7 @@ from harness.tracks.track import Examples, Track, load_track
 
 __all__ = [
     "open_tuning_track",
+    "preparing_command",
     "runs_of_a_trial",
     "tuned_for",
     "tuning_declaration",
@@ -40,6 +41,12 @@ def tuned_for(declaration: Declaration) -> str | None:
     """Return the name of the track for which settings are tuned on a declared one; None if it is of another kind."""
     name = declaration.name.removesuffix(SUFFIX)
     return name if declaration.data.source == _images_file(name) and name != declaration.name else None
+
+
+def preparing_command(declaration: Declaration) -> str:
+    """Return the command that prepares a track by its name; a tuning track goes by that of the scored one."""
+    scored = tuned_for(declaration)
+    return f"harness prepare {declaration.name}" if scored is None else f"harness prepare {scored} --for-tuning"
 
 
 def open_tuning_track(track: Track) -> Track:

@@ -371,7 +371,10 @@ def test_a_pack_and_a_whole_track_are_not_taken_for_each_other(made: Path, here:
     ("options", "expected"),
     [
         (("--without-images",), "--without-images goes with --export FILE or --export-private FILE"),
-        (("--without-images", "--import", "private.pack"), "--import goes with no other option"),
+        (
+            ("--without-images", "--import", "private.pack"),
+            "--import goes with no other option but --force, --data and --for-tuning",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: tuple[str, ...], expected: str, here: Path) -> None:
