@@ -24,7 +24,7 @@ from data_prep.training import NO_MEMORY, Build, initial_net, train, train_stack
 from harness.accelerator import is_out_of_memory
 from harness.errors import MachineError, UsageError
 from harness.loaders import to_inputs
-from harness.models import own_file
+from harness.models import FEWEST_STRIDED, own_file
 from harness.runs.measure import build_model
 from harness.tracks.track import Examples, Track
 
@@ -154,6 +154,7 @@ def _check(track: Track, inputs: Tensor, labels: Tensor) -> None:
     _check_state(net)
     _check_form(net, other)
     _check_copied(net)
+    _check_convolutions(net)
     is_trained = not track.declaration.model.is_forest
     if is_trained and not any(parameter.requires_grad for parameter in net.parameters()):
         raise UsageError("model: it has no parameters to train")
@@ -202,6 +203,20 @@ def _check_form(net: nn.Module, other: nn.Module) -> None:
         if shapes[0] != shapes[1]:
             raise UsageError(
                 f"model: {name} is {shapes[0]} in one net and {shapes[1]} in another; build all nets of one form"
+            )
+
+
+def _check_convolutions(net: nn.Module) -> None:
+    """Raise UsageError for a convolution that corrupts memory on this processor: harness/models.py tells of it."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX2":
+        return
+    for name, layer in net.named_modules():
+        is_strided = type(layer) is nn.Conv2d and layer.kernel_size == (1, 1) and layer.stride != (1, 1)
+        if is_strided and layer.in_channels < FEWEST_STRIDED:
+            raise UsageError(
+                f"model: {name} is a 1x1 convolution with a stride and {layer.in_channels} channels, which crashes on "
+                f"this processor (oneDNN with AVX2 alone); give it {FEWEST_STRIDED} channels or more, or take the "
+                "pixels first: images[:, :, ::2, ::2]"
             )
 
 

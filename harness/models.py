@@ -18,11 +18,13 @@ import torch
 from torch import nn
 
 __all__ = [
+    "FEWEST_STRIDED",
     "FOR_VECTORS",
     "WRAPPERS",
     "Forest",
     "Linear",
     "Perceptron",
+    "SlicedConvolution",
     "SmallResNet",
     "build",
     "own_file",
@@ -39,6 +41,7 @@ WRAPPERS = {
     "torch.optim.swa_utils.AveragedModel": ("module", ("n_averaged",)),
 }
 
+FEWEST_STRIDED = 8  # channels of a 1x1 convolution with a stride: see SlicedConvolution
 _executing = threading.Lock()
 
 
@@ -193,10 +196,21 @@ class Block(nn.Module):
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False),
-        nn.BatchNorm2d(outputs),
-    )
+    kind = nn.Conv2d if inputs >= FEWEST_STRIDED else SlicedConvolution
+    return nn.Sequential(kind(inputs, outputs, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+class SlicedConvolution(nn.Conv2d):
+    """A 1x1 convolution with a stride that takes the pixels it looks at first: the same values.
+
+    oneDNN's kernel for processors with AVX2 alone writes beyond its memory where a strided one has few channels
+    (`jit_1x1:avx2`, weights backward, channels last; torch 2.14 with oneDNN 3.12).
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return (n, outputs, height / stride, width / stride) for (n, inputs, height, width)."""
+        rows, columns = self.stride
+        return nn.functional.conv2d(input[:, :, ::rows, ::columns], self.weight, self.bias)
 
 
 # ---- for vectors: an example is so many values, whatever its shape ---------------------------------------------------

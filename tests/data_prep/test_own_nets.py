@@ -593,3 +593,36 @@ def test_classes_that_no_model_learns_are_noted(tmp_path: Path) -> None:
 def test_one_value_for_each_channel_or_one_for_all(key: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"data\.{key} has 3 values and the images have 1 channel; give one for all"):
         draft(tmp_path, net(), ('"four.npz"', f'"four.npz"\n{key} = [0.5, 0.5, 0.5]'))
+
+
+# ---- convolutions that a processor cannot compute -------------------------------------------------------------------
+
+STRIDED = """
+from torch import nn
+
+
+def build(n_classes, channels):
+    shortcut = nn.Conv2d(channels, 8, kernel_size=1, stride=2)
+    return nn.Sequential(shortcut, nn.Flatten(), nn.Linear(32, n_classes))
+"""
+
+
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
+def test_a_net_that_corrupts_memory_on_this_processor_is_a_usage_error(
+    capability: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("data_prep.architecture.train", lambda *_, **__: pytest.fail("it is trained"))
+    raised = UsageError if capability == "AVX2" else pytest.fail.Exception
+    with pytest.raises(raised, match=r"model: 0 is a 1x1 convolution with a stride and 1 channels|it is trained"):
+        draft(tmp_path, STRIDED)
+
+
+def test_a_small_network_takes_pixels_first_where_it_is_narrow_and_computes_the_same() -> None:
+    kinds = {width: type(models.SmallResNet(n_classes=10, width=width).layer2.downsample[0]) for width in (4, 8)}
+    assert kinds == {4: models.SlicedConvolution, 8: torch.nn.Conv2d}
+    sliced = models.SlicedConvolution(4, 8, kernel_size=1, stride=2, bias=False)
+    usual = torch.nn.Conv2d(4, 8, kernel_size=1, stride=2, bias=False)
+    usual.load_state_dict(sliced.state_dict())
+    images = torch.randn(3, 4, 7, 6)
+    torch.testing.assert_close(sliced(images), usual(images))
