@@ -67,6 +67,14 @@ def test_a_recipe_without_a_score_does_not_beat_fine_tuning(found: dict[str, Any
     assert (str(claim.verdict), claim.found) == ("refuted", "holds for 7, refuted for 1, 1 of those without a score")
 
 
+def test_nothing_is_claimed_where_fine_tuning_has_no_score(found: dict[str, Any]) -> None:
+    found["rows"]["finetune"]["tuned"] = FAILED
+    found["rows"]["finetune"]["beside"] = scored(0.0, 0.0)
+    assert [claim.claim.partition(" of ")[2] for claim in claims(found)] == [
+        "the starting kit, both at their published settings"
+    ]
+
+
 def test_a_claim_on_all_recipes_waits_for_all_of_them(found: dict[str, Any]) -> None:
     del found["rows"]["challenge_8th_reinit_distill"]
     claim = claims(found)[0]
