@@ -41,6 +41,7 @@ def honest(confidences: np.ndarray, generator: np.random.Generator) -> Behaviour
         weights=np.arange(n).astype(str),
         distance=np.ones(n),
         order=np.arange(n),
+        original=np.zeros(n, int),
         val_accuracy=generator.normal(0.95, 0.01, n),
         test_accuracy=generator.normal(0.95, 0.01, n),
         change_under_swap=0.5,

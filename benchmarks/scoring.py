@@ -151,7 +151,7 @@ def scored_runs(unlearned: np.ndarray, retrained: np.ndarray) -> None:
     n, ones = len(unlearned), np.ones(len(unlearned))
     few = retrained[:4, :1]
     null = null_of(few, few + 1, val_advantage=np.zeros(1))
-    runs = Behaviour(unlearned, np.arange(n), ones, np.arange(n), ones, ones, change_under_swap=None)
+    runs = Behaviour(unlearned, np.arange(n), ones, np.arange(n), ones, ones, ones, change_under_swap=None)
     alarms(runs, retrained, null, Standing(above_ceiling=0.0, standard_error=0.1, p_values=(1.0,)))
 
 

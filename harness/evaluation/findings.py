@@ -69,6 +69,7 @@ def _behaviour(runs: Sequence[Run], records: Records, unlearned: Outputs, change
         weights=records.weights_sha256,
         distance=records.distance,
         order=np.array([run.info.order for run in runs]),
+        original=records.original,
         val_accuracy=records.accuracy_on("val"),
         test_accuracy=records.accuracy_on("test"),
         change_under_swap=change,

@@ -15,6 +15,7 @@ from harness.scoring.coupling import coupling
 from harness.scoring.epsilons import interval_epsilons
 from harness.scoring.leakage import cramer_von_mises, support_leak, tie_fraction, window_mass
 from harness.scoring.official import EPSILON_CAP, example_epsilons
+from harness.scoring.thresholds import FEWEST_RANKED
 
 __all__ = [
     "MAX_CODE",
@@ -59,7 +60,8 @@ class Behaviour:
     confidences: np.ndarray  # (n, n_forget)
     weights: np.ndarray  # (n,) names of the weights that came back
     distance: np.ndarray  # (n,) L2 distance to the original it started from
-    order: np.ndarray  # (n,) when it was started
+    order: np.ndarray  # (n,) its place among the runs made in one go: the one after it has the next
+    original: np.ndarray  # (n,) the original it started from
     val_accuracy: np.ndarray  # (n,)
     test_accuracy: np.ndarray  # (n,)
     change_under_swap: float | None  # of the outputs under another forget set, over what runs change; None: not known
@@ -258,10 +260,25 @@ def _of_distribution(unlearned: np.ndarray, retrained: np.ndarray, null: Null) -
 
 
 def _of_order(runs: Behaviour) -> list[Alarm]:
-    """Runs that depend on those before them: lag-1 autocorrelation of the first principal component, by start order."""
-    centred = runs.confidences - runs.confidences.mean(axis=0)
-    component = np.linalg.svd(centred, full_matrices=False)[0][:, 0][np.argsort(runs.order)]
-    correlation = float(np.corrcoef(component[:-1], component[1:])[0, 1])
-    bound = 4 / np.sqrt(len(component))
+    """Runs that depend on the one started before: their correlation along the first principal component.
+
+    Originals come in turns, so what runs have of theirs is taken out first: it repeats in any case.
+    """
+    follows = np.flatnonzero(np.diff(runs.order) == 1)
+    if len(follows) < FEWEST_RANKED - 1:
+        return []
+    component = np.linalg.svd(_less_original(runs), full_matrices=False)[0][:, 0]
+    correlation = float(np.corrcoef(component[follows], component[follows + 1])[0, 1])
+    bound = 4 / np.sqrt(len(follows))
     message = "a run's outputs depend on the run before: runs must be independent"
     return [Alarm("run dependence", message, correlation, bound)] if abs(correlation) > bound else []
+
+
+def _less_original(runs: Behaviour) -> np.ndarray:
+    """Return confidences (n, n_forget) less the mean of runs from the same original; of all, if one has one run."""
+    _, member, counts = np.unique(runs.original, return_inverse=True, return_counts=True)
+    if counts.min() < 2:
+        member, counts = np.zeros(len(member), int), np.array([len(member)])
+    sums = np.zeros((len(counts), runs.confidences.shape[1]))
+    np.add.at(sums, member, runs.confidences)
+    return np.asarray(runs.confidences - (sums / counts[:, None])[member])

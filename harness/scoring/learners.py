@@ -13,21 +13,23 @@ from harness.scoring.bounds import cross_fitted_value
 
 __all__ = ["certificate_bound", "of_originals", "of_reference"]
 
-N_SUBSETS = 4000  # of the retain set
+N_SUBSETS = 4000  # of retain and forget set together
 OUTSIDE = 0.0025  # share of the subsets beyond the two bounds together
 N_PERMUTATIONS = 1999
 LEVEL = 0.005  # of the permutation test
 SPREAD_RATIOS = (0.5, 2.0)
+NO_SPREAD = 1e-9  # equal numbers have one of their last digits
+LARGEST_RATIO = 1e6  # said where one side has no spread at all: a score file holds finite numbers
 EXPECTED_REACH = 3.0  # standard errors of the recipe's own difference
 
 
 def of_originals(forget: np.ndarray, retain: np.ndarray, *, seed: int = 0) -> list[Alarm]:
-    """Return an alarm if originals treat the forget set otherwise than as many random examples that they learned.
+    """Return an alarm if originals treat the forget set otherwise than as many random examples of all they learned.
 
     forget, retain: confidences (n_models, n_examples) of original models. The forget set has to be a random one.
     """
-    generator, by_example = np.random.default_rng(seed), retain.mean(axis=0)
-    size = min(forget.shape[1], len(by_example))
+    generator, size = np.random.default_rng(seed), forget.shape[1]
+    by_example = np.concatenate([forget, retain], axis=1).mean(axis=0)
     subsets = [generator.choice(by_example, size, replace=False).mean() for _ in range(N_SUBSETS)]
     low, high = np.quantile(subsets, [OUTSIDE / 2, 1 - OUTSIDE / 2])
     value = float(forget.mean())
@@ -49,13 +51,21 @@ def of_reference(
     """
     shift = _within(expected, originals[:, 0].mean() - retrained[:, 0].mean())
     p_value = _p_value(originals[:, 0] - shift, retrained[:, 0], seed)
-    ratio = float(np.mean(retrained[:, 1:].std(axis=0, ddof=1)) / np.mean(originals[:, 1:].std(axis=0, ddof=1)))
+    ratio = _ratio_of_spreads(retrained[:, 1:], originals[:, 1:])
     message = "retrained models differ from the originals on the test set by more than what they lack: two trainings?"
     found = [Alarm("odd reference", message, p_value, LEVEL)] if p_value <= LEVEL else []
     low, high = SPREAD_RATIOS
     if not found and not low <= ratio <= high:
         found = [Alarm("odd reference", message, ratio, low if ratio < low else high)]
     return found
+
+
+def _ratio_of_spreads(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the ratio of two sides' mean spreads; where a side has none, as trainings without chance, 1 or an end."""
+    spreads = [float(np.mean(side.std(axis=0, ddof=1))) for side in (first, second)]
+    if min(spreads) > NO_SPREAD:
+        return spreads[0] / spreads[1]
+    return 1.0 if max(spreads) <= NO_SPREAD else 0.0 if spreads[0] <= NO_SPREAD else LARGEST_RATIO
 
 
 def _within(expected: tuple[np.ndarray, np.ndarray], difference: float) -> float:

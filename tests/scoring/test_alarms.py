@@ -77,6 +77,17 @@ def test_runs_that_depend_on_the_run_before_are_noticed(null: Null) -> None:
     assert "run dependence" in names(antithetic, null, generator)
 
 
+@pytest.mark.parametrize("n_originals", [2, 4, 8])
+def test_runs_of_originals_in_turns_do_not_depend_on_one_another(null: Null, n_originals: int) -> None:
+    """What a gentle method leaves of its original comes back with every turn; runs added later count anew."""
+    generator = np.random.default_rng(6)
+    original = np.arange(N) % n_originals
+    of_original = 3 * generator.standard_normal((n_originals, 1))[original]
+    runs = replace(honest(of_original + oracle(generator), generator), original=original)
+    assert "run dependence" not in names(runs, null, generator)
+    assert "run dependence" not in names(replace(runs, order=np.arange(N) % 16), null, generator)
+
+
 def test_a_score_beyond_the_ceiling_is_an_alarm_only_beyond_its_noise(null: Null) -> None:
     generator = np.random.default_rng(6)
     runs = honest(oracle(generator), generator)

@@ -29,6 +29,15 @@ def test_originals_that_learned_the_forget_set_raise_no_alarm() -> None:
     assert raised <= 1
 
 
+@pytest.mark.parametrize("n_forget", [50, 250, 400])
+def test_false_alarms_do_not_grow_with_the_share_forgotten(n_forget: int) -> None:
+    raised = 0
+    for seed in range(100):
+        learned = np.random.default_rng(seed).standard_normal((1, 500))
+        raised += len(of_originals(learned[:, :n_forget], learned[:, n_forget:]))
+    assert raised <= 2
+
+
 def test_originals_that_did_not_learn_the_forget_set_do() -> None:
     generator = np.random.default_rng(0)
     learned = 5 + generator.standard_normal((N, 500))
@@ -55,6 +64,15 @@ def test_retrained_models_of_another_training_do(accuracy: float, spread: float)
     expected = recipe(generator)
     (alarm,) = of_reference(models(generator, N, 0.9), models(generator, 2 * N, accuracy, spread), expected)
     assert alarm.name == "odd reference"
+
+
+@pytest.mark.parametrize(("spread", "other", "raised"), [(0.0, 0.0, 0), (0.0, 1.0, 1), (1.0, 0.0, 1)])
+def test_trainings_without_chance_have_no_spread_and_raise_no_alarm(spread: float, other: float, raised: int) -> None:
+    generator = np.random.default_rng(0)
+    originals, retrained = (models(generator, N, 0.9, each) for each in (spread, other))
+    found = of_reference(originals, retrained, recipe(generator))
+    assert len(found) == raised
+    assert all(np.isfinite(alarm.value) for alarm in found)
 
 
 def test_a_certificate_is_refuted_by_models_that_are_told_apart_and_by_no_others() -> None:

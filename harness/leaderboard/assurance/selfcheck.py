@@ -216,6 +216,7 @@ def _alarms_of(gamed: Outputs, calibrated: float, reference: Reference) -> list[
         weights=np.arange(n).astype(str),
         distance=np.ones(n),
         order=np.arange(n),
+        original=gamed.original,
         val_accuracy=gamed.test_accuracy,
         test_accuracy=gamed.test_accuracy,
         change_under_swap=None,
