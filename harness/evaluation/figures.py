@@ -6,9 +6,10 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Figures", "Interval", "Part", "round_off"]
+__all__ = ["RANKING", "Figures", "Interval", "Part", "round_off"]
 
 Interval = tuple[float, float]
+RANKING = {"calibrated": "calibrated_score", "official": "score"}  # the figure that ranks, by what a track says
 
 
 class Part(BaseModel):

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.constants import literal_of
+from harness.evaluation.figures import RANKING
 from harness.quoting import quoted
 from harness.report.escaping import escaped
 from harness.report.score_columns import score_column
@@ -96,9 +97,10 @@ def _conclusion(tuning: Tuning, file: Path, is_scored_here: bool) -> Iterator[st
     if best is None or constants is None:
         yield from _without_score(tuning, file)
         return
-    ours, as_it_is = (score_column("calibrated_score").text(trial) for trial in (best, tuning.trials[0]))
+    ranking = score_column(RANKING[tuning.rank_by])
+    ours, as_it_is = (ranking.text(trial) for trial in (best, tuning.trials[0]))
     beside = "the file as it is" if tuning.best == 1 else f"against {as_it_is} of the file as it is"
-    yield f"best: trial {tuning.best}, calibrated score {ours}, {beside}"
+    yield f"best: trial {tuning.best}, {ranking.title} {ours}, {beside}"
     yield f"the best of many looks better than it is{_luck(tuning)}; what counts is its score on {tuning.track}"
     if tuning.n_runs < FEWEST_RANKED:
         yield f"trials of {tuning.n_runs} runs hardly tell settings apart; {FEWEST_RANKED} are usual"
@@ -124,13 +126,14 @@ def _options(track: str, constants: Mapping[str, str]) -> list[str]:
 
 def _luck(tuning: Tuning) -> str:
     """Return by how much the best of equally good settings would come out too high, where intervals are known."""
-    ends = [trial.calibrated_interval for trial in tuning.trials if trial.calibrated_interval is not None]
+    ranking = score_column(RANKING[tuning.rank_by])
+    ends = [interval for trial in tuning.trials if (interval := ranking.ends(trial)) is not None]
     n = len(ends)
     if n < 2 or tuning.n_runs < FEWEST_RANKED:
         return ""
     error = fmean(high - low for low, high in ends) / 2 / NORMAL_REACH
     expected = NormalDist().inv_cdf((n - 0.375) / (n + 0.25))  # the largest of n normal values; Blom 1958
-    return f", by about {expected * error:.2f} if all {n} were equally good"
+    return f", by about {expected * error:.{ranking.digits}f} if all {n} were equally good"
 
 
 def _line(text: str) -> Text:

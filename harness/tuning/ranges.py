@@ -37,7 +37,10 @@ class Span:
         if self.is_whole:
             return str(min(math.floor(value), int(self.high)))
         finest = min(high - self.low, abs(value) or math.inf)  # near 1, the distance to 1 is what has digits
-        rounded = round(value, DIGITS - 1 - math.floor(math.log10(finest)))
+        digits = DIGITS - 1 - math.floor(math.log10(finest))
+        rounded = round(value, digits)
+        if rounded >= self.high:  # a share below 1 is not 1
+            rounded = round(self.high - 10.0**-digits, digits)
         return repr(min(max(rounded, float(self.low)), float(self.high)))
 
     def __str__(self) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from harness.environment import environment
 from harness.errors import MachineError, UsageError
 from harness.evaluation.evaluate import Evaluation
-from harness.evaluation.figures import Figures, Part
+from harness.evaluation.figures import RANKING, Figures, Part
 from harness.runner.isolation import is_enough
 from harness.runner.outcome import Outcome
 from harness.runs.run import RUNNER_VERSION
@@ -81,13 +81,14 @@ class Tuning(Part):
     seed: int
     ranges: dict[str, str]
     trials: tuple[Trial, ...]
-    best: int | None  # the number of the trial with the highest calibrated score, counted from 1
+    rank_by: Literal["calibrated", "official"] = "calibrated"  # the score that ranks on the track
+    best: int | None  # the number of the trial that is highest by it, counted from 1
     made: str
     environment: dict[str, str]
 
     @property
     def best_trial(self) -> Trial | None:
-        """The trial with the highest calibrated score; None if no trial has one."""
+        """The trial with the highest score, by the one that ranks on the track; None if no trial has one."""
         return None if self.best is None else self.trials[self.best - 1]
 
     @property
@@ -135,6 +136,7 @@ class Plan:
             "n_runs": self.runs,
             "seed": self.seed,
             "ranges": dict(self.ranges),
+            "rank_by": self.tuning_track.declaration.evaluation.rank_by,
         }
 
     def file(self, home: Path) -> Path:
@@ -152,7 +154,8 @@ class Plan:
 
     def result(self, trials: Sequence[Trial]) -> Tuning:
         """Return the result of all trials."""
-        scores = {number: trial.calibrated_score for number, trial in enumerate(trials, 1)}
+        ranking = RANKING[self.terms["rank_by"]]
+        scores = {number: getattr(trial, ranking) for number, trial in enumerate(trials, 1)}
         scored = {number: score for number, score in scores.items() if score is not None}
         return Tuning(
             **self.terms,

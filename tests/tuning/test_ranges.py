@@ -77,6 +77,11 @@ def test_ranges_that_are_asked_for_are_the_only_ones_in_the_order_of_the_file() 
     }
 
 
+def test_a_share_below_one_stays_below_it_however_it_is_rounded() -> None:
+    for low in (0.8, 0.01):
+        assert 0.99 < float(Span(low, 1.0, is_whole=False, is_log=low == 0.01).at(0.99999)) < 1
+
+
 @pytest.mark.parametrize("span", [Span(2, 9, True, True), Span(-2, 3, True, False)])
 def test_a_whole_range_has_whole_numbers_its_ends_included(span: Span) -> None:
     found = [int(span.at(step / 1000)) for step in range(1000)]

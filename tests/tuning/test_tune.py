@@ -1,5 +1,6 @@
 """`harness tune` and the track that it uses, through the command line and the API."""
 
+import io
 import re
 import shlex
 import shutil
@@ -9,18 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 import harness as api
 from data_prep.draft import lay_out
 from harness.cli.main import cli
 from harness.errors import UsageError
+from harness.evaluation.figures import Figures
+from harness.report.tuned import show_tuning
+from harness.runner.outcome import Outcome
 from harness.storage import read_json
+from harness.submission import read_submission
 from harness.tracks.archive import export_track, import_track
 from harness.tracks.catalogue import find_tracks
 from harness.tracks.declaration import Forget, Trojan, read_declaration
 from harness.tracks.track import Examples, Track, load_track
 from harness.tracks.tuning_track import open_tuning_track, tuning_declaration, write_tuning_source
-from harness.tuning.trials import Tuning
+from harness.tuning.trials import Trial, Tuning, plan_of
 from tests.conftest import Once
 
 Harness = Callable[..., Result]
@@ -189,6 +195,25 @@ def test_a_trial_that_fails_or_is_over_the_limit_is_one_like_others_and_has_no_s
     assert "EXCEPTION, RuntimeError: no such mode" in printed
     assert "what counts is its score on quick" in printed
     assert "trials of 2 runs hardly tell settings apart; 16 are usual" in printed
+
+
+def test_the_best_trial_is_that_of_the_score_which_ranks_on_the_track(tiny: Track, tmp_path: Path) -> None:
+    (tmp_path / "method.py").write_text(FILE)
+    submission = read_submission(tmp_path / "method.py", source_kb=256)
+    for rank_by, best, said in (("calibrated", 1, "calibrated score 0.60"), ("official", 2, "official score 0.090")):
+        evaluation = tiny.declaration.evaluation.model_copy(update={"rank_by": rank_by})
+        track = Track(tiny.folder, tiny.declaration.model_copy(update={"evaluation": evaluation}), tiny.manifest)
+        plan = plan_of(submission, tiny, track, device="cpu", trials=2, runs=2, ranges={"RATE": "0.01:0.1"})
+        tuning = plan.result([trial(0.6, 0.05), trial(0.5, 0.09)])
+        printed = io.StringIO()
+        Console(file=printed, width=200).print(show_tuning(tuning, submission.path, is_scored_here=True))
+        assert (tuning.rank_by, tuning.best) == (rank_by, best)
+        assert f"best: trial {best}, {said}" in printed.getvalue()
+
+
+def trial(calibrated: float, official: float) -> Trial:
+    figures = Figures.of({"calibrated_score": calibrated, "score": official})
+    return Trial(**dict(figures), settings={}, outcome=Outcome.OK, remark=None, isolation="full")
 
 
 def test_the_same_command_shows_what_is_kept_and_a_damaged_file_is_made_of_stored_runs(

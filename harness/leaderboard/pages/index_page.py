@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from harness.evaluation.figures import Figures
+from harness.evaluation.figures import RANKING, Figures
 from harness.leaderboard.board.rows import Leaderboard, Row
 from harness.leaderboard.pages.columns import COLUMNS, Column, Division, divisions, reason
 from harness.leaderboard.pages.submission_page import page_of
@@ -188,7 +188,7 @@ def _scale(figures: Figures, most: float) -> Scale | None:
 
 def _data(shown: Leaderboard, in_table: list[Column]) -> dict[str, Any]:
     """Return what the script reads as JSON: scores, half-samples about their mean, and the cells to show."""
-    ranked_by = score_column("score" if shown.board.terms.rank_by == "official" else "calibrated_score")
+    ranked_by = score_column(RANKING[shown.board.terms.rank_by])
     compared = [row for row in shown.rows if row.key is not None and ranked_by.value(row.figures) is not None]
     figures = [column for column in in_table if column.name != "submission"]
     return {
