@@ -16,7 +16,6 @@ Writes benchmarks/results/cat-and-ship.json, docs/cat_and_ship.svg and what stan
 docs/cat_and_ship.md.
 """
 
-import hashlib
 import itertools
 import time
 from collections.abc import Callable
@@ -32,13 +31,14 @@ from torch import Tensor
 
 from benchmarks.baseline_module import baseline_module
 from benchmarks.claims import Claim, claims_table
+from benchmarks.kept import kept_in
 from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
 from benchmarks.verdicts import Verdict
 from data_prep.datasets import load_dataset
 from harness.environment import environment, home
 from harness.errors import UsageError
 from harness.report.style import STYLE, WIDTH, svg
-from harness.storage import json_bytes, read_json, write_bytes, write_json
+from harness.storage import read_json, write_bytes, write_json
 
 TITLES = ("accuracy on the test set", "accuracy on the forgotten")
 PAGE = ROOT / "docs" / "cat_and_ship.md"
@@ -139,8 +139,8 @@ def main(data: Path | None, images: str) -> None:
         pictures = read_pictures(data, home() / "data")
     except UsageError as error:
         raise click.UsageError(str(error)) from None
-    settings = json_bytes([EPOCHS, BATCH_SIZE, LEARNING_RATE, LAMBDA, "constant feature", images])
-    cells = study(pictures, home() / "study" / f"cat-and-ship-{hashlib.sha256(settings).hexdigest()[:8]}")
+    settings = (EPOCHS, BATCH_SIZE, LEARNING_RATE, LAMBDA, "constant feature", images)
+    cells = study(pictures, kept_in("cat-and-ship", *settings, files=[f"learners/{file}" for file in METHODS.values()]))
     said = [claim.to_json() for claim in claims(cells)]
     found = {"images": images, "cells": cells, "claims": said, **environment()}
     write_json(RESULTS / "cat-and-ship.json", found)

@@ -134,6 +134,7 @@ def of_rate(cells: Sequence[dict[str, Any]], rate: float) -> list[dict[str, Any]
 @click.command()
 def main() -> None:
     """Make the study."""
+    torch.set_num_threads(1)
     found = {**study(INITIALISATIONS, POINTS), **environment()}
     found["claims"] = [claim.to_json() for claim in claims(found)]
     write_json(RESULTS / "theorem.json", found)

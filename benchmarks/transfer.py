@@ -14,7 +14,6 @@ Writes benchmarks/results/transfer.json, docs/transfer.svg and the tables betwee
 other classes than the page's only a result that has their names.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -29,6 +28,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from benchmarks.claims import Claim, claims_table
+from benchmarks.kept import kept_in
 from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
 from benchmarks.source_models import (
     Pictures,
@@ -45,7 +45,7 @@ from benchmarks.verdicts import Interval, Verdict, above, all_of, t_interval, wi
 from harness.environment import environment, home
 from harness.errors import UsageError
 from harness.report.style import RETRAINED_STYLE, STYLE, WIDTH, svg
-from harness.storage import json_bytes, read_json, write_bytes, write_json
+from harness.storage import read_json, write_bytes, write_json
 
 PAGE = ROOT / "docs" / "transfer.md"
 FIRST_INFLUENCE_SEED = 1000  # the seeds of the comparison count from 0
@@ -121,7 +121,8 @@ def main(data: Path | None, images: str, target: tuple[str, str], remove: tuple[
         pictures.sources(protocol)
         if remove and not len(set(remove)) == len(remove) == max(REMOVED):
             raise UsageError(f"name {max(REMOVED)} different classes to remove, or none")
-        found = {"images": images, **study(pictures, protocol, kept_in(protocol, images)), **environment()}
+        kept_at = kept_in("transfer", asdict(protocol), METHODS, SHARES, images, files=["l1_sparse"])
+        found = {"images": images, **study(pictures, protocol, kept_at), **environment()}
     except UsageError as error:
         raise click.UsageError(str(error)) from None
     found["claims"] = [claim.to_json() for claim in claims(found)]
@@ -135,12 +136,6 @@ def result_name(protocol: Protocol) -> str:
     """Return the name of the result, which has the classes where they are not those of the page."""
     classes = () if protocol == Protocol() else (*protocol.target, *(f"less-{one}" for one in protocol.removed))
     return "-".join(("transfer", *classes))
-
-
-def kept_in(protocol: Protocol, images: str) -> Path:
-    """Return the folder of what is finished, which is of this protocol, these methods and these images."""
-    settings = json_bytes([asdict(protocol), METHODS, SHARES, images])
-    return home() / "study" / f"transfer-{hashlib.sha256(settings).hexdigest()[:8]}"
 
 
 def study(pictures: Pictures, protocol: Protocol, folder: Path) -> dict[str, Any]:

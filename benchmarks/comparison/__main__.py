@@ -20,9 +20,10 @@ from benchmarks.comparison.claims import claims
 from benchmarks.comparison.measure import measured
 from benchmarks.comparison.methods import METHODS
 from benchmarks.comparison.problems import PROBLEMS, REQUESTS
+from benchmarks.kept import kept_in
 from benchmarks.pages import RESULTS
 from data_prep.reference import prepare_process
-from harness.environment import environment, home
+from harness.environment import environment
 from harness.report.style import svg
 from harness.storage import read_json, write_bytes, write_json
 
@@ -35,7 +36,7 @@ Row = dict[str, Any]
 @click.option("--state", type=click.Path(path_type=Path), help="Where measurements are kept, instead of HARNESS_HOME.")
 def main(names: tuple[str, ...], seeds: int, state: Path | None) -> None:
     """Make the comparison."""
-    state = state or home() / "study" / "comparison"
+    state = state or kept_in("comparison")
     state.mkdir(parents=True, exist_ok=True)
     prepare_process()
     known, rows = rows_here(), list[Row]()

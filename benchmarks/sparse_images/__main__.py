@@ -21,10 +21,11 @@ from typing import Any
 import click
 import joblib
 
+from benchmarks.kept import kept_in
 from benchmarks.pages import RESULTS
 from benchmarks.sparse_images import page
 from benchmarks.sparse_images.claims import findings
-from benchmarks.sparse_images.methods import SETTINGS, Tuned, arms_of, constants_of, measured
+from benchmarks.sparse_images.methods import METHODS, SCHEDULES, SETTINGS, Tuned, arms_of, constants_of, measured
 from benchmarks.sparse_images.models import Metrics, Models
 from benchmarks.sparse_images.protocol import CELLS, PAPER, SCENARIOS, SMALL, Cell, Protocol, drawn
 from benchmarks.sparse_images.tuning import TUNING_SEED, tune
@@ -33,7 +34,7 @@ from data_prep.reference import prepare_process
 from data_prep.sources.dataset import Dataset
 from harness.environment import environment, home
 from harness.report.style import svg
-from harness.storage import read_json, write_bytes, write_json
+from harness.storage import hash_arrays, read_json, write_bytes, write_json
 
 
 @click.command()
@@ -47,11 +48,13 @@ from harness.storage import read_json, write_bytes, write_json
 def main(data: Path | None, pixels: str, seeds: int, jobs: int, size: str, device: str, state: Path | None) -> None:
     """Make the study."""
     protocol = SMALL if size == "small" else PAPER
-    folder = state or home() / "study" / f"sparse-images-{size}"
-    folder.mkdir(parents=True, exist_ok=True)
     source = load_dataset(
         "torchvision:CIFAR10", folder=Path(), cache=home() / "data", copy=data, downscale=protocol.downscale
     )
+    files = {method.file for method in (METHODS | SCHEDULES).values()}
+    images = hash_arrays(source.examples.arrays())
+    folder = state or kept_in(f"sparse-images-{size}", repr(protocol), device, images, files=files)
+    folder.mkdir(parents=True, exist_ok=True)
     study = Study(source, protocol, folder, device)
     tuning = study.tuning()
     chosen = {scenario: found["chosen"] for scenario, found in tuning.items()}

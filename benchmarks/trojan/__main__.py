@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import joblib
 
+from benchmarks.kept import kept_in
 from benchmarks.pages import RESULTS
 from benchmarks.trojan import page
 from benchmarks.trojan.claims import SPARSITIES, findings
@@ -25,7 +26,7 @@ from data_prep.reference import prepare_process
 from data_prep.sources.dataset import Dataset
 from harness.environment import environment, home
 from harness.report.style import svg
-from harness.storage import read_json, write_bytes, write_json
+from harness.storage import hash_arrays, read_json, write_bytes, write_json
 
 
 @click.command()
@@ -36,9 +37,9 @@ from harness.storage import read_json, write_bytes, write_json
 @click.option("--state", type=click.Path(path_type=Path), help="Where measurements are kept, instead of HARNESS_HOME.")
 def main(data: Path | None, pixels: str, seeds: int, jobs: int, state: Path | None) -> None:
     """Make the study."""
-    state = state or home() / "study" / "trojan"
-    state.mkdir(parents=True, exist_ok=True)
     loaded = load_dataset("torchvision:CIFAR10", folder=Path(), cache=home() / "data", copy=data, downscale=2)
+    state = state or kept_in("trojan", hash_arrays(loaded.examples.arrays()), files=["prune_then_unlearn"])
+    state.mkdir(parents=True, exist_ok=True)
     joblib.Parallel(n_jobs=jobs)(joblib.delayed(measure)(loaded, seed, state) for seed in range(seeds))
     rows = [read_json(file) for seed in range(seeds) for file in cells(seed, state).values()]
     found = {"seeds": seeds, "pixels": pixels, **environment(), "cells": rows, **findings(rows)}
