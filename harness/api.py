@@ -97,6 +97,8 @@ def evaluate(
     """
     place, kind = home or default_home(), resolve(device, announce)
     opened = track if isinstance(track, Track) else open_track(track, home=place)
+    n_runs = runs or opened.usual_runs
+    check_runs(opened, n_runs)
     submission = _submission(file, opened, constants or {})
     _require_place(place, Results.of(place, opened, submission, kind, time_limit=time_limit))
     conditions = conditions_here(
@@ -111,7 +113,7 @@ def evaluate(
     on_start()
     return evaluating.evaluate(
         *(submission, opened, conditions),
-        runs=runs or opened.usual_runs,
+        runs=n_runs,
         home=place,
         required_isolation=stronger(isolation, require_isolation),
         rescore=rescore,

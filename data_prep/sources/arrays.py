@@ -37,7 +37,7 @@ def _read(paths: Sequence[Path]) -> tuple[list[Examples], tuple[str, ...] | None
     """Return the examples of some files of one data set, and the names of its classes."""
     arrays = [_arrays(path) for path in paths]
     labels = [_column(one["labels"]) for one in arrays]
-    names = _class_names(paths[0], arrays[0])
+    names = _common_names(paths, arrays)
     if names is None and all(one.dtype.kind in "US" for one in labels):
         names = natural_order(set(map(_text, np.concatenate(labels))))
     examples = [_examples(*some, names) for some in zip(paths, arrays, labels, strict=True)]
@@ -177,6 +177,15 @@ def _numbered(path: Path, labels: np.ndarray, names: tuple[str, ...]) -> np.ndar
     if unknown := set(texts) - set(names):
         raise UsageError(f"{path}: labels has {min(unknown)!r}, which is not in class_names")
     return np.array([number[text] for text in texts], np.int64)
+
+
+def _common_names(paths: Sequence[Path], arrays: Sequence[Arrays]) -> tuple[str, ...] | None:
+    """Return the class names of all files; one without any has those of the first. Raises UsageError if they differ."""
+    first, *others = (_class_names(*each) for each in zip(paths, arrays, strict=True))
+    for path, names in zip(paths[1:], others, strict=True):
+        if names is not None and names != first:
+            raise UsageError(f"{path}: class_names are not those of {paths[0].name}; give both files the same list")
+    return first
 
 
 def _class_names(path: Path, arrays: Arrays) -> tuple[str, ...] | None:

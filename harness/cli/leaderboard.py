@@ -83,7 +83,7 @@ def _zone(name: str) -> ZoneInfo:
 @leaderboard_group.command("run")
 @click.argument("places", metavar="FOLDER|FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @track_option
-@click.option("--runs", type=click.IntRange(min=1), help="Runs of each.  [default: the track's, 64 on digits]")
+@click.option("--runs", type=click.IntRange(min=1), help="Runs of each.  [default: the board's; at first the track's]")
 @click.option(
     "--stages",
     type=_numbers,
@@ -157,9 +157,10 @@ def run_command(
     from harness.leaderboard.batch.batch import Terms, stages_of
     from harness.leaderboard.batch.progress import Progress
     from harness.leaderboard.batch.session import Session
+    from harness.leaderboard.board.entries import board_folder, board_runs
 
     track = api.open_track(track_name)
-    n_runs = runs or track.usual_runs
+    n_runs = runs or max(track.usual_runs, board_runs(board_folder(home(), track)))
     _require_possible(track, n_runs)
     required = isolations.stronger(isolation, require_isolation)
     terms = Terms(n_runs, stages_of(n_runs, stages), boundaries, required, hidden, again)

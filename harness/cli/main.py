@@ -1,6 +1,7 @@
 """The command line as a whole: its commands, and which error gives which exit code.
 
-Exit codes: 0 fine; 2 wrong usage; 3 the submission failed; 4 the harness or the machine failed.
+Exit codes: 0 fine; 2 wrong usage; 3 the submission failed; 4 the harness or the machine failed, or what is checked of a
+leaderboard does not hold; 130 interrupted.
 """
 
 import errno

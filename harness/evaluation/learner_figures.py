@@ -27,9 +27,9 @@ class LearnerFigures(Part):
     training_share: float | None  # of one training by the track's recipe; None where that is not known
     share_of_training_limit: float
     state_mb: float  # the largest
-    unlearning_seconds: float  # mean of the runs
+    unlearning_seconds: float  # mean of the runs; of a request, where there are several
     unlearning_share: float | None  # mean seconds of its unlearning, of one training by the track's recipe
-    speed_up: float  # mean seconds of its training over those of its unlearning
+    speed_up: float  # mean seconds of its training over those of its unlearning: of a request, as it saves a training
     own_floor: float  # calibrated score of its originals left as they are
     nothing_to_forget: bool
     exact: int  # twins with the very weights of the unlearned model

@@ -108,7 +108,7 @@ class Seconds(Part):
     max: float | None
     spread: float | None  # standard deviation over the runs
     training: float | None
-    fraction_of_training: float | None  # mean seconds over those of a training
+    fraction_of_training: float | None  # mean seconds over those of a training; None where none was timed
     limit_fraction: float | None
 
 
@@ -285,6 +285,7 @@ def share_of_limit(runs: Sequence[Run]) -> float | None:
 def _seconds(conditions: Conditions, runs: Sequence[Run]) -> Seconds:
     seconds = [each for run in runs for each in run.request_seconds]
     limit, share = conditions.limit, share_of_limit(runs)
+    is_known = limit is not None and limit.training_seconds is not None
     return Seconds(
         limit=limit.seconds if limit else None,
         floor=limit.floor_seconds if limit else None,
@@ -292,7 +293,7 @@ def _seconds(conditions: Conditions, runs: Sequence[Run]) -> Seconds:
         max=max(seconds, default=None),
         spread=statistics.stdev(seconds) if len(seconds) > 1 else None,
         training=limit.training_seconds if limit else None,
-        fraction_of_training=share * limit.fraction if limit and share is not None else None,
+        fraction_of_training=share * limit.fraction if limit and is_known and share is not None else None,
         limit_fraction=limit.fraction if limit else None,
     )
 

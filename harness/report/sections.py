@@ -30,6 +30,7 @@ __all__ = ["Section", "embedded", "picture", "sections"]
 MIN_ATTACKED_RUNS = 4  # fewer cannot be split into folds
 RATES = np.linspace(0, 1, 101)
 N_SHOWN = 2  # examples of the lowest, of the middle and of the highest epsilons
+BYTE = 255  # the largest value of images that come as they are, and are not divided by a scale
 
 
 @dataclass(frozen=True)
@@ -167,13 +168,13 @@ def _ends(epsilons: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def picture(image: np.ndarray, scale: float) -> np.ndarray | None:
-    """Return an image (height, width, channels) as it can be shown.
+    """Return an image (height, width, channels) as it can be shown; scale: its largest value, 1 if not known.
 
     None if it has not 1 or 3 channels, or is a row of a table.
     """
     if image.shape[1] == 1:
         return None
-    shown = np.clip(image / scale, 0, 1)
+    shown = np.clip(image / (BYTE if scale == 1 < image.max() else scale), 0, 1)
     return shown[..., 0] if shown.shape[-1] == 1 else shown if shown.shape[-1] == 3 else None
 
 

@@ -42,7 +42,7 @@ METRICS = (
     _Row("ta", "TA", 2, "% of test examples classified correctly"),
     _Row("asr", "ASR", 1, "% of triggered test images called the trojan's target"),
     _Row("sa", "SA", 2, "% of clean test examples classified correctly: TA, beside ASR"),
-    _Row("rte", "RTE", 3, "seconds of a run over those of a training"),
+    _Row("rte", "RTE", 3, "seconds of a run, or of one of its requests, over those of a training"),
     _Row("consistency_y", "consistency, classes", 1, "% of test examples predicted as by a retrained model"),
     _Row("consistency_kl", "consistency, KL", 3, "nats from a retrained model's outputs on test examples"),
 )
@@ -53,7 +53,7 @@ SCALARS = (
         2,
         "mean gap of UA, MIA-Efficacy, RA, TA in % points; 0 is best",
     ),
-    _Row("efficiency", "efficiency", 1, "seconds of a training over those of a run; higher is better"),
+    _Row("efficiency", "efficiency", 1, "seconds of a training over those of a run, or of a request; higher is better"),
     _Row("effectiveness", "effectiveness", 2, "gap of TA in % points; 0 is best"),
     _Row("certifiability", "certifiability", 3, "relative gap of the accuracy on forget examples; certifies nothing"),
 )

@@ -40,6 +40,7 @@ def conditions_here(
     jobs = jobs or of(device).default_jobs(threads)
     if not may_run:
         return Conditions(None, isolation, device, threads=threads, jobs=jobs)
+    track.require_private()  # before a measurement that would be in vain
     limit = _limit(track, home, device, jobs, time_limit, announce)
     conditions = Conditions(limit, isolation, device, of(device).identity, threads, jobs)
     conditions = replace(conditions, dependencies=_dependencies(track, limit, conditions))

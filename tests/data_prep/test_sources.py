@@ -157,10 +157,13 @@ def test_images_come_with_the_channels_last_whatever_the_set(
     assert found.examples.labels.dtype == np.int64
 
 
-@pytest.mark.parametrize("fault", ["shape", "subjects"])
+@pytest.mark.parametrize("fault", ["shape", "subjects", "class_names"])
 def test_two_files_that_do_not_fit_each_other_are_a_usage_error(fault: str, tmp_path: Path) -> None:
-    write_npz(tmp_path / "train.npz", 6)
+    names = ["cat", "dog", "owl"]
+    write_npz(tmp_path / "train.npz", 6, class_names=np.array(names))
     more = {"subjects": np.arange(6)} if fault == "subjects" else {}
+    if fault == "class_names":
+        more = {"class_names": np.array(names[::-1])}
     write_npz(tmp_path / "test.npz", 6, size=5 if fault == "shape" else 4, **more)
     with pytest.raises(UsageError, match=fault):
         read("torchvision:CIFAR10", tmp_path, copy=tmp_path)

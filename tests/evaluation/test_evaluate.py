@@ -124,6 +124,7 @@ def test_a_submission_is_run_and_scored_between_floor_and_ceiling(evaluated: Eva
         result["forgetting_quality"] * result["retain_ratio"] * result["test_ratio"]
     )
     assert 0 < result["seconds"]["mean"] <= result["seconds"]["max"] < 2 * result["seconds"]["limit"]
+    assert result["seconds"]["training"] is result["seconds"]["fraction_of_training"] is None  # the limit is in seconds
     assert result["isolation"]["level"] == choose().level
     assert 0 < result["calibrated_score"] < 1.5
     assert result["score_interval"][0] < result["score"] < result["score_interval"][1]

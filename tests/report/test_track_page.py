@@ -4,9 +4,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.evaluation.reference import Reference, load_reference
+from harness.report.sections import picture
 from harness.report.track_page import track_page, write_track_page
 from harness.tracks.track import Track, load_track
 
@@ -44,6 +46,14 @@ def test_few_runs_tell_nothing(tiny: Track, tmp_path: Path) -> None:
     page = track_page(tiny, load_reference(tiny, 2, tmp_path)).html
     assert "its submissions have 2 runs, and it takes 16" in page
     assert "unknown" in page
+
+
+@pytest.mark.parametrize("scale", [255.0, 1.0])
+def test_images_of_bytes_are_shown_whether_or_not_they_are_divided_by_a_scale(scale: float) -> None:
+    image = np.array([0, 51, 102, 255], np.uint8).reshape(2, 2, 1)
+    shown = picture(image, scale)
+    assert shown is not None
+    assert shown.tolist() == [[0.0, 0.2], [0.4, 1.0]]
 
 
 def test_images_of_many_channels_are_not_shown_and_many_classes_are_cut_short(

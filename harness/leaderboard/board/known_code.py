@@ -26,8 +26,11 @@ def baselines_in(folder: Path) -> dict[str, str]:
 
 @cache
 def shipped_baselines() -> dict[str, str]:
-    """Return the names of the baselines that ship with the harness, by the hashes of their code."""
-    return baselines_in(BASELINES)
+    """Return the names of the baselines that ship with the harness, by the hashes of their code.
+
+    The template is one of them, where it is: in a checkout its folder is the users'.
+    """
+    return baselines_in(BASELINES) | ({_code_of(TEMPLATE): TEMPLATE.stem} if TEMPLATE.is_file() else {})
 
 
 def shared_code(entries: Iterable[Entry], baselines: Collection[str] = ()) -> dict[str, list[Entry]]:
@@ -36,7 +39,7 @@ def shared_code(entries: Iterable[Entry], baselines: Collection[str] = ()) -> di
     baselines: hashes of code that everybody has, beside what ships with the harness. Files of no team are each of
     somebody else.
     """
-    public = {*baselines, *shipped_baselines(), _code_of(TEMPLATE)}
+    public = {*baselines, *shipped_baselines()}
     alike: dict[str, dict[str, Entry]] = {}
     for entry in entries:
         if entry.is_valid and entry.code_hash not in public:
