@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.processors import cgroup_mounts
+from harness.processors import SYSTEM, cgroup_mounts
 
 __all__ = ["OPTIONAL", "PREFIX", "Cgroup", "Cgroups", "Hierarchy", "find_hierarchies"]
 
 PREFIX = "unlearning-harness-"
+OTHERS = f"{PREFIX}others"  # for processes that are of no run, in version 2
 CONTROLLERS = ("memory", "pids")
 OPTIONAL = "cpu"  # without it a run can take processors that are idle, or another run's
 CORES_BESIDE = 0.25  # for what runs beside a run's threads, such as those that wait for a loader's workers
@@ -36,15 +37,15 @@ class Hierarchy:
     controllers: tuple[str, ...]
 
 
-def find_hierarchies() -> list[Hierarchy]:
+def find_hierarchies(system: Path = SYSTEM) -> list[Hierarchy]:
     """Return the hierarchies that offer memory and pids to this process, and processor time if one does.
 
-    Raises OSError if one of the former is missing.
+    system: where /proc is, in tests another folder. Raises OSError if one of the former is missing.
     """
-    mounts = cgroup_mounts()
+    mounts = cgroup_mounts(system)
     found = []
     unified = None
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+    for line in (system / "proc/self/cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)
         if not names:
             unified = path
@@ -54,6 +55,8 @@ def find_hierarchies() -> list[Hierarchy]:
     missing = {*CONTROLLERS, OPTIONAL} - {name for one in found for name in one.controllers}
     if missing and unified is not None and "cgroup2" in mounts:
         folder = mounts["cgroup2"].own(unified)
+        while folder.name == OTHERS:  # where a harness before put this process
+            folder = folder.parent
         offered = sorted(missing & set((folder / "cgroup.controllers").read_text().split()))
         found += [Hierarchy(2, folder, tuple(offered))] if offered else []
         missing -= set(offered)
@@ -184,7 +187,7 @@ def _hand_down(folder: Path, controllers: tuple[str, ...]) -> None:
         try:
             _enable(folder, controllers)
         except OSError:
-            leaf = folder / f"{PREFIX}others"
+            leaf = folder / OTHERS
             leaf.mkdir(exist_ok=True)
             for pid in (folder / "cgroup.procs").read_text().split():
                 with contextlib.suppress(ProcessLookupError):
@@ -224,7 +227,7 @@ def _lock(folder: Path) -> int:
 def _sweep(parent: Path) -> None:
     """Remove the folders of dead harnesses."""
     for folder in parent.glob(f"{PREFIX}*"):
-        if folder.name == f"{PREFIX}others":
+        if folder.name == OTHERS:
             continue
         with contextlib.suppress(OSError):
             lock = _lock(folder)
