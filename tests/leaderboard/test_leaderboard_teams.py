@@ -134,6 +134,32 @@ def test_a_file_below_submissions_belongs_to_its_team(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("here", "named", "expected"),
+    [
+        ("alpha", "a.py", "alpha"),
+        ("alpha", "../beta/a.py", "beta"),
+        ("alpha/notes", "../a.py", "alpha"),
+        (".", "a.py", None),
+    ],
+)
+def test_a_file_belongs_to_its_team_from_wherever_it_is_named(
+    here: str, named: str, expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submissions = tmp_path / "submissions"
+    for folder in ("alpha/notes", "beta"):
+        (submissions / folder).mkdir(parents=True)
+    for file in ("a.py", "alpha/a.py", "beta/a.py"):
+        (submissions / file).write_text(IDENTITY)
+    monkeypatch.chdir(submissions / here)
+    found = find_submissions([Path(named)], source_kb=256)
+    assert [(each.name, each.team) for each in found.candidates] == [
+        (f"{expected}/a.py" if expected else "a.py", expected)
+    ]
+    faults = [f"{expected} has nothing in the final: no final.toml"] if expected else []
+    assert [sentence.partition(";")[0] for sentence in chosen(found).passed_over] == faults
+
+
 def test_two_files_of_one_name_are_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match="the same name"):
         find_submissions([folder / "alpha" / "a.py", folder / "beta" / "a.py"], source_kb=256)

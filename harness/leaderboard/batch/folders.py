@@ -17,7 +17,7 @@ from harness.contract import SUFFIXES
 from harness.errors import UsageError
 from harness.leaderboard.board.names import name_key, name_problem
 
-__all__ = ["FINAL", "LOG", "MAX_FILES", "File", "files", "link_problem"]
+__all__ = ["FINAL", "LOG", "MAX_FILES", "File", "files", "folder_name", "link_problem"]
 
 FINAL = "final.toml"
 LOG = ".log"
@@ -54,7 +54,8 @@ def _paths(places: Sequence[Path]) -> Iterator[tuple[Path, str | None, str | Non
         if place.is_dir():
             yield from _inside(place, None)
         elif place.exists():
-            team = place.parent.name if place.absolute().parent.parent.name == "submissions" else None
+            folder = place.parent
+            team = folder_name(folder) if folder_name(folder / "..") == "submissions" else None
             yield place, team, _kind_problem(place)
         else:
             raise UsageError(f"no file or folder {place}; harness leaderboard run takes both")
@@ -81,6 +82,11 @@ def _inside(folder: Path, team: str | None) -> Iterator[tuple[Path, str | None, 
             yield path, team, f"a team may have {MAX_FILES} files, and from this one on {len(beyond)} are not opened"
         else:
             yield path, team, link_problem(path) if path.is_symlink() else _kind_problem(path)
+
+
+def folder_name(folder: Path) -> str:
+    """Return the name of a folder, also of one that is given as `.` or ends in `..`."""
+    return os.path.basename(os.path.abspath(folder))
 
 
 def link_problem(path: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.guarded import guarded
-from harness.leaderboard.batch.folders import FINAL, File, files
+from harness.leaderboard.batch.folders import FINAL, File, files, folder_name
 from harness.leaderboard.batch.reading import Candidate, Reader, read_regular
 from harness.leaderboard.board.entries import Entry
 from harness.leaderboard.board.names import listed, name_key
@@ -102,7 +102,7 @@ def _same_files(all_files: Iterable[File]) -> Iterator[str]:
 def chosen(found: SubmissionsFound) -> SubmissionsFound:
     """Return the files that the teams name in final.toml, and files of no team; a team without a valid one has none."""
     choices, faults = _choices_of_teams(found)
-    passed_over = [f"{folder.name} has nothing in the final: {fault}" for folder, fault in faults.items()]
+    passed_over = [f"{folder_name(folder)} has nothing in the final: {fault}" for folder, fault in faults.items()]
     kept = [
         each
         for each in found.candidates
@@ -115,7 +115,7 @@ def with_faults_of_choices(found: SubmissionsFound) -> SubmissionsFound:
     """Add a sentence on each final.toml that is there and would leave its team without a file in the final."""
     _, faults = _choices_of_teams(found)
     sentences = [
-        f"{folder.name} would have nothing in the final: {fault}"
+        f"{folder_name(folder)} would have nothing in the final: {fault}"
         for folder, fault in faults.items()
         if (folder / FINAL).exists()
     ]
