@@ -1,7 +1,8 @@
 """One forked run, seen from the trusted side: its limits, its clock's signals, its log, and what it leaves.
 
 The order, with `first` on the other side: the zygote hands over a pidfd, the run is put under its limits, "enter",
-"ready", "go"; when the pidfd says that it has ended the zygote says how, and only then are result and report read.
+"ready", "go"; when the pidfd says that it has ended the zygote says how, and only then are result and report read. The
+clock stops when the last process of the run is dead, see `wait`.
 """
 
 import contextlib
@@ -83,15 +84,17 @@ class ForkedProcess:
             self._channel.send(b"go")
 
     def wait(self, seconds: float) -> bool:
+        """In a pid namespace all of a run ends with its first process; elsewhere the zygote ends it, and says so."""
+        ends = self._pidfd if self._sandbox.plan.has_namespaces else self._channel.fileno()
         now = time.monotonic()
         deadline, next_look = now + seconds, now + WATCH_SECONDS
         poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
+        poll.register(ends, select.POLLIN)
         poll.register(self._log_end, select.POLLIN)
         while True:
             ready = dict(poll.poll(max(0.0, min(deadline, next_look) - now) * 1000))
             now = time.monotonic()
-            if self._pidfd in ready:
+            if ends in ready:
                 return True
             if now >= deadline:
                 return False

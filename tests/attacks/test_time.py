@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -100,3 +101,19 @@ def test_threads_left_behind_end_with_the_run(attacks: Attacks, level: str) -> N
     evaluation = attacks.evaluate(source, level=level)
     assert evaluation.outcome in (Outcome.OK, Outcome.NON_FINITE)
     assert evaluation.runs[0].seconds < 5
+
+
+def work_on_while_the_zygote_is_stopped() -> None:
+    first = os.getppid()
+    zygote = int(Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(zygote, signal.SIGSTOP)
+    if os.fork() == 0:
+        time.sleep(1.0)  # what it would do with the result meanwhile
+        os.kill(zygote, signal.SIGCONT)
+        os._exit(0)
+
+
+def test_without_a_sandbox_the_clock_runs_until_the_last_process_of_a_run_is_dead(attacks: Attacks) -> None:
+    source = submission_of(work_on_while_the_zygote_is_stopped, {})
+    evaluation = attacks.evaluate(source, level="none", limit_seconds=LIMIT)
+    assert evaluation.outcome == Outcome.TIME_LIMIT
