@@ -1,5 +1,6 @@
 """Batches on a Dask cluster: a real scheduler and two workers on loopback, one of which lacks the track."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from harness.errors import UsageError
+from harness.errors import MachineError, UsageError
+from harness.leaderboard.batch import cluster_calls
 from harness.leaderboard.batch.cluster import check_address
-from harness.parallel import run_each
+from harness.leaderboard.batch.cluster_calls import make_calls
 
 pytest.importorskip("distributed", reason='needs Dask: pip install "unlearning-harness[cluster]"')
 
@@ -139,6 +141,8 @@ def test_a_cluster_ends_where_one_machine_does_whatever_happens_to_a_worker(
         text=True,
     )
     assert batch.stdout is not None
+    empty = tmp_path / "empty"
+    empty.mkdir()
     with ExitStack() as stack:
         stack.callback(batch.wait)
         stack.callback(batch.kill)
@@ -151,10 +155,17 @@ def test_a_cluster_ends_where_one_machine_does_whatever_happens_to_a_worker(
             line = batch.stdout.readline()
             assert line, output
             output += line
+        cluster.start_worker("without the track", empty)
+        while "gets no runs" not in output:
+            line = batch.stdout.readline()
+            assert line, output
+            output += line
         cluster.start_worker("another", home)
         output += batch.communicate(timeout=90)[0]
     assert batch.returncode == 0, output
     assert output.count(": cpu, isolation") == 2
+    assert output.count("has joined and gets no runs: it lacks the track") == 1
+    assert output.count("has joined\n") == 1
     assert len(list((tmp_path / "own" / "fetched").glob("tiny-*/tiny/private/test.npz"))) == 1
 
     options = ("--scheduler", cluster.address, "--isolation", "none", "--require-isolation", "full")
@@ -197,18 +208,44 @@ def test_learners_are_made_on_the_workers_of_one_machine_and_passed_over_on_seve
     assert json.loads(score.read_text())["learner"]["exact"] == 2
 
 
-def test_a_call_that_dies_with_its_worker_is_an_error_and_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from distributed import Client, KilledWorker
+def test_calls_are_made_by_the_workers_alone_that_may_have_some() -> None:
+    from distributed import Client, LocalCluster, get_worker
 
-    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
-    with ExitStack() as stack:
-        running = scheduler(stack, tmp_path)
-        running.start_worker("only", tmp_path)
-        client = stack.enter_context(Client(running.address, set_as_default=False))
-        with pytest.raises(KilledWorker):
-            list(run_each(os._exit, [1], client=client))
+    def worker_of_call(number: int) -> str:
+        return str(get_worker().address)
+
+    options: dict[str, Any] = {"n_workers": 3, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with LocalCluster(**options) as local, Client(local, set_as_default=False) as client:
+        stranger, *fit = client.nthreads()
+        made = dict(
+            make_calls(client, worker_of_call, zip(range(9), range(9), strict=True), lambda: dict.fromkeys(fit, 1))
+        )
+    assert set(made) == set(range(9))
+    assert set(made.values()) == set(fit)
+    assert stranger not in fit
+
+
+def test_a_call_that_kills_its_workers_is_made_by_others_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+
+    class Pending:
+        def add_done_callback(self, call: object) -> None:
+            pass
+
+    class WhereWorkersDie:
+        def submit(self, function: object, given: object, *, workers: list[str], pure: bool) -> Pending:
+            sent.extend(workers)
+            return Pending()
+
+        def cancel(self, futures: object) -> None:
+            pass
+
+    monkeypatch.setattr(cluster_calls, "LOOK_SECONDS", 0.0)
+    here = itertools.count()
+    client: Any = WhereWorkersDie()
+    with pytest.raises(MachineError, match="workers died again and again, worker3 the last"):
+        list(make_calls(client, print, [("kept", "given")], lambda: {f"worker{next(here)}": 1}))
+    assert sent == ["worker0", "worker1", "worker2", "worker3"]
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ Whoever reaches a Dask scheduler can run any code on it, on its workers and on i
 or on this machine, unless somebody insists.
 """
 
-import contextlib
 import ipaddress
 import platform
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 import harness
 from harness.errors import MachineError, UsageError
 from harness.leaderboard.batch.backend import RunOptions
-from harness.parallel import repeated, run_each
+from harness.leaderboard.batch.cluster_calls import LOOK_SECONDS, make_calls
 from harness.processors import usable_processors
 from harness.runner.isolation import Isolation, weakest
 from harness.runs.run import RUNNER_VERSION, Run
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Cluster", "check_address"]
 
 CONNECT_SECONDS = 10
-WATCH_SECONDS = 5.0  # between two looks at whether any worker is left
 INSTALL = 'pip install "unlearning-harness[cluster]"'
 
 
@@ -70,7 +69,10 @@ class Cluster:
         Raises UsageError if there is no such cluster, MachineError if a worker cannot take part.
         """
         check_address(address, is_insecure=is_insecure)
-        self._say, self._threads = say, track.declaration.limits.threads
+        self._say, self._is_insecure, self._threads = say, is_insecure, track.declaration.limits.threads
+        self._asked: dict[str, Future[WorkerReport]] = {}  # that have joined since, and have not answered yet
+        self._unfit: set[str] = set()
+        self._looked_at = float("-inf")
         self.client = _connect(address)
         try:
             for other in (self.client.scheduler_info(0)["address"], *self.client.nthreads()):
@@ -78,6 +80,7 @@ class Cluster:
             self._request = self._request_of(track, options)
             self.reports = self._reports(track)
             self._check(self.reports)
+            self._here: Mapping[str, int] = dict.fromkeys(self.reports, 1)
         except BaseException:
             self.client.close()
             raise
@@ -123,40 +126,63 @@ class Cluster:
 
     def make(self, wanted: Iterable[tuple[RunSet, Task]]) -> Iterator[tuple[RunSet, Run]]:
         """Yield the runs as workers finish them. A worker's death costs the runs it had: others make them again."""
-        from distributed import KilledWorker
-
         from harness.leaderboard.batch.cluster_worker import make_run
 
-        sent: dict[int, RunSet] = {}
+        return make_calls(self.client, partial(make_run, self._request), wanted, self._workers)
 
-        def numbered() -> Iterator[tuple[int, Task]]:
-            for number, (each, task) in enumerate(wanted):
-                sent[number] = each
-                yield number, task
-
+    def _workers(self) -> Mapping[str, int]:
+        """Return the workers that may have runs, with how many each makes at once; meet those that have joined."""
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return self._here
         try:
-            with repeated(self._watch(), WATCH_SECONDS):
-                for number, run in run_each(partial(make_run, self._request), numbered(), client=self.client):
-                    yield sent.pop(number), run
-        except KilledWorker as error:
-            raise MachineError(f"workers died again and again: {error}; look at their logs") from None
+            threads: dict[str, int] = self.client.nthreads()
+        except OSError as error:
+            raise MachineError(f"the scheduler is gone ({error}); the same command goes on once it is back") from None
+        self._meet(threads)
+        here = {address: count for address, count in threads.items() if address in self.reports}
+        if self._here and not here:
+            command = f"dask worker {self.client.scheduler_info(0)['address']} --nthreads 1"
+            self._say(f"no worker is left; the batch goes on once there is one: {command}")
+        self._here, self._looked_at = here, time.monotonic()
+        return here
 
-    def _watch(self) -> Callable[[], None]:
-        """Return a look at the workers that says when the last one has died: its runs wait until there is another."""
-        command = f"dask worker {self.client.scheduler_info(0)['address']} --nthreads 1"
-        were_some = True
+    def _meet(self, threads: Mapping[str, int]) -> None:
+        """Ask workers that have joined what they are, and take those that may have runs; nobody waits for an answer."""
+        for address in threads.keys() - self.reports.keys() - self._unfit:
+            if address not in self._asked:
+                self._asked[address] = self._question(address)
+            elif self._asked[address].done():
+                self._take(address, self._asked.pop(address))
+        for address in self._asked.keys() - threads.keys():
+            del self._asked[address]
 
-        def look() -> None:
-            nonlocal were_some
-            if self.client.status != "running":
-                return  # of a scheduler that is gone the batch hears by itself
-            with contextlib.suppress(OSError):
-                are_some = bool(self.client.nthreads())
-                if were_some and not are_some:
-                    self._say(f"no worker is left; the batch goes on once there is one: {command}")
-                were_some = are_some
+    def _take(self, address: str, answer: "Future[WorkerReport]") -> None:
+        """Let a worker that has answered have runs, or say why not."""
+        try:
+            check_address(address, is_insecure=self._is_insecure)
+            found = answer.result(CONNECT_SECONDS)
+            unfit = self._why_unfit(found)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it keeps no other worker from going on
+            unfit = f"{type(error).__name__}: {error}"
+        if unfit is None:
+            self.reports[address] = found
+            self._say(f"worker {address} on {found.machine} has joined")
+        else:
+            self._unfit.add(address)
+            self._say(f"worker {address} has joined and gets no runs: {unfit}")
 
-        return look
+    def _why_unfit(self, found: "WorkerReport") -> str | None:
+        """Return why a worker that has joined is not like those that were there; None if it is."""
+        others = next(iter(self.reports.values()))
+        if found.lacks_track:
+            return "it lacks the track; bring it there, or let the batch begin again with this worker"
+        if (refusal := _refusal(found)) is not None:
+            return refusal
+        if (found.device, found.gpu in self.gpus) != (others.device, bool(self.gpus)):
+            return f"it is on {found.gpu or found.device}, the others on {', '.join(self.gpus) or others.device}"
+        if self.is_one_machine and found.machine != others.machine:
+            return f"it is on another machine than {others.machine}; learners need one machine for all their models"
+        return None
 
     def _request_of(self, track: Track, options: RunOptions) -> "WorkerRequest":
         from harness.leaderboard.batch.cluster_worker import WorkerRequest, host_of
@@ -192,29 +218,34 @@ class Cluster:
         return reports
 
     def _ask(self, addresses: list[str]) -> "dict[str, WorkerReport]":
+        asked = {address: self._question(address) for address in addresses}
+        return {address: future.result() for address, future in asked.items()}
+
+    def _question(self, address: str) -> "Future[WorkerReport]":
         from harness.leaderboard.batch.cluster_worker import report
 
-        asked: dict[str, Future[WorkerReport]] = {
-            address: self.client.submit(report, self._request, workers=[address], pure=False) for address in addresses
-        }
-        return {address: future.result() for address, future in asked.items()}
+        return self.client.submit(report, self._request, workers=[address], pure=False)
 
     def _check(self, reports: "dict[str, WorkerReport]") -> None:
         """Raise MachineError if a worker refuses, is of another version, or is of another kind than the rest."""
-        ours = (harness.__version__, RUNNER_VERSION)
         refusals = [
-            f"  {address} ({each.machine}): {each.refusal}" for address, each in reports.items() if each.refusal
-        ]
-        refusals += [
-            f"  {address} ({each.machine}): harness {each.versions[0]}, runner {each.versions[1]}; here {ours}"
+            f"  {address} ({each.machine}): {refusal}"
             for address, each in reports.items()
-            if each.versions != ours
+            if (refusal := _refusal(each)) is not None
         ]
         if refusals:
             raise MachineError("workers cannot take part; repair or stop them:\n" + "\n".join(refusals))
         if len({each.device for each in reports.values()}) > 1:
             kinds = ", ".join(f"{address} {each.device}" for address, each in reports.items())
             raise MachineError(f"scores of one board are of one kind of device, and the workers have several: {kinds}")
+
+
+def _refusal(found: "WorkerReport") -> str | None:
+    """Return why a worker can take part in no batch of this harness; None if it can."""
+    ours = (harness.__version__, RUNNER_VERSION)
+    if found.versions != ours:
+        return f"harness {found.versions[0]}, runner {found.versions[1]}; here {ours[0]}, runner {ours[1]}"
+    return found.refusal or None
 
 
 def _connect(address: str) -> "Client":

@@ -82,10 +82,9 @@ def report(request: WorkerRequest) -> WorkerReport:
     )
 
 
-def make_run(request: WorkerRequest, task: tuple[int, Task]) -> tuple[int, Run]:
-    """Make one run; the number that comes with the task goes back with it."""
-    number, wanted = task
-    return number, _runner(request).run(wanted)
+def make_run(request: WorkerRequest, task: Task) -> Run:
+    """Make one run."""
+    return _runner(request).run(task)
 
 
 class _TrackMissingError(MachineError):
