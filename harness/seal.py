@@ -18,7 +18,16 @@ from harness.environment import ELSEWHERE
 from harness.errors import MachineError
 from harness.storage import hash_arrays, read_arrays, read_json, write_arrays, write_json
 
-__all__ = ["read_sealed", "read_sealed_arrays", "sealed", "unsealed", "whole", "write_sealed", "write_sealed_arrays"]
+__all__ = [
+    "read_sealed",
+    "read_sealed_arrays",
+    "read_stated",
+    "sealed",
+    "unsealed",
+    "whole",
+    "write_sealed",
+    "write_sealed_arrays",
+]
 
 Found = TypeVar("Found")
 SEAL = "seal"
@@ -83,3 +92,12 @@ def read_sealed_arrays(path: Path) -> tuple[dict[str, np.ndarray], str]:
     if seal != hash_arrays(arrays):
         raise ValueError("its content does not match its hash" if seal else "it has no hash of its content")
     return arrays, seal
+
+
+def read_stated(path: Path, name: str) -> tuple[np.ndarray, str]:
+    """Return one array of what `write_sealed_arrays` wrote, and the seal stated there; all else is not looked at.
+
+    Raises as `read_arrays` does.
+    """
+    arrays = read_arrays(path, name, SEAL)
+    return arrays[name], str(arrays[SEAL])

@@ -60,15 +60,18 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return all arrays of an .npz. Raises OSError if there is no such file, ValueError if it is damaged or none."""
+def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz, or those of some names alone: then nothing else in it is read.
+
+    Raises OSError if there is no such file, ValueError if it is damaged or none, KeyError if one is not in it.
+    """
     with path.open("rb") as file:
         try:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 raise ValueError(f"{path} holds one array without a name; write an .npz with np.savez")
             with loaded as arrays:
-                return {name: _array(arrays, name) for name in arrays.files}
+                return {name: _array(arrays, name) for name in names or arrays.files}
         except (zipfile.BadZipFile, zlib.error, EOFError, TypeError, RuntimeError, MemoryError) as error:
             raise ValueError(f"{path} is no .npz, or a damaged one ({error})") from None  # RuntimeError: "encrypted"
 

@@ -16,7 +16,7 @@ from harness.runs.stage import Stage
 from harness.runs.store import Results
 from harness.submission import Submission
 
-__all__ = ["N_TWINS", "LearnerRunSet", "counts_of", "run_set_of", "trainings_of"]
+__all__ = ["N_TWINS", "LearnerRunSet", "run_set_of", "trainings_of"]
 
 N_TWINS = 4
 
@@ -25,11 +25,6 @@ def trainings_of(count: int) -> dict[Stage, int]:
     """Return how many runs of `train` a score of so many runs of `unlearn` takes, by stage."""
     pools = dict.fromkeys((Stage.ORIGINAL, Stage.SCORING, Stage.CEILING), count)
     return {**pools, Stage.TWIN: min(N_TWINS, count)}
-
-
-def counts_of(submission: Submission, count: int) -> dict[Stage, int]:
-    """Return how many runs of each stage a score of so many takes, beside those with other examples to forget."""
-    return {Stage.RUN: count, **(trainings_of(count) if submission.is_learner else {})}
 
 
 def run_set_of(submission: Submission, results: Results, count: int, **options: Any) -> RunSet:
@@ -65,6 +60,7 @@ class LearnerRunSet(RunSet):
             gpus=self._gpus,
             stage=stage,
             with_records=self.with_records,
+            in_brief=self.in_brief,
             failure_counts=self._failure_counts,
         )
 

@@ -42,21 +42,23 @@ class RunSet:
         gpus: Collection[str] = (),
         stage: Stage = Stage.RUN,
         with_records: bool = False,
+        in_brief: bool = False,
         failure_counts: FailureCounts = lambda run: True,
     ) -> None:
         """Read the runs that are stored.
 
         required_isolation, gpus: stored runs below that level, or of other GPUs than these if there are any, do not
         count. stage: what the runs are for; those of each stage are stored apart. with_records: keep all of a run here,
-        not its outcome and time alone: for a single submission. failure_counts: a stored failure for which it returns
-        False is made again; runs that are OK stay.
+        not its outcome and time alone: for a single submission. in_brief: read no more of a run than its file states,
+        which tells whether a score is of it, not whether it can be scored. failure_counts: a stored failure for which
+        it returns False is made again; runs that are OK stay.
         """
         self.submission, self.results, self.count = submission, results, count
-        self.stage, self.with_records = stage, with_records
+        self.stage, self.with_records, self.in_brief = stage, with_records, in_brief
         self.made: set[int] = set()  # indices of the runs that were not stored before
         self._required_isolation, self._gpus, self._failure_counts = required_isolation, gpus, failure_counts
         self._end: int | None = None
-        stored = results.runs(range(count), required_isolation, gpus=gpus, stage=stage)
+        stored = results.runs(range(count), required_isolation, gpus=gpus, stage=stage, in_brief=in_brief)
         self._runs = {index: self._kept(run) for index, run in stored.items() if self._is_counted(run)}
 
     @cached_property
@@ -69,6 +71,7 @@ class RunSet:
             gpus=self._gpus,
             stage=Stage.SWAPPED,
             with_records=self.with_records,
+            in_brief=self.in_brief,
             failure_counts=self._failure_counts,
         )
 

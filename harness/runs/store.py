@@ -27,7 +27,7 @@ from harness.runner.isolation import is_enough
 from harness.runner.outcome import Outcome
 from harness.runs.run import RUNNER_VERSION, Requests, Run, RunInfo, Trained
 from harness.runs.stage import Stage
-from harness.seal import read_sealed_arrays, whole, write_sealed_arrays
+from harness.seal import read_sealed_arrays, read_stated, whole, write_sealed_arrays
 from harness.storage import write_bytes
 from harness.submission import Submission
 from harness.tracks.track import Track
@@ -73,13 +73,16 @@ class Results:
         *,
         gpus: Collection[str] = (),
         stage: Stage = Stage.RUN,
+        in_brief: bool = False,
     ) -> dict[int, Run]:
         """Return the stored runs among the indices.
 
         Those made below the required isolation do not count, nor those on other GPUs than the given ones, if any.
+        in_brief: how they went and their seals alone, as their files state it, which takes no longer for larger ones.
         """
+        read = _stated_run if in_brief else _stored_run
         paths = {index: self.run_file(index, stage) for index in indices}
-        found = {index: whole(path, partial(_stored_run, index)) for index, path in paths.items()}
+        found = {index: whole(path, partial(read, index)) for index, path in paths.items()}
         stored = {index: run for index, run in found.items() if run is not None}
         return {
             index: run
@@ -91,10 +94,6 @@ class Results:
         """Return what a learner's original left, weights and state; None if it is not stored whole."""
         run = whole(self.run_file(index, Stage.ORIGINAL), partial(_stored_run, index, with_trained=True))
         return None if run is None else run.trained
-
-    def has_runs(self, indices: Iterable[int], stage: Stage = Stage.RUN) -> bool:
-        """Whether there is a file for each of some runs, whatever is in it."""
-        return all(self.run_file(index, stage).is_file() for index in indices)
 
     def save_run(self, run: Run, stage: Stage = Stage.RUN) -> Run:
         """Store a run, and return it with its seal."""
@@ -127,18 +126,23 @@ def _stored_run(index: int, path: Path, *, with_trained: bool = False) -> Run:
     Raises OSError if there is none, ValueError, KeyError or TypeError if it is damaged.
     """
     arrays, seal = read_sealed_arrays(path)
-    info = json.loads(str(arrays["info"]))
     record = Records.from_arrays(arrays) if "accuracy" in arrays else None
     state_bytes = arrays["state"].nbytes if "state" in arrays else 0
     keeps = with_trained and "state" in arrays
-    return Run(
-        index,
-        Outcome(info["outcome"]),
-        float(info["seconds"]),
-        RunInfo.from_json(info),
-        record,
-        seal,
+    return replace(
+        _run(index, arrays["info"], seal),
+        record=record,
         trained=Trained(arrays["weights"], arrays["state"].tobytes()) if keeps else None,
         state_bytes=state_bytes,
         requests=Requests.from_arrays(arrays),
     )
+
+
+def _stated_run(index: int, path: Path) -> Run:
+    """Return the run in a file without its outputs, as the file states it. Raises as `_stored_run` does."""
+    return _run(index, *read_stated(path, "info"))
+
+
+def _run(index: int, stored_info: np.ndarray, seal: str) -> Run:
+    info = json.loads(str(stored_info))
+    return Run(index, Outcome(info["outcome"]), float(info["seconds"]), RunInfo.from_json(info), seal=seal)

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from click.testing import Result
 
-from harness.leaderboard.batch.batch import stages_of
+from harness.leaderboard.batch import watch
+from harness.leaderboard.batch.batch import SubmissionBatch, stages_of
 from harness.leaderboard.batch.elimination import in_reach
 from harness.leaderboard.board.entries import Entry, current, entries
 from harness.locks import locked
@@ -25,7 +27,9 @@ from harness.runner.message import Job
 from harness.runner.process import LaunchError
 from harness.runs.local import LocalExecutor
 from harness.runs.run import Run
-from harness.runs.run_set import RunSet, Task
+from harness.runs.run_set import RunSet, Task, seal_of
+from harness.runs.store import Results
+from harness.storage import read_arrays
 
 Harness = Callable[..., Result]
 
@@ -383,6 +387,66 @@ def test_a_submission_is_scored_while_runs_of_others_are_made(
     result = harness("leaderboard", "run", folder, "--track", tiny_file, "--runs", 4, "--jobs", 1)
     assert result.exit_code == 0, result.output
     assert {name: entry.state for name, entry in on_board(home).items()} == {"a.py": "done", "b.py": "done"}
+
+
+# ---- a score counts only if it is of the runs that are stored --------------------------------------------------
+
+
+def results_of(home: Path, name: str) -> Results:
+    return Results(home / "results" / board(home).name / on_board(home)[name].results)
+
+
+def is_of_stored_runs(home: Path, name: str) -> bool:
+    """Whether a score is of the runs that are stored, and both of them are whole."""
+    runs = results_of(home, name).runs(range(2))
+    return len(runs) == 2 and stored_score(home, on_board(home)[name])["runs_seal"] == seal_of(tuple(runs.values()), ())
+
+
+def flip_a_bit_of_an_output(file: Path) -> None:
+    content, logits = bytearray(file.read_bytes()), read_arrays(file)["forget_logits"].tobytes()
+    content[content.index(logits)] ^= 1
+    file.write_bytes(content)
+
+
+def test_runs_that_were_made_again_are_scored_again_and_those_that_cannot_be_read_are_made_again(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path
+) -> None:
+    write(folder, {"noise.py": NOISE})
+    command = ("leaderboard", "run", folder, "--track", tiny_file, "--runs", 2)
+    assert harness(*command).exit_code == 0
+    results = results_of(home, "noise.py")
+    run = results.runs([0])[0]
+    results.save_run(replace(run, seconds=run.seconds / 2))  # as of a batch that was killed before it scored
+    assert not is_of_stored_runs(home, "noise.py")
+    assert harness(*command).exit_code == 0
+    assert is_of_stored_runs(home, "noise.py")
+    kept = run_files(home)
+    results.run_file(1).write_bytes(b"torn")
+    assert harness(*command).exit_code == 0
+    assert is_of_stored_runs(home, "noise.py")
+    assert [name for name, written in run_files(home).items() if kept[name] != written] == [
+        str(results.run_file(1).relative_to(home))
+    ]
+
+
+def test_a_watch_begun_again_makes_a_damaged_run_again(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_until_nothing_waits(self: watch.Watch, batch: SubmissionBatch) -> NoReturn:
+        self.poll()
+        while self.queue:
+            batch.run([self.queue.pop(0)])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watch, "SETTLE_SECONDS", -1.0)
+    monkeypatch.setattr(watch.Watch, "run", run_until_nothing_waits)
+    write(folder, {"noise.py": NOISE})
+    command = ("leaderboard", "run", folder, "--track", tiny_file, "--runs", 2, "--watch")
+    assert harness(*command).exit_code == 130
+    flip_a_bit_of_an_output(results_of(home, "noise.py").run_file(1))
+    again = harness(*command)
+    assert again.exit_code == 130, again.output
+    assert is_of_stored_runs(home, "noise.py")
 
 
 # ---- runs are spent where they decide something -------------------------------------------------------------------

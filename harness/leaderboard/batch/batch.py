@@ -22,9 +22,8 @@ from harness.leaderboard.batch.scorer import EarlyScores, Scorer, ScoringResult,
 from harness.leaderboard.board.entries import Entry, board_folder, write_entry
 from harness.leaderboard.board.known_code import shipped_baselines
 from harness.parallel import processes_may_end
-from harness.runner.isolation import is_enough
 from harness.runner.outcome import Outcome
-from harness.runs.learner_runs import counts_of, run_set_of
+from harness.runs.learner_runs import run_set_of
 from harness.runs.run_set import RunSet
 from harness.runs.stage import Stage
 from harness.runs.store import Results
@@ -163,20 +162,24 @@ class SubmissionBatch:
 
     def _run_set(self, group: Sequence[BatchEntry], stage: int) -> RunSet:
         """Return the runs of submissions of the same code, nothing of which is made if they are over their time."""
-        first = group[0]
-        run_set = run_set_of(
-            first.candidate.submission,
-            first.results,
-            stage,
-            required_isolation=self.terms.required_isolation,
-            gpus=self.backend.gpus,
-            failure_counts=lambda run: not self.terms.again and self.backend.failure_counts(run),
-        )
+        run_set = self._stored(group[0], stage)
         if self._is_over_time(run_set):
             run_set.end_at(-1)
         for batch_entry in group:
             batch_entry.run_set = run_set
         return run_set
+
+    def _stored(self, batch_entry: BatchEntry, stage: int, *, in_brief: bool = False) -> RunSet:
+        """Return the runs up to a stage as they are stored, those that count under these terms."""
+        return run_set_of(
+            batch_entry.candidate.submission,
+            batch_entry.results,
+            stage,
+            required_isolation=self.terms.required_isolation,
+            gpus=self.backend.gpus,
+            in_brief=in_brief,
+            failure_counts=lambda run: not self.terms.again and self.backend.failure_counts(run),
+        )
 
     def _is_lacking(self, run_set: RunSet) -> bool:
         return bool(run_set.lacking) and not run_set.is_ended
@@ -200,18 +203,16 @@ class SubmissionBatch:
     # ---- scores ---------------------------------------------------------------------------------------------------
 
     def _has_score(self, batch_entry: BatchEntry, stage: int) -> bool:
-        """Whether the score of so many runs is stored, with runs that were isolated as is required now."""
-        results, stored = batch_entry.results, stored_score(batch_entry.results, self.track, stage)
-        counts = counts_of(batch_entry.candidate.submission, stage)
+        """Whether the score of so many runs is stored, and all that it was made from is there and counts now.
+
+        Whoever is told of it gets the runs with it, which have to be whole then.
+        """
+        stored = stored_score(batch_entry.results, self.track, stage)
         if stored is None or stored.n_runs != stage:
             return False
-        if not all(results.has_runs(range(count), kind) for kind, count in counts.items()):
+        run_set = self._stored(batch_entry, stage, in_brief=self.on_change is None)
+        if not run_set.is_complete or stored.runs_seal != run_set.seal:
             return False
-        if not is_enough(stored.isolation.level, self.terms.required_isolation):
-            return False
-        gpus = self.backend.gpus
-        if gpus and any(len(results.runs(range(n), gpus=gpus, stage=kind)) < n for kind, n in counts.items()):
-            return False  # of another card, or another driver
         batch_entry.intervals[stage] = self._interval(stored)
         return True
 
