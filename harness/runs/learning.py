@@ -59,5 +59,7 @@ def unlearning_job(job: Job, track: Track, start: Trained) -> Job:
 
 
 def where(stage: Stage) -> str:
-    """Return what failed in a training, to begin a message."""
+    """Return what failed, to begin a message: nothing of a run that is scored."""
+    if stage == Stage.SWAPPED:
+        return "with other examples to forget: "
     return f"train on the {'training' if stage == Stage.ORIGINAL else 'retain'} set: " if stage.trained_on else ""

@@ -84,8 +84,19 @@ class RunSet:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """The runs that are there in the order of their indices, up to and including the first that is not OK."""
-        return until_failed(self._runs)
+        """The runs that are there in the order of their indices, up to and including the first that is not OK.
+
+        If all are OK and the harness failed at one with other examples to forget, that one alone.
+        """
+        runs, unlucky = until_failed(self._runs), self._unlucky_swapped
+        return runs if unlucky is None or (runs and runs[-1].outcome != Outcome.OK) else (unlucky,)
+
+    @property
+    def _unlucky_swapped(self) -> Run | None:
+        """The run with other examples to forget that the harness failed at, if its score takes one."""
+        takes_some = self.stage == Stage.RUN and self.count >= FEWEST_RANKED
+        failed = self.swapped.failed if takes_some else None
+        return failed if failed is not None and failed.outcome == Outcome.HARNESS_ERROR else None
 
     @property
     def missing(self) -> list[int]:
@@ -108,7 +119,9 @@ class RunSet:
     def has_stored_failure(self) -> bool:
         """Whether the first run that is not OK was stored before."""
         failed = self.failed
-        return failed is not None and failed.index not in self.made
+        if failed is None or failed.outcome == Outcome.HARNESS_ERROR:  # that is never stored
+            return False
+        return failed.index not in self.made
 
     @property
     def n_ok(self) -> int:

@@ -30,6 +30,7 @@ from harness.runs.run import Run
 from harness.runs.run_set import RunSet, Task, seal_of
 from harness.runs.store import Results
 from harness.storage import read_arrays
+from harness.submission import read_submission
 
 Harness = Callable[..., Result]
 
@@ -447,6 +448,36 @@ def test_a_watch_begun_again_makes_a_damaged_run_again(
     again = harness(*command)
     assert again.exit_code == 130, again.output
     assert is_of_stored_runs(home, "noise.py")
+
+
+def test_a_run_with_other_examples_to_forget_that_the_harness_fails_at_is_told_and_tried_again(
+    harness: Harness, home: Path, evaluated_home: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(evaluated_home / "results", home / "results")
+    noise = evaluated_home / "submissions" / "bob" / "noise.py"
+    (results,) = home.glob(f"results/*/{read_submission(noise, source_kb=256).code_hash[:16]}-*")
+    for path in results.glob("swapped-*"):  # as a harness left it that failed at them and said nothing
+        path.unlink()
+    start_run = ForkLauncher.start
+
+    def fail_at_others(self: ForkLauncher, job: Job, n_bytes: int) -> ForkedProcess:
+        if job.swap_forget_set:
+            raise LaunchError("the machine is on fire")
+        return start_run(self, job, n_bytes)
+
+    command = ("leaderboard", "run", noise, "--track", tiny_file, "--runs", 16)
+    with monkeypatch.context() as patched:
+        patched.setattr(ForkLauncher, "start", fail_at_others)
+        result = harness(*command)
+        alone = harness("evaluate", noise, "--track", tiny_file, "--runs", 16)
+    assert (result.exit_code, alone.exit_code) == (4, 4), result.output + alone.output
+    assert "the harness failed at bob/noise.py" in result.output
+    entry = on_board(home)["bob/noise.py"]
+    assert (entry.state, entry.outcome, entry.score, entry.runs) == ("failed", "HARNESS_ERROR", None, 16)
+    assert entry.message.startswith("with other examples to forget: the machine is on fire")
+    assert harness(*command).exit_code == 0
+    assert on_board(home)["bob/noise.py"].state == "done"
+    assert len(list(results.glob("swapped-*"))) == 2
 
 
 # ---- runs are spent where they decide something -------------------------------------------------------------------

@@ -65,6 +65,24 @@ def test_what_the_harness_failed_at_is_known_here_and_made_again_next_time(resul
     assert run_set(results, 2).missing == [1]
 
 
+def test_a_run_with_other_examples_to_forget_that_the_harness_failed_at_leaves_no_score_and_is_made_again(
+    results: Results,
+) -> None:
+    found = run_set(results, 16)
+    for index in range(16):
+        found.add(run_of(index))
+    found.swapped.add(run_of(0))
+    found.swapped.add(run_of(1, Outcome.HARNESS_ERROR))
+    assert (found.missing, found.failed and found.failed.outcome) == ([], Outcome.HARNESS_ERROR)
+    assert (found.n_ok, found.is_complete, found.has_stored_failure) == (16, True, False)
+    again = run_set(results, 16)
+    assert (again.failed, again.missing, again.swapped.missing, again.is_complete) == (None, [], [1], False)
+    fails_itself = run_set(results, 16)
+    fails_itself.swapped.add(run_of(1, Outcome.HARNESS_ERROR))
+    fails_itself.add(run_of(15, Outcome.EXCEPTION))
+    assert fails_itself.runs[-1].outcome == Outcome.EXCEPTION
+
+
 def test_runs_of_a_weaker_level_or_another_gpu_do_not_count(results: Results) -> None:
     found = run_set(results, 3)
     found.add(run_of(0, gpu="card, driver 1"))
