@@ -149,7 +149,10 @@ def run_command(
     The same command again makes only what is missing, whatever ended it before.
     """
     if watch and (boundaries or final or shard is not None):
-        raise UsageError("--watch evaluates every file in full, as it comes; leave out --boundary, --final and --shard")
+        raise UsageError(
+            "--watch evaluates every file in full, as it comes; leave out --final, --shard and --boundary: "
+            "the board keeps the boundaries that it was given before"
+        )
     if scheduler is not None and jobs is not None:
         raise UsageError("--jobs is for this machine; with --scheduler the workers' threads say how many run at once")
     from harness import api
@@ -170,7 +173,7 @@ def run_command(
             backend = _this_machine(track, options, jobs or (1 if final else None), progress)
         else:
             backend = stack.enter_context(_of_cluster(scheduler, track, options, insecure, progress))
-        session = Session(track, home(), backend, terms, timezone, max_per_day)
+        session = Session(track, home(), backend, terms, timezone, max_per_day, is_device_given=device != "auto")
         if watch:
             session.watch(places, progress)
         batch_entries = session.run(_found(places, track, final, shard), progress, is_whole=shard is None)

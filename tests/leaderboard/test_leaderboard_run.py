@@ -480,6 +480,43 @@ def test_a_run_with_other_examples_to_forget_that_the_harness_fails_at_is_told_a
     assert len(list(results.glob("swapped-*"))) == 2
 
 
+# ---- what a board is of ----------------------------------------------------------------------------------------------
+
+
+def test_a_board_goes_on_on_another_device_only_if_that_is_asked_for_by_name(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, {"noise.py": NOISE})
+    command = ("leaderboard", "run", folder, "--track", tiny_file, "--runs", 2)
+    assert harness(*command).exit_code == 0
+    was = results_of(home, "noise.py").folder
+    was.rename(was.with_name(was.name.replace("-cpu-", "-cuda-")))
+    for file in [*board(home).glob("entries/*.json"), board(home) / "board.json"]:  # as made on a GPU
+        file.write_text(file.read_text().replace('"cpu"', '"cuda"').replace("-cpu-", "-cuda-"))
+    before = on_board(home)
+    refused = harness(*command)
+    assert refused.exit_code == 2
+    assert "give --device cuda, or --device cpu to make all runs anew" in refused.output
+    assert on_board(home) == before
+    with monkeypatch.context() as patched:
+        patched.setattr(SubmissionBatch, "run", lambda self, batch_entries: None)
+        assert harness(*command, "--device", "cpu").exit_code == 0
+    shown = harness("leaderboard", "show", "--track", tiny_file, "--format", "json")
+    assert [row["unranked_because"] for row in json.loads(shown.output)] == ["queued"]
+    assert harness(*command).exit_code == 0
+    assert (on_board(home)["noise.py"].state, results_of(home, "noise.py").folder) == ("done", was)
+
+
+def test_a_board_keeps_the_boundaries_it_was_last_given(
+    harness: Harness, folder: Path, home: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SubmissionBatch, "run", lambda self, batch_entries: None)
+    write(folder, {"identity.py": IDENTITY})
+    for given, kept in (((), []), (("--boundary", 3, "--boundary", 1), [3, 1]), ((), [3, 1]), (("--boundary", 2), [2])):
+        assert harness("leaderboard", "run", folder, "--track", tiny_file, *given).exit_code == 0
+        assert json.loads((board(home) / "board.json").read_text())["boundaries"] == kept
+
+
 # ---- runs are spent where they decide something -------------------------------------------------------------------
 
 

@@ -409,6 +409,11 @@ def test_a_score_that_cannot_be_compared_is_shown_and_not_ranked(
     assert list(shown).index("odd.py") > max(list(shown).index(name) for name in ranked)
 
 
+def test_a_score_of_another_device_is_shown_and_not_ranked(board: BoardWriter, rows: Callable[..., Any]) -> None:
+    board.add_synthetic("odd.py", 0.9, device="cuda")
+    assert rows()["odd.py"]["unranked_because"] == "run on cuda, not cpu"
+
+
 @pytest.mark.slow
 def test_1000_stored_submissions_are_listed_in_5_seconds_of_a_processor(home: Path, tiny: Track, show: Show) -> None:
     writer = BoardWriter(home, tiny)

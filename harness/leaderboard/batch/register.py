@@ -29,7 +29,8 @@ def register(
     """Return the entries of candidates by name, new ones where there are none; those over their quota have none.
 
     results: returns the name of a submission's results folder. now: with the time zone that days are counted in.
-    A file that goes back to an earlier version of its code is entered anew.
+    A file that goes back to an earlier version of its code is entered anew. One whose runs have another folder by now,
+    on another device say, is queued again: what was known is of other runs.
     """
     known = {entry.key: entry for entry in entries(board)}
     latest = {name_key(entry.submission): entry for entry in current(list(known.values()))}
@@ -44,7 +45,9 @@ def register(
             if quota is not None and quota.is_used_up(each.team, alike, now):
                 continue
             entry = fresh if entry is None else entry.model_copy(update={"entered": entered})
-        now_known = ("team", "sha256", "is_valid", "is_learner", "device", "results")
+        now_known = ["team", "sha256", "is_valid", "is_learner", "device", "results"]
+        if entry.results != fresh.results:
+            now_known += ["state", "stage", "runs", "outcome", "message", "score"]
         entry = entry.model_copy(update={field: getattr(fresh, field) for field in now_known})
         found[each.name] = entry
         if known.get(entry.key) != entry:

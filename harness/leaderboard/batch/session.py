@@ -18,7 +18,7 @@ from harness.leaderboard.batch.register import register
 from harness.leaderboard.batch.scorer import one_line
 from harness.leaderboard.batch.teams import DailyQuota, SubmissionsFound
 from harness.leaderboard.batch.watch import Watch
-from harness.leaderboard.board.entries import BoardFile, Entry, board_folder, board_runs, write_board
+from harness.leaderboard.board.entries import BoardFile, Entry, board_folder, stored_terms, write_board
 from harness.leaderboard.board.known_code import shared_code, told_of_shared
 from harness.locks import LockedError, locked
 from harness.runs.store import Results
@@ -43,6 +43,7 @@ class Session:
     terms: Terms
     zone: ZoneInfo
     max_per_day: int | None
+    is_device_given: bool  # by its name, so that a board of another one goes on here
 
     def run(self, found: SubmissionsFound, progress: Progress, *, is_whole: bool) -> list[BatchEntry]:
         """Run what was found, which may be nothing unless it is the whole; return all that are on the board now.
@@ -108,16 +109,27 @@ class Session:
 
     def _batch(self, progress: Progress, on_change: Callable[[BatchEntry], None] | None = None) -> SubmissionBatch:
         terms, backend = self.terms, self.backend
-        board = BoardFile.of(self.track, runs=terms.runs, boundaries=terms.boundaries, device=backend.device)
         folder = board_folder(self.home, self.track)
-        before = board_runs(folder)
-        if before > terms.runs:
-            raise UsageError(
-                f"the board ranks {before} runs of each, and {terms.runs} would take their ranks: leave out --runs, or "
-                f"begin the board anew by removing {folder / 'board.json'}"
-            )
-        write_board(folder, board)
+        before = stored_terms(folder)
+        if before is not None:
+            self._check_goes_on(before, folder / "board.json")
+        boundaries = terms.boundaries or (before.boundaries if before is not None else ())
+        write_board(folder, BoardFile.of(self.track, runs=terms.runs, boundaries=boundaries, device=backend.device))
         return SubmissionBatch(self.track, self.home, terms, backend, progress=progress, on_change=on_change)
+
+    def _check_goes_on(self, before: BoardFile, file: Path) -> None:
+        """Raise UsageError if a board would lose its ranks, or make all its runs anew, and nobody asked for that."""
+        if before.runs > self.terms.runs:
+            raise UsageError(
+                f"the board ranks {before.runs} runs of each, and {self.terms.runs} would take their ranks: leave out "
+                f"--runs, or begin the board anew by removing {file}"
+            )
+        device = self.backend.device
+        if before.device != device and not self.is_device_given:
+            raise UsageError(
+                f"the board ranks runs on {before.device}, and --device auto has found {device} (see harness doctor): "
+                f"give --device {before.device}, or --device {device} to make all runs anew on it"
+            )
 
     def _can_be_made(self, candidate: Candidate) -> bool:
         return self.backend.is_one_machine or not candidate.submission.is_learner

@@ -29,6 +29,7 @@ __all__ = [
     "board_runs",
     "current",
     "entries",
+    "stored_terms",
     "write_board",
     "write_entry",
 ]
@@ -117,12 +118,18 @@ def write_board(folder: Path, board: BoardFile) -> None:
     write_json(folder / "board.json", board.model_dump(mode="json"))
 
 
+def stored_terms(folder: Path) -> BoardFile | None:
+    """Return what a board is of; None for one that is not there, or cannot be read."""
+    try:
+        return BoardFile.model_validate(read_json(folder / "board.json"))
+    except (OSError, ValueError):
+        return None
+
+
 def board_runs(folder: Path) -> int:
     """Return how many runs of each a board ranks; 0 for one that is not there, or cannot be read."""
-    try:
-        return BoardFile.model_validate(read_json(folder / "board.json")).runs
-    except (OSError, ValueError):
-        return 0
+    before = stored_terms(folder)
+    return 0 if before is None else before.runs
 
 
 def write_entry(folder: Path, entry: Entry) -> None:

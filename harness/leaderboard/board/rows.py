@@ -127,6 +127,7 @@ def _unranked_because(entry: ScoredEntry, board: Board, scorer: str | None, revi
     reasons = {
         str(score.unranked_because): score.unranked_because is not None and not is_told_apart,
         "disqualified by review": review is not None and review.decision == "disqualified",
+        f"run on {entry.device}, not {board.terms.device}": entry.device != board.terms.device,
         "scored against another reference": score.reference_hash != board.terms.reference_hash,
         f"scored by version {score.scorer_version}, not {scorer}": score.scorer_version != scorer,
         "the official score is withheld": board.terms.rank_by == "official" and score.score is None,
