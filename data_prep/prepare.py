@@ -16,7 +16,7 @@ from data_prep.ways import Way, recorded_way, way_of_draft
 from harness.environment import environment
 from harness.errors import MachineError
 from harness.record import Records
-from harness.storage import hash_folder, replace_folder
+from harness.storage import hash_folder, replace_folder, restore_folder
 from harness.tracks.declaration import Declaration
 from harness.tracks.hashes import reference_hash, secret_commitment
 from harness.tracks.preparing import preparing
@@ -64,6 +64,7 @@ def prepare(
     started = time.monotonic()
     place = tracks / declaration.name
     with preparing(place):
+        restore_folder(place)
         if place.exists() and not anew:
             return Prepared(load_track(place), None, None)
         before = _retrained_before(place)
@@ -157,7 +158,7 @@ def _pools(track: Track) -> list[Records]:
 
 
 def _complete(draft: Track, place: Path, device: str, way: Way, seconds: float) -> None:
-    """Write the manifest and put the folder in its place."""
+    """Write the manifest and put the folder in its place; what an interrupted one goes on from is kept until then."""
     here = environment()
     found = {"torch": here["torch"], "device": device, "machine": here["machine"], "seconds": round(seconds, 1)}
     found |= asdict(way)
@@ -168,6 +169,7 @@ def _complete(draft: Track, place: Path, device: str, way: Way, seconds: float) 
     }
     manifest = draft.manifest.model_copy(update={**hashes, "prepared": found})
     write_manifest(draft.folder, manifest)
-    for name in ("draft", "way.json"):
-        (draft.folder / name).unlink(missing_ok=True)
     replace_folder(draft.folder, place)
+    for name in ("draft", "way.json"):
+        (place / name).unlink(missing_ok=True)
+    shutil.rmtree(place / "parts", ignore_errors=True)

@@ -5,7 +5,6 @@ Each finished stack leaves one file of records, its part, so that an interrupted
 
 import hashlib
 import hmac
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -250,12 +249,11 @@ def part(track: Track, stack: Stack) -> Path:
 
 
 def join(track: Track, stacks: list[Stack]) -> None:
-    """Join the parts of all stacks into the track's files, one per kind."""
+    """Join the parts of all stacks into the track's files, one per kind. The parts stay."""
     for kind in _sizes(track):
         of_kind = sorted((stack for stack in stacks if stack.kind == kind), key=lambda stack: stack.first)
         parts = [Records.from_arrays(read_arrays(part(track, stack))) for stack in of_kind]
         write_arrays(track.records_file(kind), Records.concatenate(parts).arrays())
-    shutil.rmtree(track.folder / "parts")
 
 
 def split_off(track: Track, stacks: list[Stack]) -> None:

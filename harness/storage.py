@@ -18,10 +18,13 @@ __all__ = [
     "files_in",
     "hash_arrays",
     "hash_folder",
+    "is_aside",
     "json_bytes",
     "read_arrays",
     "read_json",
     "replace_folder",
+    "replacing",
+    "restore_folder",
     "write_arrays",
     "write_bytes",
     "write_json",
@@ -32,7 +35,7 @@ SHOWN = 40  # letters of a file's name in that of the file beside it, which has 
 
 def write_bytes(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Write a file atomically, making its folder; a link that lies there is replaced, not followed."""
-    with _replacing(path, mode) as file:
+    with replacing(path, mode) as file:
         file.write(content)
 
 
@@ -56,7 +59,7 @@ def read_json(path: Path) -> Any:
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write an .npz atomically; equal arrays give equal bytes."""
-    with _replacing(path) as file:
+    with replacing(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
@@ -114,18 +117,48 @@ def _is_left_behind(path: Path, folder: Path) -> bool:
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Put the folder `new` in the place of `folder`, which is kept aside until the new one is there."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    """Put the folder `new` in the place of `folder`, which is kept aside until the new one is there.
+
+    A link that lies there is replaced, not followed. If that fails, `folder` is back and `new` where it was.
+    """
+    restore_folder(folder)
+    old = _aside(folder)
+    _remove(old)
     with contextlib.suppress(FileNotFoundError):
         os.rename(folder, old)
-    os.rename(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        os.rename(new, folder)
+    finally:
+        restore_folder(folder)
+    _remove(old)
+
+
+def restore_folder(folder: Path) -> None:
+    """Put back a folder that was kept aside if nothing is in its place: its replacement was interrupted."""
+    if is_aside(folder):
+        os.rename(_aside(folder), folder)
+
+
+def is_aside(folder: Path) -> bool:
+    """Whether a folder is missing and kept aside."""
+    return os.path.lexists(_aside(folder)) and not os.path.lexists(folder)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or a link to one."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _replacing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
-    """Open a file beside `path` that takes its place once it is complete and on disk."""
+def replacing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
+    """Open a file beside `path` that takes its place once it is complete and on disk; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:SHOWN]}.")
     try:

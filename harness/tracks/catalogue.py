@@ -7,9 +7,10 @@ from harness.environment import require_writable
 from harness.errors import UsageError
 from harness.quoting import quoted
 from harness.spelling import did_you_mean_file
-from harness.storage import read_arrays
+from harness.storage import is_aside, read_arrays, restore_folder
 from harness.tracks.archive import import_track
 from harness.tracks.declaration import Declaration, read_declaration
+from harness.tracks.preparing import preparing
 from harness.tracks.track import Track, load_track
 from harness.tracks.track_names import DATA_PREP, track_names
 from harness.tracks.tuning_track import preparing_command, tuned_for
@@ -58,6 +59,8 @@ def find_tracks(track: str, tracks: Path) -> list[Declared]:
 
     A name is that of a track declared here, or of one that is prepared below the folder `tracks`. Raises UsageError.
     """
+    if Path(track).name == track:
+        _make_ready(tracks / track)
     known = {path.stem: path for path in sorted((DATA_PREP / "tracks").glob("*.toml"))}
     prepared = set(track_names(tracks)) - known.keys()
     if track in prepared:
@@ -91,9 +94,7 @@ def open_track(track: str, tracks: Path) -> Track:
 def open_declared(declared: Declared, tracks: Path) -> Track:
     """Return a prepared track, as `open_track` does."""
     folder = tracks / declared.name
-    if not folder.exists() and declared.shipped is not None:
-        require_writable(tracks)
-        import_track(declared.shipped, tracks)
+    _make_ready(folder, declared.shipped)
     command = declared.command
     if not folder.exists():
         raise UsageError(f"the track {declared.name} is not prepared; run: {command}")
@@ -104,6 +105,20 @@ def open_declared(declared: Declared, tracks: Path) -> Track:
         raise UsageError(_changed(declared.file, prepared, command))
     _check_files_beside(declared, prepared, command)
     return prepared
+
+
+def _make_ready(place: Path, shipped: Path | None = None) -> None:
+    """Put a track in its place if that takes no preparation: one that ships, or one whose replacement was interrupted.
+
+    Of several processes one does it, and the others wait.
+    """
+    if not (shipped or is_aside(place)) or place.exists():
+        return
+    require_writable(place.parent)
+    with preparing(place, waits=True):
+        restore_folder(place)
+        if shipped is not None and not place.exists():
+            import_track(shipped, place.parent)
 
 
 def _changed(file: Path, prepared: Track, command: str) -> str:

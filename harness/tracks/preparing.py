@@ -11,10 +11,13 @@ __all__ = ["preparing"]
 
 
 @contextlib.contextmanager
-def preparing(place: Path) -> Iterator[None]:
-    """Hold the lock of the folder that a track has or will have. Raises UsageError if another process does."""
+def preparing(place: Path, *, waits: bool = False) -> Iterator[None]:
+    """Hold the lock of the folder that a track has or will have.
+
+    waits: until no other process holds it; else UsageError is raised if one does.
+    """
     try:
-        with locked(place.with_name(f".{place.name}.lock"), waits=False):
+        with locked(place.with_name(f".{place.name}.lock"), waits=waits):
             yield
     except LockedError:
         raise UsageError("another process is preparing this track; wait for it, then run the command again") from None

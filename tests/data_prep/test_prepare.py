@@ -1,5 +1,6 @@
 """Preparation through the command line: whole or not there, resumed, locked, repeatable, growing."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,12 +16,14 @@ import pytest
 from click.testing import CliRunner, Result
 from filelock import FileLock
 
+from data_prep import reference
 from data_prep.draft import lay_out
 from data_prep.drift import Drift
 from data_prep.estimate import estimate
 from data_prep.prepare import prepare
 from harness.cli.main import cli
 from harness.record import Records
+from harness.tracks.catalogue import open_track
 from harness.tracks.declaration import read_declaration
 from harness.tracks.track import Track, load_track
 
@@ -159,6 +162,40 @@ def test_an_interrupted_preparation_goes_on_and_ends_the_same(tiny: Track, tiny_
         ours, theirs = again.retrained(pool), tiny.retrained(pool)
         assert len(ours) == 16
         assert are_same_models(ours, theirs)
+
+
+def test_a_finished_preparation_whose_last_rename_fails_trains_nothing_again(
+    tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declaration, tracks = read_declaration(tiny_file), tmp_path / "tracks"
+
+    def failed(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr("data_prep.prepare.replace_folder", failed)
+    with pytest.raises(OSError, match="busy"):
+        prepare(declaration, tiny_file, tracks, jobs=1, retrained=1)
+    monkeypatch.undo()
+    assert not (tracks / "tiny").exists()
+    monkeypatch.setattr(reference, "train_models", lambda *_: pytest.fail("a model is trained again"))
+    prepared = prepare(declaration, tiny_file, tracks, jobs=1, retrained=1)
+    assert len(prepared.track.retrained("scoring")) == 1
+    left = {path.name for path in prepared.track.folder.iterdir()}
+    assert left == {"track.toml", "manifest.json", "public", "private"}
+    assert not (tracks / ".tiny.partial").exists()
+
+
+def test_a_track_whose_replacement_was_killed_half_way_is_put_back(own_home: Path, tiny_file: Path) -> None:
+    tracks = own_home / "tracks"
+    opened: list[Callable[[], Track]] = [
+        lambda: open_track("tiny", tracks),
+        lambda: open_track(str(tiny_file), tracks),
+        lambda: prepare(read_declaration(tiny_file), tiny_file, tracks, jobs=1, anew=False).track,
+    ]
+    for open_again in opened:
+        (tracks / "tiny").rename(tracks / ".tiny.old")
+        assert open_again().folder == tracks / "tiny"
+        assert not (tracks / ".tiny.old").exists()
 
 
 def test_a_track_that_another_process_prepared_meanwhile_is_kept(own_home: Path, tiny_file: Path) -> None:
