@@ -1,8 +1,7 @@
 """Tracks as one file each, to hand on: with the private part or without it, with the images or as a pack, without."""
 
 import contextlib
-import os
-import shutil
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from harness.errors import MachineError, UsageError
 from harness.quoting import quoted
 from harness.record import SETS
 from harness.spelling import did_you_mean_file
-from harness.storage import files_in, replace_folder
+from harness.storage import files_in, replace_folder, replacing
 from harness.tracks.declaration import Declaration
 from harness.tracks.pack import LIST, OwnData, complete, listed, without_pixels
 from harness.tracks.track import Track, damage, load_track, read_track
@@ -31,11 +30,10 @@ def export_track(track: Track, file: Path, *, private: bool, images: bool = True
     """
     if private or not images:
         track.require_private()
-    partial = file.with_name(f".{file.name}.partial")
-    with zipfile.ZipFile(partial, "w") as archive:
+    mode = 0o600 if private else 0o644
+    with replacing(file, mode) as opened, zipfile.ZipFile(opened, "w") as archive:
         for name, content in _contents(track, private=private, images=images):
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-    os.replace(partial, file)
 
 
 def _contents(track: Track, *, private: bool, images: bool) -> Iterator[tuple[str, bytes]]:
@@ -95,15 +93,21 @@ def import_track(
 def _unpacked(file: Path, tracks: Path) -> Iterator[Track]:
     """Unpack an exported track into a folder beside its place, which is gone afterwards if it was not put there."""
     tracks.mkdir(parents=True, exist_ok=True)
-    unpacked = tracks / f".import-{os.getpid()}"
-    try:
+    with tempfile.TemporaryDirectory(dir=tracks, prefix=".import-", ignore_cleanup_errors=True) as folder:
         with _read(file), zipfile.ZipFile(file) as archive:
             _check_names(archive)
-            archive.extractall(unpacked)
-            track = read_track(unpacked)
+            archive.extractall(Path(folder) / "track")
+            track = read_track(Path(folder) / "track")
+        _keep_private(track)
         yield track
-    finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def _keep_private(track: Track) -> None:
+    """Let nobody else read the private part, as where it was prepared."""
+    if track.private.exists():
+        track.private.chmod(0o700)
+    for path in files_in(track.private):
+        path.chmod(0o600)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,15 @@
 """Tracks: declarations and their faults, splits, data files, and the folder that is exported and imported."""
 
+import os
 import re
 import shutil
+import stat
+import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -577,6 +582,29 @@ def test_a_track_that_is_not_there_is_a_machine_error(tmp_path: Path) -> None:
 
 def test_a_private_export_brings_back_every_file_of_the_track(track: Track, tmp_path: Path) -> None:
     export_track(track, tmp_path / "mini.track", private=True)
+# ---- the first use of a track that ships ----------------------------------------------------------------------------
+
+
+def test_of_several_first_commands_one_unpacks_the_track_that_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked, at_once = list[Path](), threading.Barrier(3)
+
+    def unpack(file: Path, tracks: Path) -> Track:
+        unpacked.append(file)
+        return import_track(file, tracks)
+
+    def first_command(_: int) -> str:
+        at_once.wait(60)
+        return catalogue.open_track("digits", tmp_path).name
+
+    monkeypatch.setattr(catalogue, "import_track", unpack)
+    with ThreadPoolExecutor(3) as pool:  # of one process id, as processes of several containers may be
+        assert list(pool.map(first_command, range(3))) == ["digits"] * 3
+    assert len(unpacked) == 1
+    assert not list(tmp_path.glob(".import-*"))
+
+
     imported = import_track(tmp_path / "mini.track", tmp_path / "elsewhere")
     assert imported.folder == tmp_path / "elsewhere" / "mini"
     assert files_of(imported.folder) == files_of(track.folder)
@@ -622,6 +650,47 @@ def test_two_exports_of_a_track_are_the_same_file(track: Track, tmp_path: Path) 
         export_track(track, tmp_path / "one.track", private=private)
         export_track(track, tmp_path / "two.track", private=private)
         assert (tmp_path / "one.track").read_bytes() == (tmp_path / "two.track").read_bytes()
+@pytest.fixture
+def generous_umask() -> Iterator[None]:
+    """A umask as most users have, under which others may read new files."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.usefixtures("generous_umask")
+def test_nobody_else_reads_a_private_part_that_was_imported(track: Track, tmp_path: Path) -> None:
+    export_track(track, tmp_path / "mini.track", private=True)
+    imported = import_track(tmp_path / "mini.track", tmp_path / "elsewhere")
+    assert mode(imported.private) == 0o700
+    files = list(imported.private.iterdir())
+    assert "secret" in [path.name for path in files]
+    assert {mode(path) for path in files} == {0o600}
+    assert mode(imported.folder) == mode(imported.public) == 0o755
+
+
+@pytest.mark.usefixtures("generous_umask")
+@pytest.mark.parametrize(("private", "expected"), [(True, 0o600), (False, 0o644)])
+def test_nobody_else_reads_an_export_with_the_private_part_while_it_is_written_nor_later(
+    private: bool, expected: int, track: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meanwhile, write = set[int](), zipfile.ZipFile.writestr
+
+    def writestr(*arguments: Any) -> None:
+        write(*arguments)
+        meanwhile.update(mode(path) for path in (tmp_path / "exports").iterdir())
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", writestr)
+    (tmp_path / "exports").mkdir()
+    export_track(track, tmp_path / "exports" / "mini.track", private=private)
+    assert meanwhile == {expected}
+    assert mode(tmp_path / "exports" / "mini.track") == expected
+
+
     assert {path.name for path in tmp_path.iterdir()} == {"one.track", "two.track", "tracks"}
 
 
