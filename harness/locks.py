@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,17 +19,16 @@ class LockedError(Exception):
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, waits: bool = True) -> Iterator[None]:
+def locked(path: Path, *, waits: bool = True, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock that a file stands for; its folder is made.
 
-    waits: until it is free; else LockedError is raised if it is not. Raises MachineError if there are no locks.
+    waits: until it is free; else LockedError is raised if it is not. on_wait: is called before it waits. Raises
+    MachineError if there are no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=-1 if waits else 0)
-    except Timeout:
-        raise LockedError from None
+        _acquire(lock, waits, on_wait)
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in WITHOUT_LOCKS:
             raise
@@ -39,3 +38,13 @@ def locked(path: Path, *, waits: bool = True) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock, waits: bool, on_wait: Callable[[], None]) -> None:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not waits:
+            raise LockedError from None
+        on_wait()
+        lock.acquire()

@@ -22,11 +22,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from harness.accelerator import of
-from harness.environment import require_writable
 from harness.errors import MachineError
 from harness.processors import usable_processors
 from harness.runner.process import ROOT, run_environment
-from harness.seal import read_sealed, whole, write_sealed
+from harness.runs.measured_once import measured_once
+from harness.seal import read_sealed, write_sealed
 from harness.tracks.track import Track
 
 __all__ = ["Calibration", "calibrate"]
@@ -53,10 +53,12 @@ def calibrate(
     jobs: int,
     on_start: Callable[[], None] = lambda: None,
     on_estimate: Callable[[float], None] = lambda seconds: None,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> Calibration:
     """Return the calibration of this machine, track, threads and workers; measure it if there is none that is whole.
 
     on_start: is called before it is measured. on_estimate: is told then, after a few steps, about how long it takes.
+    on_wait: as of `measured_once`.
     """
     load = {
         "track": track.manifest.fingerprint,
@@ -69,10 +71,19 @@ def calibrate(
     }
     key = hashlib.sha256(json.dumps(load, sort_keys=True).encode()).hexdigest()[:12]
     path = home / "calibration" / f"{track.name}-{key}.json"
-    if (stored := whole(path, partial(_stored, key))) is not None:
-        return stored
-    require_writable(path.parent)
-    on_start()
+
+    def measure() -> Calibration:
+        on_start()
+        samples = _samples(track, device, threads, jobs, on_estimate)
+        calibration = Calibration(key, statistics.median(samples), tuple(samples))
+        write_sealed(path, {**load, "training_seconds": calibration.training_seconds, "samples": samples})
+        return calibration
+
+    return measured_once(path, partial(_stored, key), measure, on_wait)
+
+
+def _samples(track: Track, device: str, threads: int, jobs: int, on_estimate: Callable[[float], None]) -> list[float]:
+    """Return the seconds of as many trainings as are timed at least."""
     started, samples = time.monotonic(), list[float]()
 
     def warm(seconds: float) -> None:
@@ -82,9 +93,7 @@ def calibrate(
 
     while len(samples) < N_SAMPLES:
         samples += _time_trainings(track, device, threads, jobs, on_warm=warm)
-    calibration = Calibration(key, statistics.median(samples), tuple(samples))
-    write_sealed(path, {**load, "training_seconds": calibration.training_seconds, "samples": samples})
-    return calibration
+    return samples
 
 
 def _stored(key: str, path: Path) -> Calibration:

@@ -18,6 +18,7 @@ from harness.tracks.track import Track
 __all__ = ["Announce", "conditions_here"]
 
 Announce = Callable[[str], None]  # hears, in a sentence, of a measurement that begins
+WAITING = "waiting for another command here, which is measuring: two at once would slow each other down ..."
 
 
 def conditions_here(
@@ -46,7 +47,8 @@ def conditions_here(
     conditions = replace(conditions, dependencies=_dependencies(track, limit, conditions))
     if limit.calibration is None:
         return conditions
-    return replace(conditions, limit=replace(limit, floor_seconds=floor_seconds(track, home, conditions)))
+    floor = floor_seconds(track, home, conditions, lambda: announce(WAITING))
+    return replace(conditions, limit=replace(limit, floor_seconds=floor))
 
 
 def _dependencies(track: Track, limit: Limit, conditions: Conditions) -> str:
@@ -79,6 +81,7 @@ def _limit(track: Track, home: Path, device: str, jobs: int, fraction: float | N
         threads=limits.threads,
         jobs=jobs,
         on_start=lambda: announce(announcement),
+        on_wait=lambda: announce(WAITING),
         on_estimate=lambda seconds: announce(f"... that takes {_duration(seconds)}, and is kept for the next time"),
     )
     return Limit(

@@ -5,6 +5,7 @@ process itself, on a GPU with that of its context. Measured once for each calibr
 """
 
 import statistics
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from harness.runner.execution import execute
 from harness.runner.message import Job
 from harness.runner.outcome import Outcome
 from harness.runs.launchers import launcher_for
+from harness.runs.measured_once import measured_once
 from harness.runs.positions import ids_of_job
 from harness.runs.run import RUNNER_VERSION, Conditions
 from harness.runs.stream import sets_of_requests
-from harness.seal import read_sealed, whole, write_sealed
+from harness.seal import read_sealed, write_sealed
 from harness.tracks.track import Track
 
 __all__ = ["LARGE_SHARE", "floor_seconds"]
@@ -25,24 +27,28 @@ N_RUNS = 3
 NOTHING = "def unlearn(net, retain_loader, forget_loader, val_loader): pass"
 
 
-def floor_seconds(track: Track, home: Path, conditions: Conditions) -> float | None:
+def floor_seconds(
+    track: Track, home: Path, conditions: Conditions, on_wait: Callable[[], None] = lambda: None
+) -> float | None:
     """Return the median seconds of a run that does nothing, measured now if it is not stored, or not whole.
 
-    None if such a run fails: whatever it is, the next run says it.
+    None if such a run fails: whatever it is, the next run says it. on_wait: as of `measured_once`.
     """
     assert conditions.limit is not None, "runs need a time limit"
     name = f"{track.name}-{conditions.limit.calibration}-{conditions.isolation.level}-v{RUNNER_VERSION}"
     path = home / "calibration" / f"floor-{name}.json"
-    if (stored := whole(path, _stored)) is not None:
-        return stored
-    if (seconds := _measured(track, conditions)) is None:
-        return None
-    median = statistics.median(seconds)
-    write_sealed(path, {"median": median, "samples": seconds})
-    return median
+
+    def measure() -> float | None:
+        if (seconds := _measured(track, conditions)) is None:
+            return None
+        median = statistics.median(seconds)
+        write_sealed(path, {"median": median, "samples": seconds})
+        return median
+
+    return measured_once(path, _stored, measure, on_wait)
 
 
-def _stored(path: Path) -> float:
+def _stored(path: Path) -> float | None:
     return float(read_sealed(path)["median"])
 
 

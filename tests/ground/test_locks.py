@@ -1,6 +1,8 @@
 """Locks between processes."""
 
 import errno
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,4 +29,21 @@ def test_a_file_system_without_locks_is_named(
 
     monkeypatch.setattr(FileLock, "acquire", acquire)
     with pytest.raises(MachineError, match=f"{tmp_path} has no locks .*set HARNESS_HOME"), locked(tmp_path / "x"):
+        pass
+
+
+def test_whoever_waits_for_a_lock_is_told_and_has_it_then(tmp_path: Path) -> None:
+    held, told = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(tmp_path / "x"):
+            held.set()
+            assert told.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        holder = pool.submit(hold)
+        assert held.wait(60)
+        with locked(tmp_path / "x", on_wait=told.set):
+            holder.result(60)
+    with locked(tmp_path / "x", on_wait=lambda: pytest.fail("it is free")):
         pass

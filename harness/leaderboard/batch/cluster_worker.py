@@ -113,8 +113,7 @@ def _prepared(request: WorkerRequest) -> Runner:
     if is_gpu and own_threads > 1:
         raise MachineError("a worker on a GPU makes one run at a time: start one with --nthreads 1 for each GPU")
     load = own_threads if is_gpu else dict(request.loads).get(host_of(get_worker().address), own_threads)
-    with locked(_folder() / "calibration.lock"):  # one training after another, each under the load it is to have
-        conditions = conditions_here(track, home(), device=kind, isolation=found, jobs=load)
+    conditions = conditions_here(track, home(), device=kind, isolation=found, jobs=load)
     return Runner(track, conditions)
 
 
