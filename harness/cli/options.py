@@ -89,6 +89,15 @@ def tracks_beginning(context: click.Context, parameter: click.Parameter, begun: 
     return begins_with(begun, track_names(home() / "tracks"))
 
 
+def _share(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Return the value of --time-limit. Raises UsageError if it is none."""
+    if value is not None:
+        from harness.runs.conditions import require_share
+
+        require_share(value)
+    return value
+
+
 track_option = click.option(
     "--track",
     "track_name",
@@ -110,7 +119,11 @@ jobs_option = click.option(
 )
 again_option = click.option("--again", is_flag=True, help="Make runs again that are stored as failed.")
 time_limit_option = click.option(
-    "--time-limit", type=float, metavar="FRACTION", help="Another share of a training, such as 0.2; not ranked."
+    "--time-limit",
+    type=float,
+    metavar="FRACTION",
+    callback=_share,
+    help="Another share of a training, such as 0.2; not ranked.",
 )
 isolation_option = click.option(
     "--isolation",

@@ -15,10 +15,11 @@ from harness.runs.floor import floor_seconds
 from harness.runs.run import Conditions, Limit
 from harness.tracks.track import Track
 
-__all__ = ["Announce", "conditions_here"]
+__all__ = ["Announce", "conditions_here", "require_share"]
 
 Announce = Callable[[str], None]  # hears, in a sentence, of a measurement that begins
 WAITING = "waiting for another command here, which is measuring: two at once would slow each other down ..."
+MOST_TRAININGS = 100.0  # that a run may be given: what takes longer is no unlearning
 
 
 def conditions_here(
@@ -42,6 +43,7 @@ def conditions_here(
     if not may_run:
         return Conditions(None, isolation, device, threads=threads, jobs=jobs)
     track.require_private()  # before a measurement that would be in vain
+    require_share(time_limit)
     limit = _limit(track, home, device, jobs, time_limit, announce)
     conditions = Conditions(limit, isolation, device, of(device).identity, threads, jobs)
     conditions = replace(conditions, dependencies=_dependencies(track, limit, conditions))
@@ -49,6 +51,12 @@ def conditions_here(
         return conditions
     floor = floor_seconds(track, home, conditions, lambda: announce(WAITING))
     return replace(conditions, limit=replace(limit, floor_seconds=floor))
+
+
+def require_share(time_limit: float | None) -> None:
+    """Raise UsageError unless a time limit, if one is given, is a share of a training that runs can be given."""
+    if time_limit is not None and not 0 < time_limit <= MOST_TRAININGS:
+        raise UsageError(f"--time-limit takes a share of a training above 0, up to {MOST_TRAININGS:g}, such as 0.1")
 
 
 def _dependencies(track: Track, limit: Limit, conditions: Conditions) -> str:
@@ -66,8 +74,6 @@ def _dependencies(track: Track, limit: Limit, conditions: Conditions) -> str:
 
 def _limit(track: Track, home: Path, device: str, jobs: int, fraction: float | None, announce: Announce) -> Limit:
     limits = track.declaration.limits
-    if fraction is not None and fraction <= 0:
-        raise UsageError("--time-limit takes a share of a training above 0, such as 0.1")
     share = limits.time_limit_fraction if fraction is None else fraction
     if limits.seconds is not None:
         seconds = limits.seconds * share / limits.time_limit_fraction
@@ -81,8 +87,8 @@ def _limit(track: Track, home: Path, device: str, jobs: int, fraction: float | N
         threads=limits.threads,
         jobs=jobs,
         on_start=lambda: announce(announcement),
-        on_wait=lambda: announce(WAITING),
         on_estimate=lambda seconds: announce(f"... that takes {_duration(seconds)}, and is kept for the next time"),
+        on_wait=lambda: announce(WAITING),
     )
     return Limit(
         seconds=share * calibration.training_seconds,

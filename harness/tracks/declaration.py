@@ -232,14 +232,14 @@ class Limits(TomlSection):
     """What a run may use."""
 
     time_limit_fraction: Fraction = 0.10  # of one training alone
-    seconds: Annotated[float, Field(gt=0)] | None = None  # a fixed limit instead, for tracks that need no calibration
+    seconds: Annotated[float, Field(gt=0, le=1e6)] | None = None  # a fixed limit instead, without a calibration
     threads: Positive = 1
     source_kb: Positive = 256
     log_kb: Positive = 64
     memory_mb: Positive = 4096  # of all processes of a run together, files in memory included
     processes: Positive = 100  # threads count as well
     scratch_mb: Positive = 256  # of temporary files, and as much again of shared memory and of compiled code
-    train_limit: Annotated[float, Field(gt=0)] = _added(3.0)  # of a learner's training, in ordinary trainings
+    train_limit: Annotated[float, Field(gt=0, le=1e3)] = _added(3.0)  # of a learner's training, in ordinary trainings
     state_mb: Positive = _added(64)  # of what a learner keeps of a training
     members: Positive = _added(8)  # nets that a learner's model may consist of
 

@@ -269,7 +269,7 @@ def test_more_runs_than_the_pool_name_the_way_to_more(harness: Harness, submissi
         (["--runs", "0"], "0 is not in the range x>=1"),
         (["--runs", "two"], "'two' is not a valid integer range"),
         (["--rums", "2"], "--runs"),
-        (["--time-limit", "-1"], "above 0"),
+        *((["--time-limit", value], "above 0, up to 100, such as 0.1") for value in ("-1", "0", "nan", "inf", "101")),
         (["--json", "no/such/folder/out.json"], "no folder"),
         (["--isolation", "strong"], "full"),
     ],

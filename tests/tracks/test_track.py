@@ -131,6 +131,11 @@ def test_text_that_is_no_toml_is_a_usage_error(problems: Callable[[str], list[st
         ('name = "mini"', 'name = "../mini"', "name: a name has small letters, digits and hyphens"),
         ("runs = 3", 'runs = 3\nrank_by = "luck"', r"evaluation\.rank_by: .*'calibrated' or 'official'"),
         ("runs = 3", "runs = 3\n[limits]\ntime_limit_fraction = 1.5", r"limits\.time_limit_fraction: "),
+        ("runs = 3", "runs = 3\n[limits]\ntime_limit_fraction = nan", r"limits\.time_limit_fraction: "),
+        ("runs = 3", "runs = 3\n[limits]\nseconds = inf", r"limits\.seconds: .*finite"),
+        ("runs = 3", "runs = 3\n[limits]\nseconds = 1e10", r"limits\.seconds: .*less than or equal to 1000000"),
+        ("runs = 3", "runs = 3\n[limits]\ntrain_limit = inf", r"limits\.train_limit: .*finite"),
+        ("runs = 3", "runs = 3\n[limits]\ntrain_limit = 1e10", r"limits\.train_limit: .*less than or equal to 1000"),
         ('kind = "random"', 'kind = "person"', r"forget\.kind: "),
         ("count = 2", "", r"forget: kind = 'random' needs count = \.\.\."),
         ("count = 2", "label = 2", r"forget: kind = 'random' needs count = \.\.\."),
@@ -577,11 +582,6 @@ def test_a_track_that_is_not_there_is_a_machine_error(tmp_path: Path) -> None:
         load_track(tmp_path / "nothing")
 
 
-# ---- export and import --------------------------------------------------------------------------------------------
-
-
-def test_a_private_export_brings_back_every_file_of_the_track(track: Track, tmp_path: Path) -> None:
-    export_track(track, tmp_path / "mini.track", private=True)
 # ---- the first use of a track that ships ----------------------------------------------------------------------------
 
 
@@ -605,6 +605,11 @@ def test_of_several_first_commands_one_unpacks_the_track_that_ships(
     assert not list(tmp_path.glob(".import-*"))
 
 
+# ---- export and import --------------------------------------------------------------------------------------------
+
+
+def test_a_private_export_brings_back_every_file_of_the_track(track: Track, tmp_path: Path) -> None:
+    export_track(track, tmp_path / "mini.track", private=True)
     imported = import_track(tmp_path / "mini.track", tmp_path / "elsewhere")
     assert imported.folder == tmp_path / "elsewhere" / "mini"
     assert files_of(imported.folder) == files_of(track.folder)
@@ -645,11 +650,6 @@ def test_an_imported_public_export_is_a_track_without_a_reference(track: Track, 
             ask()
 
 
-def test_two_exports_of_a_track_are_the_same_file(track: Track, tmp_path: Path) -> None:
-    for private in (True, False):
-        export_track(track, tmp_path / "one.track", private=private)
-        export_track(track, tmp_path / "two.track", private=private)
-        assert (tmp_path / "one.track").read_bytes() == (tmp_path / "two.track").read_bytes()
 @pytest.fixture
 def generous_umask() -> Iterator[None]:
     """A umask as most users have, under which others may read new files."""
@@ -691,6 +691,11 @@ def test_nobody_else_reads_an_export_with_the_private_part_while_it_is_written_n
     assert mode(tmp_path / "exports" / "mini.track") == expected
 
 
+def test_two_exports_of_a_track_are_the_same_file(track: Track, tmp_path: Path) -> None:
+    for private in (True, False):
+        export_track(track, tmp_path / "one.track", private=private)
+        export_track(track, tmp_path / "two.track", private=private)
+        assert (tmp_path / "one.track").read_bytes() == (tmp_path / "two.track").read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"one.track", "two.track", "tracks"}
 
 
