@@ -322,11 +322,14 @@ def of(kind: str) -> Accelerator:
     return _kinds[kind]()
 
 
-def resolve(requested: str, announce: Callable[[str], None] = lambda sentence: None) -> str:
+def resolve(requested: str, announce: Callable[[str], None] = lambda sentence: None, *, is_name: bool = False) -> str:
     """Return the kind of device for what was asked for: auto, cpu or cuda.
 
-    announce: hears, in a sentence, why `auto` leaves a GPU unused. Raises UsageError if there is no such device here.
+    announce: hears, in a sentence, why `auto` leaves a GPU unused. is_name: whether nothing is to be computed on it, as
+    where runs are stored already; else UsageError is raised if there is no such device here.
     """
+    if is_name and requested != "auto":
+        return requested
     if requested in ("cpu", "fake") or (requested == "auto" and not cuda_driver.is_present()):
         return "cpu" if requested == "auto" else requested
     reason = why_no_gpu()

@@ -27,7 +27,7 @@ from harness.evaluation.make import check_runs
 from harness.evaluation.reference import Reference, load_reference
 from harness.evaluation.score_file import ScoreFile
 from harness.runner.isolation import choose, stronger
-from harness.runs.conditions import conditions_here
+from harness.runs.conditions import conditions_here, require_share
 from harness.runs.run import Run
 from harness.runs.store import Results
 from harness.scoring.arrays import score_arrays
@@ -91,15 +91,27 @@ def evaluate(
     """Run a submission many times, as far as its runs are not stored, and score it; as `harness evaluate` does.
 
     file: its path, or the name of a baseline. Options are those of the command: constants by name, time_limit as
-    another share of a training, jobs as runs at once. on_start is called once the time limit is known, on_run with each
-    run, on_training with how many of a learner's trainings are done, and of how many. A submission that fails is no
-    error: `outcome` says so. Raises UsageError for what cannot be done as asked, MachineError if the machine fails.
+    another share of a training, jobs as runs at once. With rescore nothing is run: stored runs are scored, which may be
+    those of another machine. on_start is called once the time limit is known, on_run with each run, on_training with
+    how many of a learner's trainings are done, and of how many. A submission that fails is no error: `outcome` says so.
+    Raises UsageError for what cannot be done as asked, MachineError if the machine fails.
     """
-    place, kind = home or default_home(), resolve(device, announce)
+    place, kind = home or default_home(), resolve(device, announce, is_name=rescore)
     opened = track if isinstance(track, Track) else open_track(track, home=place)
     n_runs = runs or opened.usual_runs
     check_runs(opened, n_runs)
     submission = _submission(file, opened, constants or {})
+    required = stronger(isolation, require_isolation)
+    if rescore:
+        require_share(time_limit)
+        return evaluating.load_evaluation(
+            *(submission, opened, kind),
+            runs=runs or opened.usual_runs,
+            home=place,
+            time_limit=time_limit,
+            required_isolation=required,
+            rescore=True,
+        )
     _require_place(place, Results.of(place, opened, submission, kind, time_limit=time_limit))
     conditions = conditions_here(
         *(opened, place),
@@ -115,8 +127,7 @@ def evaluate(
         *(submission, opened, conditions),
         runs=n_runs,
         home=place,
-        required_isolation=stronger(isolation, require_isolation),
-        rescore=rescore,
+        required_isolation=required,
         again=again,
         on_run=on_run,
         on_training=on_training,

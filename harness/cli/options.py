@@ -137,9 +137,12 @@ require_isolation_option = click.option(
 )
 
 
-def chosen_device(requested: str) -> str:
-    """Return the kind of device for what --device asks for; say why `auto` leaves a GPU unused."""
-    return resolve(requested, lambda sentence: click.echo(sentence, err=True))
+def chosen_device(requested: str, *, is_name: bool = False) -> str:
+    """Return the kind of device for what --device asks for; say why `auto` leaves a GPU unused.
+
+    is_name: whether nothing is to be computed on it.
+    """
+    return resolve(requested, lambda sentence: click.echo(sentence, err=True), is_name=is_name)
 
 
 def console() -> "Console":

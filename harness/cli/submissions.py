@@ -94,7 +94,7 @@ def evaluate_command(
         *(file, track, n_runs),
         constants=constants,
         jobs=jobs,
-        device=chosen_device(device),
+        device=chosen_device(device, is_name=rescore),
         isolation=isolation,
         require_isolation=require_isolation,
         time_limit=time_limit,
@@ -243,7 +243,8 @@ def report_command(
     track = api.open_track(track_name)
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=set_constants(settings))
     n_runs = runs or track.usual_runs
-    evaluation = load_evaluation(submission, track, chosen_device(device), runs=n_runs, home=home())
+    kind = chosen_device(device, is_name=True)
+    evaluation = load_evaluation(submission, track, kind, runs=n_runs, home=home())
     if evaluation.outcome != Outcome.OK:
         _print(show(evaluation, []))
         _exit_with(evaluation)

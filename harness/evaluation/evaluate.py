@@ -16,7 +16,7 @@ from harness.evaluation.score_file import ScoreFile
 from harness.evaluation.stored_score import load_what_scores, outcome_of, score_of
 from harness.quoting import quoted
 from harness.record import Records
-from harness.runner.isolation import Isolation
+from harness.runner.isolation import Isolation, weakest
 from harness.runner.outcome import Outcome
 from harness.runs.launchers import launcher_for
 from harness.runs.learner_runs import LearnerRunSet, run_set_of
@@ -32,7 +32,6 @@ from harness.tracks.track import Track, siblings
 __all__ = ["Evaluation", "conditions_of", "evaluate", "load_evaluation", "load_sibling_evaluations"]
 
 OnTraining = Callable[[int, int], None]
-UNKNOWN = Isolation("none", {})
 
 
 @dataclass(frozen=True)
@@ -90,17 +89,15 @@ def evaluate(
     runs: int,
     home: Path,
     required_isolation: str | None = None,
-    rescore: bool = False,
     again: bool = False,
     on_run: Callable[[Run], None] = lambda run: None,
     on_training: OnTraining = lambda done, total: None,
 ) -> Evaluation:
     """Make the runs that are not stored yet, and score all of them.
 
-    A stored failure is made again once what it depends on has changed. rescore: make no runs, and score the stored ones
-    anew. again: make stored failures again in any case. on_run hears of every run made, as they are done; on_training
-    of how many trainings of a learner there are, and are to be.
-    Raises UsageError if there are fewer retrained models than runs, or too few stored runs to rescore.
+    A stored failure is made again once what it depends on has changed. again: make stored failures again in any case.
+    on_run hears of every run made, as they are done; on_training of how many trainings of a learner there are, and are
+    to be. Raises UsageError if there are fewer retrained models than runs.
     """
     check_runs(track, runs)
     results = Results.of(home, track, submission, conditions.device, time_limit=conditions.own_time_limit)
@@ -111,13 +108,9 @@ def evaluate(
         required_isolation=required_isolation,
         gpus=conditions.gpus,
         with_records=True,
-        failure_counts=lambda run: rescore or (not again and run.info.dependencies == conditions.dependencies),
+        failure_counts=lambda run: not again and run.info.dependencies == conditions.dependencies,
     )
-    if rescore and run_set.lacking and not submission.problems:
-        raise UsageError(
-            f"--rescore makes no runs, and {run_set.lacking} of {runs} are not stored; leave it out to make them"
-        )
-    may_run = not (rescore or submission.problems)
+    may_run = not submission.problems
     if may_run and run_set.missing:
         launcher_for(track, conditions).warm_up()  # beside all that is made ready here
         if runs >= FEWEST_RANKED:
@@ -130,7 +123,7 @@ def evaluate(
                 on_run(run)
             elif isinstance(run_set, LearnerRunSet):
                 on_training(*run_set.training_counts)
-    anew = rescore or bool(run_set.made or run_set.swapped.made)
+    anew = bool(run_set.made or run_set.swapped.made)
     return _evaluation(run_set, track, conditions, reference_of(run_set, track, reference), anew=anew)
 
 
@@ -141,26 +134,30 @@ def load_evaluation(
     *,
     runs: int,
     home: Path,
-    isolation: Isolation = UNKNOWN,
+    time_limit: float | None = None,
+    required_isolation: str | None = None,
+    isolation: Isolation | None = None,
     rescore: bool = False,
 ) -> Evaluation:
-    """Return the evaluation of stored runs under the track's own limit; nothing is run.
+    """Return the evaluation of stored runs, which may have been made on another machine; nothing is run.
 
-    isolation: what is known of how they were made beside the level, which they say themselves. rescore: score them
-    anew. Raises UsageError, naming the command that makes them, if some are not stored.
+    time_limit: the share of a training that they were given instead of the track's. required_isolation: runs of weaker
+    levels do not count. isolation: what is known of how they were made beside the level, which they say themselves.
+    rescore: score them anew. Raises UsageError, naming the command that makes them, if some are not stored.
     """
     check_runs(track, runs)
-    results = Results.of(home, track, submission, device)
-    run_set = run_set_of(submission, results, runs, with_records=True)
+    results = Results.of(home, track, submission, device, time_limit=time_limit)
+    run_set = run_set_of(submission, results, runs, required_isolation=required_isolation, with_records=True)
     if run_set.lacking and not submission.problems:
         first = min(run_set.missing, default=0)
         fewer = f"ask for the {first} that are with --runs {first}, or " if first else ""
+        limit = "" if time_limit is None else f" --time-limit {time_limit:g}"
         lacking = f"{run_set.lacking} of {runs} runs of {submission.path} on {track.name} are not stored"
         raise UsageError(
-            f"{lacking}; {fewer}make them with: harness evaluate {quoted(submission.path)}, "
+            f"{lacking}; {fewer}make them with: harness evaluate {quoted(submission.path)}{limit}, "
             "and the same --track, --runs, --set and --device"
         )
-    conditions = conditions_of(run_set.runs, track, device, isolation)
+    conditions = conditions_of(run_set.runs, track, device, isolation, time_limit)
     reference = reference_of(run_set, track, load_reference(track, runs, Results.cache(home, track)))
     return _evaluation(run_set, track, conditions, reference, anew=rescore)
 
@@ -202,16 +199,27 @@ def _this_machine(track: Track, conditions: Conditions) -> Executor:
     return LocalExecutor(track, conditions)
 
 
-def conditions_of(runs: Sequence[Run], track: Track, device: str, isolation: Isolation = UNKNOWN) -> Conditions:
-    """Return what stored runs were made under, as far as they do not say it themselves: the limit of the first one."""
+def conditions_of(
+    runs: Sequence[Run],
+    track: Track,
+    device: str,
+    isolation: Isolation | None = None,
+    time_limit: float | None = None,
+) -> Conditions:
+    """Return what stored runs were made under: their weakest level, unless more is known, and the limit of the first.
+
+    time_limit: the share of a training that they were given instead of the track's.
+    """
     limits = track.declaration.limits
+    isolation = isolation or Isolation(weakest([run.info.isolation for run in runs] or ["none"]), {})
     unknown = Conditions(limit=None, isolation=isolation, device=device, threads=limits.threads)
     if not runs:
         return unknown
-    info, fraction = runs[0].info, limits.time_limit_fraction
+    info, fraction = runs[0].info, time_limit or limits.time_limit_fraction
     limit = Limit(
         info.limit_seconds,
         fraction,
+        is_overridden=time_limit is not None,
         training_seconds=None if info.calibration is None else info.limit_seconds / fraction,
         calibration=info.calibration,
         floor_seconds=info.floor_seconds,

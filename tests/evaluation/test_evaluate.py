@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from harness.runner.forked import ForkedProcess
 from harness.runner.isolation import choose
 from harness.runs.run import Conditions, Limit
 from harness.runs.stage import Stage
+from harness.runs.store import Results
 from harness.seal import sealed
 from harness.storage import read_json, write_json
 from harness.submission import read_submission
@@ -511,7 +513,7 @@ def test_rescore_scores_stored_runs_anew_and_makes_none(
     file = submission(FINETUNE)
     nothing = harness("evaluate", file, "--track", tiny_file, "--runs", 4, "--rescore")
     assert nothing.exit_code == 2
-    assert "4 of 4 are not stored" in nothing.output
+    assert "4 of 4 runs of" in nothing.output
     first = evaluated(file, "--runs", 4)
     stored = run_files(home)
     scored = next(home.glob("results/*/*/score-4-*.json"))
@@ -519,6 +521,36 @@ def test_rescore_scores_stored_runs_anew_and_makes_none(
     assert evaluated(file, "--runs", 4)["score"] == 9.0  # a repeated call shows what is stored, and whole
     assert evaluated(file, "--runs", 4, "--rescore")["score"] == first["score"]
     assert run_files(home) == stored
+
+
+def test_runs_of_another_machine_are_rescored_under_their_own_limit_and_without_its_gpu(
+    harness: Harness, evaluated_home: Path, home: Path, tiny: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = evaluated_home / "submissions" / "bob" / "noise.py"
+    submission = read_submission(file, source_kb=256)
+    elsewhere: dict[str, Any] = {
+        "device": "cuda",
+        "gpu": "another card, driver 1",
+        "limit_seconds": 8.0,
+        "calibration": "elsewhere",
+    }
+    for run in Results.of(evaluated_home, tiny, submission, "cpu").runs(range(4)).values():
+        for time_limit in (None, 0.4):
+            results = Results.of(home, tiny, submission, "cuda", time_limit=time_limit)
+            results.save_run(replace(run, info=replace(run.info, **elsewhere)))
+    monkeypatch.setattr("harness.api.conditions_here", lambda *_, **__: pytest.fail("this machine is looked at"))
+    out, options = tmp_path / "out.json", ("--track", "tiny", "--device", "cuda")
+    for given, training, unranked in (((), 80.0, "fewer than"), (("--time-limit", 0.4), 20.0, "time limit overridden")):
+        result = harness("evaluate", file, *options, *given, "--runs", 4, "--rescore", "--json", out)
+        assert result.exit_code == 0, result.output
+        assert "new ones would be made" not in result.output
+        found = read_json(out)
+        assert (found["seconds"]["limit"], found["seconds"]["training"]) == (8.0, training)
+        assert found["environment"]["gpu"] == "another card, driver 1"
+        assert unranked in found["unranked_because"]
+    lacking = harness("report", file, *options, "--runs", 5)
+    assert lacking.exit_code == 2
+    assert "1 of 5 runs of" in lacking.output
 
 
 # ---- what a run finds ---------------------------------------------------------------------------------------------
