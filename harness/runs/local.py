@@ -172,6 +172,7 @@ class Runner:
             whole_seconds=whole_seconds,
             dependencies=self.conditions.dependencies,
             made=datetime.now(UTC).isoformat(timespec="seconds"),
+            limits=self.track.declaration.limits.model_dump(),
         )
 
 

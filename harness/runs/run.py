@@ -82,6 +82,7 @@ class RunInfo:
     whole_seconds: float | None = None  # with start and measuring
     dependencies: str = ""  # as of the conditions; a failure counts as long as they stay the same
     made: str = ""  # when, in UTC
+    limits: Mapping[str, Any] = field(default_factory=dict)  # the track's; empty in runs of earlier versions
 
     def to_json(self) -> dict[str, object]:
         """Return plain values."""

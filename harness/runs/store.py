@@ -9,16 +9,18 @@
         score-64-REF.json   all that is known of the first 64 runs against that reference: a ScoreFile, as of `--json`
 
 A run is found again by code_hash, hash of `public/`, index, device kind, runner version and time limit, so that nothing
-is run twice and more runs add only the new ones. One made on another GPU or with another driver is made again, and so
-is one that is not whole, and one that failed when packages, limits or the machine have changed since.
+is run twice and more runs add only the new ones. One made on another GPU, with another driver or under other limits of
+the track is made again, and so is one that is not whole, and one that failed when packages or the machine have changed
+since.
 """
 
 import itertools
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,8 +40,9 @@ __all__ = ["Results", "first_runs"]
 class Results:
     """The runs and scores of one submission on one track and one kind of device."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, limits: Mapping[str, Any] | None = None) -> None:
+        """limits: what the track allows; runs that were made under others do not count. Any do without."""
+        self.folder, self.limits = folder, limits
 
     @classmethod
     def of(
@@ -51,7 +54,7 @@ class Results:
         """
         limit = "" if time_limit is None else f"-limit{time_limit:g}"
         key = f"{submission.code_hash[:16]}-{device}{limit}-v{RUNNER_VERSION}"
-        return cls(cls.cache(home, track) / key)
+        return cls(cls.cache(home, track) / key, track.declaration.limits.model_dump())
 
     @staticmethod
     def cache(home: Path, track: Track) -> Path:
@@ -60,7 +63,7 @@ class Results:
 
     def beside(self, folder: str) -> "Results":
         """Return the results of another submission on the same track, by the name of their folder."""
-        return Results(self.folder.with_name(folder))
+        return Results(self.folder.with_name(folder), self.limits)
 
     def begin(self, submission: Submission) -> None:
         """Keep what is about to be run."""
@@ -77,8 +80,9 @@ class Results:
     ) -> dict[int, Run]:
         """Return the stored runs among the indices.
 
-        Those made below the required isolation do not count, nor those on other GPUs than the given ones, if any.
-        in_brief: how they went and their seals alone, as their files state it, which takes no longer for larger ones.
+        Those made under other limits or below the required isolation do not count, nor those on other GPUs than the
+        given ones, if any. in_brief: how they went and their seals alone, as their files state it, which takes no
+        longer for larger ones.
         """
         read = _stated_run if in_brief else _stored_run
         paths = {index: self.run_file(index, stage) for index in indices}
@@ -87,13 +91,19 @@ class Results:
         return {
             index: run
             for index, run in stored.items()
-            if is_enough(run.info.isolation, required_isolation) and (not gpus or run.info.gpu in gpus)
+            if self._is_allowed(run.info.limits)
+            and is_enough(run.info.isolation, required_isolation)
+            and (not gpus or run.info.gpu in gpus)
         }
 
     def trained(self, index: int) -> Trained | None:
         """Return what a learner's original left, weights and state; None if it is not stored whole."""
         run = whole(self.run_file(index, Stage.ORIGINAL), partial(_stored_run, index, with_trained=True))
         return None if run is None else run.trained
+
+    def _is_allowed(self, limits: Mapping[str, Any]) -> bool:
+        """Whether a run that was made under some limits counts; runs of earlier versions do not say under which."""
+        return not limits or self.limits is None or dict(limits) == dict(self.limits)
 
     def save_run(self, run: Run, stage: Stage = Stage.RUN) -> Run:
         """Store a run, and return it with its seal."""

@@ -1,6 +1,7 @@
 """What a submission has and lacks: stored runs, made runs, failures; and that loading an evaluation runs nothing."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,20 @@ def test_loading_an_evaluation_scores_what_is_stored_and_runs_nothing(evaluated:
     (folder / "run-0007.npz").write_bytes(b"torn")
     with pytest.raises(UsageError, match=r"1 of 16 runs of .* are not stored; .*make them with: harness evaluate"):
         load_evaluation(submission, tiny, "cpu", runs=16, home=evaluated)
+
+
+def test_runs_under_other_limits_of_the_track_do_not_count(evaluated: Path, tiny: Track) -> None:
+    submission = read_submission(evaluated / "submissions" / "bob" / "noise.py", source_kb=256)
+    changes: list[dict[str, float]] = [{"memory_mb": 4000}, {"time_limit_fraction": 0.2}, {"seconds": 3.0}, {}]
+    for change in changes:
+        limits = tiny.declaration.limits.model_copy(update=change)
+        track = replace(tiny, declaration=tiny.declaration.model_copy(update={"limits": limits}))
+        results = Results.of(evaluated, track, submission, "cpu")
+        stored = results.runs(range(16))
+        assert len(stored) == len(results.runs(range(16), in_brief=True)) == (0 if change else 16)
+    for run in stored.values():  # as earlier versions left them
+        results.save_run(replace(run, info=replace(run.info, limits={})))
+    assert len(results.runs(range(16))) == 16
 
 
 def test_runs_with_other_examples_to_forget_are_made_where_they_lack_and_the_score_is_made_anew(

@@ -90,6 +90,19 @@ def test_runs_that_are_ok_are_never_thrown_again(call: Any, evaluated: Path, mon
     assert "0 made now, 16 stored before" in said
 
 
+def test_runs_that_are_ok_are_made_again_once_the_track_allows_something_else(
+    evaluated: Path, harness: Callable[..., Result], prepared_tracks: Path
+) -> None:
+    (evaluated / "tracks").unlink()
+    shutil.copytree(prepared_tracks, evaluated / "tracks")
+    stored = ("evaluate", evaluated / "submissions/bob/noise.py", "--track", "tiny", "--runs", 2, "--rescore")
+    assert harness(*stored).exit_code == 0
+    declared = evaluated / "tracks" / "tiny" / "track.toml"
+    declared.write_text(declared.read_text().replace("seconds = 2.0", "seconds = 2.0\nmemory_mb = 4000"))
+    result = harness(*stored)
+    assert (result.exit_code, "2 of 2 runs of" in result.output) == (2, True), result.output
+
+
 def test_a_board_makes_a_failure_again_and_its_team_has_its_slot_only_once(
     call: Any, evaluated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
