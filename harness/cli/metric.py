@@ -10,7 +10,7 @@ import click
 from harness.cli.options import (
     console,
 )
-from harness.cli.results import write_result_json
+from harness.cli.results import require_place, write_result_json
 from harness.errors import UsageError
 from harness.spelling import did_you_mean_file
 
@@ -31,6 +31,7 @@ def score_command(unlearned: Path, retrained: Path, json_file: Path | None) -> N
     (forget examples). With `retain_accuracy` and `test_accuracy` (models) in both, as shares from 0 to 1, the final
     score is printed too. What looks wrong is said on standard error, and is in the JSON as `warnings`.
     """
+    require_place(json_file)
     from harness.scoring.arrays import score_arrays
 
     sides = [_arrays(file) for file in (unlearned, retrained)]

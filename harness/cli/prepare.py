@@ -77,7 +77,7 @@ def prepare_command(
 
     tracks = home() / "tracks"
     for file in (public_file, whole_file):
-        require_place(file)
+        require_place(file, is_file=True)
     if import_file is not None:
         if any((estimate, without_images, retrained, public_file, whole_file, jobs, device != "auto")):
             raise UsageError(IMPORT_ALONE)

@@ -11,13 +11,20 @@ __all__ = ["require_folder", "require_place", "write_result", "write_result_json
 DEVICES = Path("/dev")
 
 
-def require_place(path: Path | None) -> None:
-    """Raise UsageError unless a file can be written there, if one is asked for at all."""
+def require_place(path: Path | None, *, is_file: bool = False) -> None:
+    """Raise UsageError unless a file can be written there, if one is asked for at all.
+
+    is_file: whether it has to be one, where a pipe or a device does not do.
+    """
     if path is None:
         return
     folder = path.absolute().parent
     if not folder.is_dir():
         raise UsageError(f"no folder {folder} to write {path.name} to")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give a file in it")
+    if is_file and _is_stream(path):
+        raise UsageError(f"{path} is a pipe or a device, whose place the file would take; name another place")
     if not _is_stream(path):
         _require_writable(path, folder)
 
@@ -58,4 +65,5 @@ def write_result_json(path: Path, content: Any) -> None:
 
 def _is_stream(path: Path) -> bool:
     """Whether a path is no file that could be replaced, such as /dev/null, /dev/stdout or a named pipe."""
-    return path.absolute().is_relative_to(DEVICES) or (path.exists() and not path.is_file())
+    is_device = path.absolute().is_relative_to(DEVICES) and not path.absolute().is_relative_to(DEVICES / "shm")
+    return is_device or (path.exists() and not path.is_file())

@@ -242,6 +242,8 @@ def report_command(
 
     track = api.open_track(track_name)
     submission = read_submission(file, source_kb=track.declaration.limits.source_kb, constants=set_constants(settings))
+    page = out or Path(f"report-{submission.path.stem}.html")
+    require_place(page)
     n_runs = runs or track.usual_runs
     kind = chosen_device(device, is_name=True)
     evaluation = load_evaluation(submission, track, kind, runs=n_runs, home=home())
@@ -250,7 +252,6 @@ def report_command(
         _exit_with(evaluation)
     from harness.report.page import render_page  # imports matplotlib
 
-    page = out or Path(f"report-{submission.path.stem}.html")
     write_result(page, render_page(evaluation, load_sibling_evaluations(evaluation, home())).encode(errors="replace"))
     console().print(f"wrote {page}")
 
