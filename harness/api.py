@@ -106,7 +106,7 @@ def evaluate(
         require_share(time_limit)
         return evaluating.load_evaluation(
             *(submission, opened, kind),
-            runs=runs or opened.usual_runs,
+            runs=n_runs,
             home=place,
             time_limit=time_limit,
             required_isolation=required,

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.preparing import track_for, tuning_track_for
 
 
+@pytest.mark.long
 def test_a_track_is_prepared_once_and_so_is_the_one_for_tuning(
     tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

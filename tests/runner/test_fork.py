@@ -1,6 +1,7 @@
 """The trusted side of a forked run, against a zygote played by the test."""
 
 import os
+import signal
 import socket
 import subprocess
 from types import SimpleNamespace
@@ -49,6 +50,9 @@ def test_a_run_enters_once_its_process_is_known_and_is_killed_by_it(sides: Any) 
         assert channel.recv(16) == b"enter"
         assert not process.wait(0.0)
         process.kill()
+        assert child.wait() == -signal.SIGKILL
+        assert not process.wait(0.0)  # without a pid namespace others of the run may live on, until the zygote says no
+        channel.send(b'{"status": -9}')
         assert process.wait(2.0)
         os.close(pidfd)
 

@@ -40,6 +40,6 @@ def test_ids_are_positions_in_the_training_set(
     assert said == f"ValueError: {wanted}"
     if fork:
         swapped = runner.run(Task(file, 0, 0, Stage.SWAPPED)).info.message
-        forgotten = np.array(eval(swapped.partition(": ")[2]))
+        forgotten = np.array(eval(swapped.partition("ValueError: ")[2]))
         assert set(forgotten[:20]) < set(tiny.training_ids()["retain"])  # each goes with its example
         assert not set(forgotten[:20]) & set(wanted[:20])

@@ -32,10 +32,10 @@ def test_originals_that_learned_the_forget_set_raise_no_alarm() -> None:
 @pytest.mark.parametrize("n_forget", [50, 250, 400])
 def test_false_alarms_do_not_grow_with_the_share_forgotten(n_forget: int) -> None:
     raised = 0
-    for seed in range(100):
+    for seed in range(20):
         learned = np.random.default_rng(seed).standard_normal((1, 500))
         raised += len(of_originals(learned[:, :n_forget], learned[:, n_forget:]))
-    assert raised <= 2
+    assert raised <= 1
 
 
 def test_originals_that_did_not_learn_the_forget_set_do() -> None:
