@@ -16,7 +16,7 @@ cause favours the recipes if that multiple is greater on the side of 2023, by th
 
 import math
 from pathlib import Path
-from statistics import NormalDist, mean
+from statistics import mean
 from typing import Any, NamedTuple
 
 import click
@@ -27,7 +27,7 @@ from benchmarks.claims import Claim, claims_table
 from benchmarks.pages import RESULTS, ROOT, Table, kept_rows, machine, markdown, stored
 from benchmarks.preparing import track_for
 from benchmarks.published import CHALLENGE, FINE_TUNING
-from benchmarks.recipes import BESIDE, PAGE_TRACK, brief, evaluated, ratio
+from benchmarks.recipes import BESIDE, PAGE_TRACK, brief, evaluated, factor, name_rows, ratio, reach_of
 from benchmarks.verdicts import Interval, above
 from harness.accelerator import resolve
 from harness.environment import environment
@@ -41,8 +41,7 @@ SMALL = f"recipes-{PAGE_TRACK}"  # the result for cifar10-small
 TRACKS = {name: ROOT / "benchmarks" / "tracks" / f"{PAGE_TRACK}-{name}.toml" for name in ("share", "scale")}
 RECIPES = [name for name in BESIDE if name != "finetune"]
 FORMS = {"published": "of the starting kit", "beside": "of the Kaggle starter"}  # fine-tuning, by how its file is set
-LEVEL, DIGITS = 0.95, 2
-Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+DIGITS = 2
 LOOKS = (("o", "#0072B2"), ("o", "#56B4E9"), ("s", "#D55E00"), ("D", "#404040"))  # of the sides in the plot
 
 Rows = dict[str, dict[str, Any]]  # by file and by how it is set
@@ -128,15 +127,15 @@ def claims(measured: dict[str, Cause]) -> list[Claim]:
 def changed(cause: Cause, form: str) -> Interval:
     """Return by which factor a change multiplies the recipes' mean score in multiples of fine-tuning's.
 
-    Its logarithm is taken as normal, and all scores as independent. Those of one side are against the same retrained
-    models, which moves them together, so the interval is rather too wide than too narrow.
+    The scores of one side are against the same retrained models, which moves them together, so the interval is rather
+    too wide than too narrow.
     """
-    factor = multiple(cause.after, form) / multiple(cause.before, form)
-    errors = [error_of_mean(side) for side in (cause.before, cause.after)]
+    both = (cause.before, cause.after)
+    reaches = [reach_of_mean(side) for side in both]
     if cause.forms is FORMS:
-        errors += [error_of_fine_tuning(side, form) for side in (cause.before, cause.after)]
-    reach = Z * math.hypot(*errors)
-    return Interval(factor, factor * math.exp(-reach), factor * math.exp(reach), LEVEL, len(RECIPES))
+        bases = [side.rows["finetune"][form] for side in both]
+        reaches += [reach_of(base) / base["score"] for base in bases]
+    return factor(multiple(cause.after, form) / multiple(cause.before, form), reaches, len(RECIPES))
 
 
 def multiple(side: Side, form: str) -> float:
@@ -149,22 +148,10 @@ def scores(side: Side) -> list[float]:
     return [side.rows[name][side.way]["score"] or 0.0 for name in RECIPES]
 
 
-def error_of_mean(side: Side) -> float:
-    """Return the standard error of the recipes' mean score, as a share of it."""
+def reach_of_mean(side: Side) -> float:
+    """Return half of the 95 % interval of the recipes' mean score, as a share of it."""
     rows = [side.rows[name][side.way] for name in RECIPES]
-    return math.hypot(*(standard_error(row) for row in rows if row["score"] is not None)) / sum(scores(side))
-
-
-def error_of_fine_tuning(side: Side, form: str) -> float:
-    """Return the standard error of fine-tuning's score, as a share of it."""
-    row = side.rows["finetune"][form]
-    return standard_error(row) / float(row["score"])
-
-
-def standard_error(row: dict[str, Any]) -> float:
-    """Return the standard error of an official score."""
-    low, high = row["score_interval"]
-    return float(high - low) / 2 / Z
+    return math.hypot(*(reach_of(row) for row in rows if row["score"] is not None)) / sum(scores(side))
 
 
 # ---- the page -----------------------------------------------------------------------------------------------------
@@ -229,10 +216,10 @@ def figure(measured: dict[str, Cause]) -> Figure:
     look: dict[str, Any] = {"marker": "|", "s": 600, "color": "black", "label": "published"}
     axes.scatter([one for _, one in known], [place for place, _ in known], **look)
     axes.axvline(1, color="#404040", linewidth=1, zorder=0)
-    axes.set(xscale="log", xlabel="times the score of fine-tuning (starting kit)", ylim=(len(RECIPES) - 0.5, -0.5))
+    axes.set(xscale="log", xlabel="times the score of fine-tuning (starting kit)")
     axes.set_xticks([0.25, 0.5, 1, 2, 4], ["0.25", "0.5", "1", "2", "4"])
     axes.minorticks_off()
-    axes.set_yticks(range(len(RECIPES)), [name.removeprefix("challenge_").replace("_", " ") for name in RECIPES])
+    name_rows(axes, RECIPES)
     whole.legend(loc="outside upper center", ncols=5)
     return whole
 

@@ -26,6 +26,7 @@ from typing import Any
 import click
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import harness
@@ -207,13 +208,27 @@ COMPARED = (
 def ratio(row: dict[str, Any], base: dict[str, Any], n: int) -> Interval | None:
     """Return the ratio of two official scores with its interval; None without both scores, or without a positive one.
 
-    The logarithms' standard errors come from the scores' intervals, taken as independent. Both scores are against the
-    same retrained models, which moves them together, so the interval is rather too wide than too narrow.
+    Both scores are against the same retrained models, which moves them together, so the interval is rather too wide
+    than too narrow.
     """
     if any(one["score"] is None or one["score"] <= 0 or one["score_interval"] is None for one in (row, base)):
         return None
-    relative = [(one["score_interval"][1] - one["score_interval"][0]) / 2 / one["score"] for one in (row, base)]
-    mean, reach = row["score"] / base["score"], math.hypot(*relative)
+    return factor(row["score"] / base["score"], [reach_of(one) / one["score"] for one in (row, base)], n)
+
+
+def reach_of(row: dict[str, Any]) -> float:
+    """Return half of the 95 % interval of an official score."""
+    low, high = row["score_interval"]
+    return float(high - low) / 2
+
+
+def factor(mean: float, reaches: Sequence[float], n: int) -> Interval:
+    """Return a product of values and of inverses of some with its 95 % interval.
+
+    reaches: of each of these values half of its interval, as a share of it; the values are taken as independent, and
+    their logarithms as normal.
+    """
+    reach = math.hypot(*reaches)
     return Interval(mean, mean * math.exp(-reach), mean * math.exp(reach), 0.95, n)
 
 
@@ -328,11 +343,17 @@ def figure(found: dict[str, Any]) -> Figure:
         axes.errorbar(scores, [place for place, _ in scored], xerr=np.abs(ends - scores), label=what, **look)
     for name, what, models in (("floor", "doing nothing", ORIGINAL_STYLE), ("ceiling", "retraining", RETRAINED_STYLE)):
         axes.axvline(rows["finetune"]["published"][name], color=models.colour, linewidth=1, zorder=0, label=what)
-    axes.set(xlabel="official score", ylim=(len(rows) - 0.5, -0.5))
+    axes.set(xlabel="official score")
     axes.set_xlim(left=0)
-    axes.set_yticks(range(len(rows)), [name.removeprefix("challenge_").replace("_", " ") for name in rows])
+    name_rows(axes, list(rows))
     whole.legend(loc="outside upper center", ncols=4)
     return whole
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Give each file a row of its own, the first one at the top."""
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), [name.removeprefix("challenge_").replace("_", " ") for name in names])
 
 
 TABLES = (
