@@ -16,7 +16,7 @@ from data_prep.ways import Way, recorded_way, way_of_draft
 from harness.environment import environment
 from harness.errors import MachineError
 from harness.record import Records
-from harness.storage import hash_folder, replace_folder, restore_folder
+from harness.storage import hash_folder, replace_folder
 from harness.tracks.declaration import Declaration
 from harness.tracks.hashes import reference_hash, secret_commitment
 from harness.tracks.preparing import preparing
@@ -64,7 +64,6 @@ def prepare(
     started = time.monotonic()
     place = tracks / declaration.name
     with preparing(place):
-        restore_folder(place)
         if place.exists() and not anew:
             return Prepared(load_track(place), None, None)
         before = _retrained_before(place)

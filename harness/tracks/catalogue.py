@@ -7,7 +7,7 @@ from harness.environment import require_writable
 from harness.errors import UsageError
 from harness.quoting import quoted
 from harness.spelling import did_you_mean_file
-from harness.storage import is_aside, read_arrays, restore_folder
+from harness.storage import is_aside, read_arrays
 from harness.tracks.archive import import_track
 from harness.tracks.declaration import Declaration, read_declaration
 from harness.tracks.preparing import preparing
@@ -116,7 +116,6 @@ def _make_ready(place: Path, shipped: Path | None = None) -> None:
         return
     require_writable(place.parent)
     with preparing(place, waits=True):
-        restore_folder(place)
         if shipped is not None and not place.exists():
             import_track(shipped, place.parent)
 
