@@ -285,15 +285,15 @@ def share_of_limit(runs: Sequence[Run]) -> float | None:
 def _seconds(conditions: Conditions, runs: Sequence[Run]) -> Seconds:
     seconds = [each for run in runs for each in run.request_seconds]
     limit, share = conditions.limit, share_of_limit(runs)
-    is_known = limit is not None and limit.training_seconds is not None
+    training = limit.training_seconds if limit else None
     return Seconds(
         limit=limit.seconds if limit else None,
         floor=limit.floor_seconds if limit else None,
         mean=sum(seconds) / len(seconds) if seconds else None,
         max=max(seconds, default=None),
         spread=statistics.stdev(seconds) if len(seconds) > 1 else None,
-        training=limit.training_seconds if limit else None,
-        fraction_of_training=share * limit.fraction if limit and is_known and share is not None else None,
+        training=training,
+        fraction_of_training=share * limit.fraction if limit and training is not None and share is not None else None,
         limit_fraction=limit.fraction if limit else None,
     )
 

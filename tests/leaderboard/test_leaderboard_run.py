@@ -337,20 +337,25 @@ def test_shards_make_their_parts_and_a_batch_of_all_finds_everything_made(
     assert run_files(home) == stored
 
 
+def start_but(is_unlucky: Callable[[Job], bool]) -> Callable[[ForkLauncher, Job, int], ForkedProcess]:
+    """Return how runs are started on a machine that fails at some of them."""
+    start_run = ForkLauncher.start
+
+    def start(self: ForkLauncher, job: Job, n_bytes: int) -> ForkedProcess:
+        if is_unlucky(job):
+            raise LaunchError("the machine is on fire")
+        return start_run(self, job, n_bytes)
+
+    return start
+
+
 def test_what_the_harness_fails_at_is_loud_charges_nobody_and_is_tried_again(
     harness: Harness, folder: Path, home: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(folder, {"alpha/unlucky.py": NOISE, "beta/fine.py": IDENTITY})
-    start_run = ForkLauncher.start
-
-    def fail_at_one(self: ForkLauncher, job: Job, n_bytes: int) -> ForkedProcess:
-        if job.filename == "unlucky.py":
-            raise LaunchError("the machine is on fire")
-        return start_run(self, job, n_bytes)
-
     command = ("leaderboard", "run", folder, "--track", tiny_file, "--runs", 2)
     with monkeypatch.context() as patched:
-        patched.setattr(ForkLauncher, "start", fail_at_one)
+        patched.setattr(ForkLauncher, "start", start_but(lambda job: job.filename == "unlucky.py"))
         result = harness(*command)
     assert result.exit_code == 4
     assert "the harness failed at alpha/unlucky.py" in result.output
@@ -458,16 +463,9 @@ def test_a_run_with_other_examples_to_forget_that_the_harness_fails_at_is_told_a
     (results,) = home.glob(f"results/*/{read_submission(noise, source_kb=256).code_hash[:16]}-*")
     for path in results.glob("swapped-*"):  # as a harness left it that failed at them and said nothing
         path.unlink()
-    start_run = ForkLauncher.start
-
-    def fail_at_others(self: ForkLauncher, job: Job, n_bytes: int) -> ForkedProcess:
-        if job.swap_forget_set:
-            raise LaunchError("the machine is on fire")
-        return start_run(self, job, n_bytes)
-
     command = ("leaderboard", "run", noise, "--track", tiny_file, "--runs", 16)
     with monkeypatch.context() as patched:
-        patched.setattr(ForkLauncher, "start", fail_at_others)
+        patched.setattr(ForkLauncher, "start", start_but(lambda job: job.swap_forget_set))
         result = harness(*command)
         alone = harness("evaluate", noise, "--track", tiny_file, "--runs", 16)
     assert (result.exit_code, alone.exit_code) == (4, 4), result.output + alone.output

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+from harness.evaluation.figures import RANKING
 from harness.evaluation.make import make_missing
 from harness.evaluation.score_file import ScoreFile
 from harness.evaluation.stored_score import score_name, stored_score
@@ -22,6 +23,7 @@ from harness.leaderboard.batch.scorer import EarlyScores, Scorer, ScoringResult,
 from harness.leaderboard.board.entries import Entry, board_folder, write_entry
 from harness.leaderboard.board.known_code import shipped_baselines
 from harness.parallel import processes_may_end
+from harness.report.score_columns import score_column
 from harness.runner.outcome import Outcome
 from harness.runs.learner_runs import run_set_of
 from harness.runs.run_set import RunSet
@@ -221,8 +223,7 @@ class SubmissionBatch:
 
         It has no lower end while the submission would not be ranked: then it puts nobody out of reach.
         """
-        is_official = self.track.declaration.evaluation.rank_by == "official"
-        interval = score.score_interval if is_official else score.calibrated_interval
+        interval = score_column(RANKING[self.track.declaration.evaluation.rank_by]).ends(score)
         if interval is None:
             return None
         return (interval[0] if score.ranked else -math.inf, interval[1])

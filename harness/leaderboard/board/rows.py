@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.evaluation.figures import Figures
+from harness.evaluation.figures import RANKING, Figures
 from harness.evaluation.learner_figures import OF_ANOTHER_DIVISION, LearnerFigures
 from harness.evaluation.reference import Ends
 from harness.evaluation.score_file import ScoreFile
@@ -145,14 +145,15 @@ def _contender(entry: ScoredEntry, board: Board) -> Ranked:
 
 def _value(figures: Figures, board: Board) -> float | None:
     """Return the score that ranks."""
-    return figures.score if board.terms.rank_by == "official" else figures.calibrated_score
+    value: float | None = getattr(figures, RANKING[board.terms.rank_by])
+    return value
 
 
 def _halves(score: ScoreFile | None, board: Board) -> tuple[float, ...]:
     if score is None or score.half_samples is None:
         return ()
-    halves = score.half_samples
-    return halves.score if board.terms.rank_by == "official" else halves.calibrated_score
+    halves: tuple[float, ...] = getattr(score.half_samples, RANKING[board.terms.rank_by])
+    return halves
 
 
 def _half_samples(board: Board, entries: Iterable[ScoredEntry]) -> dict[str, tuple[float, ...]]:
