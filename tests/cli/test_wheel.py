@@ -95,16 +95,21 @@ def test_a_learner_comes_with_it_and_is_exact(installed: Installed) -> None:
 
 
 @pytest.mark.long
-def test_baselines_on_a_board_are_marked_and_not_ranked(installed: Installed) -> None:
-    assert installed("new", "submissions/copied.py", "--from", "identity").returncode == 0
-    assert installed("new", "submissions/own.py").returncode == 0
+def test_baselines_and_the_template_are_marked_on_a_board_and_not_ranked(installed: Installed, tmp_path: Path) -> None:
+    folder = tmp_path / "submissions"
+    assert installed("new", folder / "copied.py", "--from", "identity").returncode == 0
+    for name in ("untouched", "own"):
+        assert installed("new", folder / f"{name}.py").returncode == 0
+    own = folder / "own.py"
+    own.write_text(own.read_text().replace("EPOCHS = 4", "EPOCHS = 3"))
     options = ("--track", "tiny", "--runs", 16, "--isolation", "none")
-    said = installed("leaderboard", "run", "submissions", *options)
+    said = installed("leaderboard", "run", folder, *options)
     assert said.returncode == 0, said.stderr
     shown = json.loads(installed("leaderboard", "show", "--track", "tiny", "--format", "json").stdout)
-    kinds = {row["submission"]: (row["kind"], row["rank"]) for row in shown}
-    assert kinds["copied.py"] == ("baseline", None)
-    assert kinds["own.py"] == ("submission", "1")
+    shown_as = {row["submission"]: (row["baseline"], row["rank"]) for row in shown}
+    assert shown_as["copied.py"] == ("identity", None)
+    assert shown_as["untouched.py"] == ("template", None)
+    assert shown_as["own.py"] == (None, "1")
 
 
 @pytest.mark.long
