@@ -30,7 +30,7 @@ from harness.runner.isolation import choose
 from harness.runner.launch import close_all, launcher
 from harness.runner.message import Job
 from harness.runner.process import Launcher
-from harness.runner.sandbox.cgroup import PREFIX, find_hierarchies
+from harness.runner.sandbox.cgroup import OTHERS, PREFIX, find_hierarchies
 from harness.runner.sandbox.sandboxes import Quota
 from harness.runs.measure import Recorder
 from harness.storage import write_json
@@ -148,7 +148,7 @@ def _left() -> dict[str, set[str]]:
 def _dead_cgroups() -> Iterator[Path]:
     """Yield the cgroups of harnesses whose lock is free: those of other harnesses that are running do not count."""
     for hierarchy in find_hierarchies():
-        for folder in hierarchy.folder.glob(f"{PREFIX}*"):
+        for folder in set(hierarchy.folder.glob(f"{PREFIX}*")) - {hierarchy.folder / OTHERS}:  # which stays
             descriptor = os.open(folder, os.O_RDONLY)
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

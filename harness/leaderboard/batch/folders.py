@@ -52,13 +52,16 @@ def _paths(places: Sequence[Path]) -> Iterator[tuple[Path, str | None, str | Non
     """Yield paths, each with the folder of its team as it is spelled and why it is no submission. Raises UsageError."""
     for place in places:
         if place.is_dir():
-            yield from _inside(place, None)
+            yield from _inside(place, _team_of(place))
         elif place.exists():
-            folder = place.parent
-            team = folder_name(folder) if folder_name(folder / "..") == "submissions" else None
-            yield place, team, _kind_problem(place)
+            yield place, _team_of(place.parent), _kind_problem(place)
         else:
             raise UsageError(f"no file or folder {place}; harness leaderboard run takes both")
+
+
+def _team_of(folder: Path) -> str | None:
+    """Return the team whose folder one is, or None: a folder that was named is a team's if it lies in `submissions`."""
+    return folder_name(folder) if folder_name(folder / "..") == "submissions" else None
 
 
 def _inside(folder: Path, team: str | None) -> Iterator[tuple[Path, str | None, str | None]]:
