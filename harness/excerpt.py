@@ -72,7 +72,7 @@ def excerpt_of(source: SourceText, *, is_compact: bool = False) -> tuple[str, Ex
     excerpt = Excerpt(
         taken=tuple(_taken_names(file.taken)),
         left=tuple(_left(source, file)),
-        unknown=tuple(sorted(file.unknown)),
+        unknown=() if any(_is_starred(unit.node) for unit in file.taken) else tuple(sorted(file.unknown)),
     )
     return compact(text) if is_compact or source.is_notebook else text.kept, excerpt
 
@@ -244,20 +244,32 @@ class _Search:
     def _unnamed(self) -> Iterator[int]:
         """Yield statements that nobody names: settings, registered definitions, all where names are looked up."""
         is_by_text = any(name in LOOK_UP_BY_TEXT for name, _ in self._seen)
-        found = [self.file.units[index] for index in self.found]
-        own = {name for unit in found if isinstance(unit.node, DEFINITIONS) for name in unit.names.bound}
+        data, registrars = self._registries()
         for index, unit in enumerate(self.file.units[: self.end]):
             node = unit.node
             if isinstance(node, ast.ImportFrom):
-                is_meant = node.module == "__future__" or (node.names[0].name == "*" and bool(self.file.unknown))
+                is_meant = node.module == "__future__" or (_is_starred(node) and bool(self.file.unknown))
             elif isinstance(node, DEFINITIONS):
-                is_meant = is_by_text or any(root_of(each) in own for each in node.decorator_list)
+                is_meant = is_by_text or any(_registers(each, data, registrars) for each in node.decorator_list)
             elif is_by_text and isinstance(node, ast.Assign | ast.AnnAssign) and not _works(node):
                 is_meant = True
             else:
                 is_meant = _is_setting(node) and unit.names.now <= self._imported(index)
             if is_meant:
                 yield index
+
+    def _registries(self) -> tuple[set[str], set[str]]:
+        """Return names of needed data, and of definitions that are needed themselves or put something into it."""
+        found = [self.file.units[index] for index in self.found]
+        others = (*IMPORTS, *DEFINITIONS)
+        data = {name for unit in found if not isinstance(unit.node, others) for name in unit.names.bound}
+        registrars = {
+            name
+            for index, unit in enumerate(self.file.units)
+            if isinstance(unit.node, DEFINITIONS) and (index in self.found or unit.names.filled & data)
+            for name in unit.names.bound
+        }
+        return data, registrars
 
     def _imported(self, before: int) -> set[str]:
         """Return the names of packages that may be set, as they are imported before a statement."""
@@ -281,9 +293,21 @@ def _only_defines(node: ast.stmt) -> bool:
     return not any(isinstance(inner, inline) for head in heads for inner in ast.walk(head))
 
 
+def _registers(decorator: ast.expr, data: set[str], registrars: set[str]) -> bool:
+    """Whether a decorator may keep what it is given: `register` and `register("a")`, or `table.add` of needed data."""
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    root = root_of(decorator)
+    return root in registrars or (isinstance(called, ast.Attribute) and root in data)
+
+
 def _shows(node: ast.stmt) -> bool:
     """Whether a statement is a name alone, which a notebook shows."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Name)
+
+
+def _is_starred(node: ast.stmt) -> bool:
+    """Whether a statement is `from x import *`: it may bind any name."""
+    return isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
 
 
 def _package(node: ast.Import | ast.ImportFrom) -> str:
@@ -354,8 +378,16 @@ def _taken_names(units: Sequence[Unit]) -> Iterator[str]:
             case ast.ClassDef(name=name):
                 yield f"class {name}"
             case _:
-                tests = "".join(f"if {_cropped(ast.unparse(owner.test))}: " for owner in unit.owners[-1:])
-                yield f"{'' if unit.is_guarded else tests}{_short(unit.node)}"
+                yield f"{'' if unit.is_guarded else _condition(unit)}{_short(unit.node)}"
+
+
+def _condition(unit: Unit) -> str:
+    """Return the innermost `if` that a statement is part of, as it is shown before it; nothing without one."""
+    if not unit.owners:
+        return ""
+    owner = unit.owners[-1]
+    test = _cropped(ast.unparse(owner.test))
+    return f"if not ({test}): " if any(each is unit.node for each in owner.orelse) else f"if {test}: "
 
 
 def _left(source: SourceText, file: _File) -> Iterator[str]:

@@ -23,6 +23,7 @@ class Names:
     changed: frozenset[str] = frozenset()  # whose attributes or items it sets
     called: frozenset[str] = frozenset()  # of which it calls a method and does nothing else
     declared: frozenset[str] = frozenset()  # that functions it defines bind, by `global`
+    filled: frozenset[str] = frozenset()  # which functions it defines put something in: an item, or by a method
 
 
 def names_of(statement: ast.stmt) -> Names:
@@ -34,6 +35,7 @@ def names_of(statement: ast.stmt) -> Names:
         return Names()
     collected.read(scopes, is_later=False)
     nodes = list(executed(statement))
+    inner = list(ast.walk(statement)) if isinstance(statement, DEFINITIONS) else []
     for node in nodes:
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             collected.now.add(node.target.id)  # it is read as well
@@ -44,6 +46,7 @@ def names_of(statement: ast.stmt) -> Names:
         changed=frozenset(name for node in nodes for name in _changed(node)),
         called=frozenset(name for node in nodes for name in _method_call(node)),
         declared=frozenset(collected.declared),
+        filled=frozenset(name for node in inner for name in (*_changed(node), *_method_call(node))) & collected.later,
     )
 
 

@@ -7,8 +7,9 @@ library only.
 import ast
 import sys
 from collections.abc import Iterator
+from types import CodeType
 
-__all__ = ["literal", "pieces", "without_docstrings"]
+__all__ = ["compiled", "literal", "pieces", "without_docstrings"]
 
 
 def without_docstrings(tree: ast.Module) -> ast.Module:
@@ -28,6 +29,20 @@ def without_docstrings(tree: ast.Module) -> ast.Module:
 
 def _is_constant(node: object) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def compiled(tree: ast.Module, filename: str) -> CodeType:
+    """Return the code of a syntax tree. Raises SyntaxError for what Python parses and does not compile.
+
+    Python compiles a text that is nested more deeply than a tree may be, a sum of a thousand terms say: so the limit is
+    raised meanwhile.
+    """
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(4 * limit)
+    try:
+        return compile(tree, filename, "exec")
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def pieces(tree: ast.Module) -> Iterator[str]:

@@ -6,6 +6,7 @@ A text can take Python's parser minutes, all memory, or its life. So this is don
 import ast
 import hashlib
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from harness.excerpt import CERTIFICATE, Excerpt, excerpt_of
 from harness.information import Information, information
 from harness.scopes import DEFINITIONS
 from harness.source_text import SourceText, parsed, source_text
-from harness.statements import pieces, without_docstrings
+from harness.statements import compiled, pieces, without_docstrings
 
 __all__ = ["Checked", "check_source"]
 
@@ -52,11 +53,21 @@ def check_source(
     for name, value in constants.items():
         source, tree = with_constant(source, tree, name, value)
     tree = without_docstrings(tree)
+    _compile(tree)
     problems = tuple(_problems(tree, file))
     is_helper = problems == (_missing_function(file),)
     is_learner = _is_learner(tree)
     certificate = _certificate(tree) if is_learner and not problems else None
     return Checked(source, _hash(tree), problems, information(tree), excerpt, is_helper, is_learner, certificate)
+
+
+def _compile(tree: ast.Module) -> None:
+    """Raise ValueError if Python parses a text and does not compile it: a `return` outside a function, say."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # such as one of `is` with a number: not ours to tell
+            compiled(tree, "submission")
+    except SyntaxError as error:
+        raise ValueError(f"syntax error in line {error.lineno or 1}: {error.msg}") from None
 
 
 def _hash(tree: ast.Module) -> str:
@@ -139,7 +150,10 @@ def _hint(tree: ast.Module, bound: Mapping[str, ast.AST]) -> str:
 
 
 def _bindings(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
-    """Yield the names that executing a module may bind at its top level, in order, each with what binds it."""
+    """Yield the names that executing a module may bind at its top level, in order, each with what binds it.
+
+    `from x import *` binds none that matter: no package has an `unlearn`, and a submission is one file.
+    """
     own_scopes = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
     ahead: list[ast.AST] = [tree]
     while ahead:
@@ -148,9 +162,7 @@ def _bindings(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 yield node.name, node
             case ast.Import() | ast.ImportFrom():
-                for alias in node.names:
-                    names = FUNCTION_NAMES if alias.name == "*" else [alias.asname or alias.name]
-                    yield from ((name, node) for name in names)
+                yield from ((alias.asname or alias.name, node) for alias in node.names)
             case ast.Name(id=name, ctx=ast.Store()):
                 yield name, node
             case ast.AnnAssign(value=None):

@@ -232,15 +232,47 @@ def test_of_two_functions_the_one_that_takes_all_arguments_is_called(tmp_path: P
     assert excerpt(submission).taken == ("unlearn()", "unlearning()")
 
 
-def test_definitions_that_register_themselves_are_taken(tmp_path: Path) -> None:
-    source = (
-        "losses = {}\ndef register(f):\n    losses[f.__name__] = f\n    return f\n"
-        "@register\ndef seven():\n    return 7\n"
-        "def other(): pass\nwork()\n" + UNLEARN.format("register and losses['seven']()")
-    )
-    submission = read(source, tmp_path)
+FUNCTION = "losses = {}\ndef register(f):\n    losses[f.__name__] = f\n    return f\n"
+FACTORY = (
+    "losses = {}\ndef register(name):\n    def keep(f):\n        losses[name] = f\n        return f\n    return keep\n"
+)
+METHOD = "class Table(dict):\n    def add(self, f):\n        self[f.__name__] = f\n        return f\nlosses = Table()\n"
+
+
+@pytest.mark.parametrize(
+    ("registry", "decorator", "use"),
+    [
+        (FUNCTION, "register", "register and losses['seven']()"),
+        (FUNCTION, "register", "losses['seven']()"),
+        (
+            FUNCTION.replace("losses[f.__name__] =", "losses.setdefault(f.__name__, f); _ ="),
+            *("register", "losses['seven']()"),
+        ),
+        (FACTORY, "register('seven')", "losses['seven']()"),
+        (METHOD, "losses.add", "losses['seven']()"),
+    ],
+)
+@pytest.mark.parametrize("name", ["entry.py", "entry.ipynb"])
+def test_definitions_that_register_themselves_are_taken(
+    registry: str, decorator: str, use: str, name: str, tmp_path: Path
+) -> None:
+    source = f"{registry}@{decorator}\ndef seven():\n    return 7\ndef other(): pass\nwork()\n" + UNLEARN.format(use)
+    submission = read(notebook([("code", source)]) if name.endswith(".ipynb") else source, tmp_path, name)
     assert value(submission.source) == 7
     assert "other" not in submission.source
+
+
+def test_statements_of_an_if_are_shown_with_what_they_depend_on(tmp_path: Path) -> None:
+    source = f"if work():\n    a = 1\nelif other():\n    a = 2\nelse:\n    a = 3\nwork()\n{UNLEARN.format('a')}"
+    taken = excerpt(read(source, tmp_path)).taken
+    assert taken == ("if work(): a = 1", "if other(): a = 2", "if not (other()): a = 3", "unlearn()")
+
+
+def test_of_a_file_that_imports_all_of_a_package_no_name_is_called_unknown(tmp_path: Path) -> None:
+    source = f"from torch.nn.functional import *\nwork()\n{UNLEARN.format('cross_entropy')}"
+    found = excerpt(read(source, tmp_path))
+    assert found.taken == ("from torch.nn.functional import *", "unlearn()")
+    assert found.unknown == ()
 
 
 def test_a_name_that_nothing_defines_is_told(tmp_path: Path) -> None:

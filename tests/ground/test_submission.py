@@ -11,6 +11,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.scoring.alarms import MAX_CODE, MAX_LITERALS
+from harness.statements import compiled
 from harness.submission import Submission, read_submission
 
 Write = Callable[[str | bytes], Path]
@@ -117,6 +118,21 @@ def test_a_bad_indentation_is_a_syntax_error_too(read: Read) -> None:
     assert only_problem(read("x = 1\n  y = 2\n")).startswith("syntax error in line 2: ")
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"{GOOD}\nreturn net\n",
+        f"{GOOD}\nbreak\n",
+        f"{GOOD}\nfrom __future__ import annotations\n",
+        "def unlearn(net, net, forget_loader, val_loader): pass\n",
+        "def unlearn(net, retain_loader, forget_loader, val_loader):\n    nonlocal net\n",
+    ],
+)
+def test_what_python_parses_and_does_not_compile_is_a_syntax_error_too(source: str, read: Read) -> None:
+    said = only_problem(read(source))
+    assert re.match(r"syntax error in line \d+: ", said)
+
+
 def test_a_null_byte_is_a_problem(read: Read) -> None:
     assert "null byte" in only_problem(read(GOOD.encode() + b"\0"))
 
@@ -157,6 +173,7 @@ LONG = {
 def test_long_chains_of_ordinary_code_are_read_like_any_other(read: Read, source: str) -> None:
     submission = read(source + "\n" + GOOD)
     assert submission.problems == ()
+    exec(compiled(ast.parse(submission.source), "foo.py"), {})
     assert submission.code_hash != read(source.replace("1", "2") + "\n" + GOOD).code_hash
 
 
@@ -221,6 +238,29 @@ def test_arguments_that_four_positional_ones_do_not_fill_are_a_problem(
     exec(source, namespace)
     with pytest.raises(TypeError):
         namespace["unlearn"](1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("rest", "problem"),
+    [
+        ("def unlearn(net, retain_loader, forget_loader): pass\n", "takes 3 arguments"),
+        ("class unlearn: pass\n", "is a class"),
+        ("def forget(net): pass\n", "defines no function unlearn"),
+    ],
+)
+def test_an_import_of_all_names_hides_nothing(read: Read, rest: str, problem: str) -> None:
+    assert problem in only_problem(read(f"from math import *\n{rest}"))
+
+
+def test_a_learner_that_imports_all_names_of_a_package_is_one(read: Read) -> None:
+    learner = (
+        "from math import *\n"
+        "def train(net, train_loader, val_loader): pass\n"
+        "def unlearn(net, retain_loader, forget_loader, val_loader, state): pass\n"
+    )
+    submission = read(learner)
+    assert submission.problems == ()
+    assert submission.is_learner
 
 
 def test_all_problems_of_a_function_are_reported_at_once(read: Read) -> None:

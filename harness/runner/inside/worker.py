@@ -35,7 +35,7 @@ from harness.runner.inside.returned import BadOutputError, Schema, flat_weights,
 from harness.runner.inside.start_methods import fork_only
 from harness.runner.inside.state import packed, split_returned, unpacked
 from harness.runner.message import HEADER, Job, RunReport
-from harness.statements import without_docstrings
+from harness.statements import compiled, without_docstrings
 
 __all__ = ["PublicTrack", "handed_in", "handed_on", "laid_out", "load", "make_own", "run", "set_up", "warm_up"]
 
@@ -267,7 +267,7 @@ def load(job: Job) -> Callable[..., object]:
     sys.modules["submission"] = module
     sys.argv = [job.filename]  # a script that parses its arguments has none
     tree = ast.parse(job.source, job.filename)
-    exec(compile(without_docstrings(tree), job.filename, "exec"), module.__dict__)
+    exec(compiled(without_docstrings(tree), job.filename), module.__dict__)
     call = CALLS[job.call]
     named = [getattr(module, name, None) for name in call.names]
     functions = [each for each in named if callable(each) and not isinstance(each, type)]
