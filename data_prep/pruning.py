@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data_prep.training import Build, Trainer, Weights, initial_net
+from harness.errors import UsageError
 from harness.tracks.declaration import Pruning
 
 __all__ = ["convolutions", "magnitude_mask", "mask_of", "n_trainings", "synflow_mask", "train_pruned"]
@@ -63,16 +64,18 @@ def synflow_mask(net: nn.Module, shape: Sequence[int], sparsity: float) -> Weigh
     """Return SynFlow's mask of an untrained net for images of a shape (channels, height, width); it takes no data.
 
     Saliency is |weight x gradient| of the sum of outputs for an image of ones, all weights and statistics replaced by
-    their magnitudes, so that no layer is pruned as a whole.
+    their magnitudes, so that no layer is pruned as a whole. Raises UsageError if that sum is beyond all numbers.
     """
     net = net.eval()
-    state = {name: value.abs() if value.is_floating_point() else value for name, value in net.state_dict().items()}
+    state = {name: _magnitudes(value) for name, value in net.state_dict().items()}
     names = convolutions(net)
     mask = {name: torch.ones_like(state[name]) for name in names}
-    ones = torch.ones(1, *shape, device=state[names[0]].device)
+    ones = torch.ones(1, *shape, device=state[names[0]].device, dtype=torch.float64)
     for step in range(1, SYNFLOW_STEPS + 1):
         weights = {name: (state[name] * mask[name]).requires_grad_() for name in names}
         output = torch.func.functional_call(net, state | weights, (ones,)).sum()
+        if not output.isfinite():
+            raise UsageError('SynFlow cannot prune so deep a network: its sum of outputs overflows; take method = "omp"')
         gradients = torch.autograd.grad(output, list(weights.values()))
         saliency = {
             # What is pruned already comes first.
@@ -80,7 +83,12 @@ def synflow_mask(net: nn.Module, shape: Sequence[int], sparsity: float) -> Weigh
             for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
         }
         mask = _mask(saliency, 1 - (1 - sparsity) ** (step / SYNFLOW_STEPS))
-    return mask
+    return {name: part.float() for name, part in mask.items()}
+
+
+def _magnitudes(value: Tensor) -> Tensor:
+    """Return the magnitudes of a tensor of a net, in float64: sums over many layers of them overflow float32."""
+    return value.double().abs() if value.is_floating_point() else value
 
 
 def mask_of(weights: Weights, build: Build) -> Weights:

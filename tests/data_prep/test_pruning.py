@@ -13,6 +13,7 @@ from data_prep.pruning import convolutions, magnitude_mask, mask_of, synflow_mas
 from data_prep.reference import Stack, train_models
 from data_prep.training import Trainer, Weights, train_stack
 from harness import models
+from harness.errors import UsageError
 from harness.tracks.declaration import Pruning, Training, read_declaration
 
 RECIPE = Training(epochs=3, batch_size=8, learning_rate=0.05)
@@ -61,6 +62,26 @@ def test_synflow_needs_no_data_leaves_no_layer_empty_and_does_not_touch_the_net(
     by_magnitude = magnitude_mask(net.state_dict(), convolutions(net), 0.95)
     assert any(not torch.equal(mask[name], by_magnitude[name]) for name in mask)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def deep_net(n_layers: int) -> nn.Module:
+    layers = [layer for _ in range(n_layers) for layer in (nn.Conv2d(24, 24, 3, padding=1), nn.ReLU())]
+    return nn.Sequential(nn.Conv2d(1, 24, 3), *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 3))
+
+
+def test_synflow_leaves_no_layer_of_a_deep_net_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "SYNFLOW_STEPS", 5)
+    mask = synflow_mask(deep_net(60), (1, 6, 6), 0.9)
+    assert {part.dtype for part in mask.values()} == {torch.float32}
+    assert all(part.any() for part in mask.values())
+
+
+def test_a_net_whose_sums_are_beyond_all_numbers_is_refused() -> None:
+    net = deep_net(10)
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 1e30)
+    with pytest.raises(UsageError, match='take method = "omp"'):
+        synflow_mask(net, (1, 6, 6), 0.9)
 
 
 @pytest.mark.parametrize("method", ["omp", "synflow", "imp"])
