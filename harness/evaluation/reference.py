@@ -31,6 +31,7 @@ __all__ = [
     "Ends",
     "Reference",
     "Scored",
+    "in_turns",
     "load_reference",
     "null_among",
     "outputs",
@@ -147,8 +148,14 @@ def reference_name(track: Track, n: int) -> str:
 
 
 def unchanged(originals: Records, n: int, forget_labels: np.ndarray) -> Outputs:
-    """Return what is scored of n runs that leave original models as they are; run i starts from original i mod K."""
-    return outputs(originals[np.arange(n) % len(originals)], forget_labels)
+    """Return what is scored of n runs that leave original models as they are."""
+    return outputs(in_turns(originals, n), forget_labels)
+
+
+def in_turns(originals: Records, n: int) -> Records:
+    """Return the records of n runs that leave original models as they are; run i starts from original i mod K."""
+    turn = np.arange(n) % len(originals)
+    return dataclasses.replace(originals[turn], original=turn, distance=np.zeros(n))
 
 
 def outputs(records: Records, forget_labels: np.ndarray) -> Outputs:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from harness.evaluation.reference import in_turns
 from harness.leaderboard.assurance.selfcheck import Known, known_methods
-from harness.record import Records
+from harness.record import SETS, Records
 from harness.storage import write_arrays
 from harness.tracks.hashes import reference_hash
 from harness.tracks.track import POOLS, Track, load_track, write_manifest
@@ -35,10 +36,11 @@ def lines(result: Result) -> dict[str, str]:
     return {line[5:67].strip(): line[:5].strip() for line in result.output.splitlines()[1:] if line[:1] == " "}
 
 
-def put_pool(tracks: Path, change: Callable[[Track], Records]) -> None:
-    """Replace the models that stand for a perfect submission."""
+def put_pool(tracks: Path, change: Callable[[Records], Records], *pools: str) -> None:
+    """Replace the models of some pools."""
     track = load_track(tracks / "tiny")
-    write_arrays(track.records_file(POOLS[1]), change(track).arrays())
+    for pool in pools:
+        write_arrays(track.records_file(pool), change(track.retrained(pool)).arrays())
     write_manifest(track.folder, track.manifest.model_copy(update={"reference_hash": reference_hash(track.private)}))
 
 
@@ -85,11 +87,10 @@ def test_a_method_that_does_not_fit_into_the_limit_is_told(
 
 
 def test_a_track_whose_retrained_models_do_not_get_1_fails(selfcheck: Selfcheck, own_tracks: Path) -> None:
-    def disturbed(track: Track) -> Records:
-        pool = track.retrained(POOLS[1])
+    def disturbed(pool: Records) -> Records:
         return replace(pool, forget_logits=3 * pool.forget_logits)  # as if trained otherwise than those scored against
 
-    put_pool(own_tracks, disturbed)
+    put_pool(own_tracks, disturbed, POOLS[1])
     result = selfcheck("--runs", 16, "--stored")
     assert result.exit_code == 4
     assert lines(result)["retrained models get a calibrated score of 1"] == "NO"
@@ -104,6 +105,22 @@ def test_a_track_on_which_doing_nothing_is_retraining_fails(selfcheck: Selfcheck
     result = selfcheck("--runs", 16, "--stored")
     assert result.exit_code == 4
     assert lines(result)["doing nothing is told from retraining"] == "NO"
+
+
+def test_no_game_is_noticed_by_a_val_set_that_is_harder_than_test(selfcheck: Selfcheck, own_tracks: Path) -> None:
+    def harder(pool: Records) -> Records:
+        accuracy = pool.accuracy.copy()
+        accuracy[:, SETS.index("val")] = accuracy[:, SETS.index("test")] - 0.1
+        return replace(pool, accuracy=accuracy)
+
+    put_pool(own_tracks, harder, *POOLS)
+    assert "val accuracy" not in selfcheck("--runs", 16, "--stored").output
+
+
+def test_runs_that_leave_originals_as_they_are_know_which(tiny: Track) -> None:
+    idle = in_turns(tiny.originals(), 5)
+    assert idle.original.tolist() == [0, 1, 0, 1, 0]
+    assert idle.weights_sha256[0] == tiny.originals().weights_sha256[0] == idle.weights_sha256[2]
 
 
 def test_too_few_or_too_many_runs_name_the_next_command(selfcheck: Selfcheck) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from harness.errors import UsageError
 from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.findings import Findings, findings_of
-from harness.evaluation.reference import Reference, outputs
+from harness.evaluation.reference import Reference, in_turns, outputs
 from harness.record import Records
 from harness.runner.outcome import Outcome
 from harness.runs.run import Run, RunInfo
@@ -75,9 +75,7 @@ def selfcheck(track: Track, reference: Reference, known: Mapping[str, Evaluation
     """
     n = len(reference.scoring)
     perfect = _found(track.retrained(POOLS[1])[:n], track, reference)
-    originals = track.originals()
-    turns = originals[np.arange(n) % len(originals)]
-    idle = _found(replace(turns, distance=np.zeros(n)), track, reference)
+    idle = _found(in_turns(track.originals(), n), track, reference)
     yield _retraining_gets_1(perfect)
     yield _no_alarm(perfect)
     yield _floor(idle, reference)
@@ -210,17 +208,17 @@ def _game(name: str, reference: Reference, perfect: Findings) -> Check:
 
 def _alarms_of(gamed: Outputs, calibrated: float, reference: Reference) -> list[Alarm]:
     """Return the alarms of runs in which nothing but the confidences is to be seen."""
-    n = len(gamed)
+    n, null = len(gamed), reference.null
+    assert null is not None
     runs = Behaviour(
         confidences=gamed.confidences,
         weights=np.arange(n).astype(str),
         distance=np.ones(n),
         order=np.arange(n),
         original=gamed.original,
-        val_accuracy=gamed.test_accuracy,
+        val_accuracy=gamed.test_accuracy + null.val_advantage,  # as retrained models have it
         test_accuracy=gamed.test_accuracy,
         change_under_swap=None,
     )
-    assert reference.null is not None
     # Noise is left out: a score above 1 alone is no sign of a game.
-    return alarms(runs, reference.scoring.confidences, reference.null, Standing(calibrated - 1, 0.0, ()))
+    return alarms(runs, reference.scoring.confidences, null, Standing(calibrated - 1, 0.0, ()))
