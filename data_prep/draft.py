@@ -64,18 +64,17 @@ def lay_out(
     draft = Track(folder, declaration, manifest)
     for note in (*planted.notes, *_remarks(dataset, declaration, sets)):
         on_note(note)
-    if is_draft_of(draft):
-        return draft
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        _write(draft, planted, split, own, on_note)
-    except (UsageError, MachineError):
+    if not is_draft_of(draft):
         shutil.rmtree(folder, ignore_errors=True)
-        raise
-    write_bytes(folder / "track.toml", declaration_file.read_bytes())
-    secret = declaration.reference.published_secret or secrets.token_hex(32)
-    write_bytes(draft.private / "secret", secret.encode())
-    mark_as_draft(draft)
+        try:
+            _write(draft, planted, split, own, on_note)
+        except (UsageError, MachineError):
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        secret = declaration.reference.published_secret or secrets.token_hex(32)
+        write_bytes(draft.private / "secret", secret.encode())
+        mark_as_draft(draft)
+    write_bytes(folder / "track.toml", declaration_file.read_bytes())  # which may say other limits of runs than before
     return draft
 
 
@@ -223,20 +222,20 @@ def _task(track: Track, batch_size: int) -> dict[str, object]:
     } | ({"options": options} if options else {})
 
 
-def mark_as_draft(draft: Track, *, models_of: int = 0) -> None:
+def mark_as_draft(draft: Track) -> None:
     """Note whose beginnings the folder holds, so that an interrupted preparation of the same goes on there.
 
-    models_of: how many retrained models each pool of it began with. How many it is to have may change on the way; what
-    is then stacked in other numbers is trained anew.
+    How many retrained models it is to have may change on the way; what is stacked in other numbers is trained anew.
     """
-    write_bytes(draft.folder / "draft", _draft_mark(draft, models_of).encode())
+    write_bytes(draft.folder / "draft", _draft_mark(draft).encode())
 
 
-def is_draft_of(draft: Track, *, models_of: int = 0) -> bool:
-    """Whether the folder holds the beginnings of this very track, and began with so many retrained models."""
+def is_draft_of(draft: Track) -> bool:
+    """Whether the folder holds the beginnings of this very track, of its secret and of the models it grows from."""
     mark = draft.folder / "draft"
-    return mark.is_file() and mark.read_text() == _draft_mark(draft, models_of)
+    return mark.is_file() and mark.read_text() == _draft_mark(draft)
 
 
-def _draft_mark(draft: Track, models_of: int) -> str:
-    return f"{draft.manifest.fingerprint} from {models_of}"
+def _draft_mark(draft: Track) -> str:
+    secret = draft.declaration.reference.published_secret or "drawn"
+    return f"{draft.manifest.fingerprint} from {draft.manifest.reference_hash}, secret {secret}"

@@ -109,7 +109,7 @@ def grow(
     with preparing(track.folder):
         grown = track.manifest.model_copy(update={"retrained": retrained})
         draft = Track(_partial(track.folder), track.declaration, grown)
-        resumed = is_draft_of(draft, models_of=before)
+        resumed = is_draft_of(draft)
         if not resumed:
             shutil.rmtree(draft.folder, ignore_errors=True)
             shutil.copytree(track.folder, draft.folder)
@@ -117,7 +117,7 @@ def grow(
         stacks = reference.plan_stacks(draft, jobs, present=present, way=way)
         if not resumed:
             reference.split_off(draft, stacks)
-            mark_as_draft(draft, models_of=before)
+            mark_as_draft(draft)
         reference.train_missing(draft, stacks, jobs, device, on_progress)
         reference.join(draft, stacks)
         _complete(draft, track.folder, device, way, time.monotonic() - started)

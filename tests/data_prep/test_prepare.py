@@ -185,6 +185,33 @@ def test_a_finished_preparation_whose_last_rename_fails_trains_nothing_again(
     assert not (tracks / ".tiny.partial").exists()
 
 
+INTERRUPTED = {
+    "other limits of runs": ("seconds = 2.0", "seconds = 2.0\nmemory_mb = 2048", True),
+    "another secret": ('"00112233"', '"44556677"', False),
+    "no secret": ('published_secret = "00112233"', "", False),
+}
+
+
+@pytest.mark.parametrize("kind", INTERRUPTED)
+def test_a_preparation_goes_on_with_the_declaration_as_it_is_now_and_anew_with_another_secret(
+    kind: str, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, goes_on = INTERRUPTED[kind]
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
+    file, tracks = tmp_path / "tiny.toml", tmp_path / "tracks"
+    file.write_text(tiny_file.read_text())
+    draft = lay_out(read_declaration(file), file, tracks / ".tiny.partial", cache=tmp_path)
+    (draft.folder / "way.json").write_text('{"stack": 1}')
+    secret = draft.secret
+    file.write_text(tiny_file.read_text().replace(old, new))
+    result = call("prepare", file, "--retrained", 2, "--jobs", 1)
+    assert result.exit_code == 0, result.output
+    track = open_track(str(file), tracks)
+    assert track.declaration == read_declaration(file)
+    assert (track.manifest.prepared["stack"] == 1) == goes_on
+    assert (track.secret == secret) == goes_on
+
+
 def test_a_track_whose_replacement_was_killed_half_way_is_put_back(own_home: Path, tiny_file: Path) -> None:
     tracks = own_home / "tracks"
     opened: list[Callable[[], Track]] = [
