@@ -105,8 +105,8 @@ def write_tuning_source(track: Track, folder: Path) -> Path:
     parts = [track.examples(name).arrays() for name in ("retain", "val")]
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     write_arrays(folder / _images_file(track.name), arrays | _class_names(track, arrays["labels"]))
-    for file in track.public.glob("*.py"):
-        write_bytes(folder / file.name, file.read_bytes())
+    for file in track.public.rglob("*.py"):
+        write_bytes(folder / file.relative_to(track.public), file.read_bytes())
     declaration = folder / "track.toml"
     write_bytes(declaration, _toml(tuning_declaration(track)).encode())
     return declaration

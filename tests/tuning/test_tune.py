@@ -170,6 +170,31 @@ def test_settings_for_a_poisoned_track_are_tuned_on_a_poisoned_one(tiny: Track, 
     assert set(draft.examples("forget").labels) == {3}
 
 
+NET = """
+from torch import nn
+
+def build(n_classes, channels):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64 * channels, n_classes))
+"""
+
+
+def test_a_net_in_a_folder_of_its_own_comes_along(
+    tiny_file: Path, tmp_path: Path, submission: Write, monkeypatch: pytest.MonkeyPatch, harness: Harness
+) -> None:
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "own"))
+    text = tiny_file.read_text().replace('"tiny"', '"nested"').replace("epochs = 8", "epochs = 1")
+    text = text.replace('"small_resnet"\nwidth = 4', '"nets/net.py:build"').replace("retrained = 16", "retrained = 4")
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "net.py").write_text(NET)
+    (tmp_path / "nested.toml").write_text(text)
+    for arguments in ([tmp_path / "nested.toml"], ["nested", "--for-tuning"]):
+        result = harness("prepare", *arguments, "--jobs", 1)
+        assert result.exit_code == 0, result.output
+    search = shlex.split("--track nested --trials 2 --runs 2 --range MODE=noise,quiet")
+    tuned = harness("tune", submission(FILE), *search)
+    assert tuned.exit_code == 0, tuned.output
+
+
 def test_a_val_set_of_one_is_too_small_to_tune_with(tiny: Track, monkeypatch: pytest.MonkeyPatch) -> None:
     one = tiny.examples("val")[:1]
     monkeypatch.setattr(Track, "examples", lambda *_: one)
