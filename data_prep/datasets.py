@@ -12,7 +12,7 @@ from data_prep.sources.tables import BUNDLED, holds_table, read_bundled_table, r
 from data_prep.sources.torchvision_sets import read_torchvision
 from harness.errors import UsageError
 
-__all__ = ["KINDS", "is_path", "load_dataset"]
+__all__ = ["KINDS", "is_path", "load_dataset", "place_of"]
 
 KINDS = (
     "sklearn:digits, torchvision:NAME, casia-surf, a path to an .npz, or a folder with one folder per class; of tables "
@@ -34,9 +34,12 @@ def load_dataset(
 
     folder: where a relative path starts. cache: where downloads are kept. copy: a folder that has the data already.
     downscale: how many pixels by how many become one. label, categorical: columns of a table, as `Data` has them.
-    Raises UsageError if there is no such source, its data are unfit, or its images do not divide into such squares.
+    Raises UsageError if there is no such source, it takes no copy, its data are unfit, or its images do not divide into
+    such squares.
     """
-    place = folder / Path(source).expanduser()
+    if copy is not None and source.startswith("sklearn:"):
+        raise UsageError(f"{source} comes with scikit-learn; leave out --data")
+    place = place_of(source, folder=folder, copy=copy)
     if place.suffix.lower() == ".csv":
         return read_csv(place, label, categorical).downscaled(downscale)
     if label is not None:
@@ -45,10 +48,10 @@ def load_dataset(
         return read_table_npz(place, categorical).downscaled(downscale)
     if categorical:
         raise UsageError(f"data.categorical names columns of a .csv or an .npz with a table; {source} is neither")
-    return _read(source, folder, cache, copy).downscaled(downscale)
+    return _read(source, place, cache, copy).downscaled(downscale)
 
 
-def _read(source: str, folder: Path, cache: Path, copy: Path | None) -> Dataset:
+def _read(source: str, place: Path, cache: Path, copy: Path | None) -> Dataset:
     """Return the data set as its source has it; of the tables those that are bundled."""
     family, _, name = source.partition(":")
     if family == "sklearn" and name in BUNDLED:
@@ -59,7 +62,6 @@ def _read(source: str, folder: Path, cache: Path, copy: Path | None) -> Dataset:
         return read_torchvision(name, cache=cache, copy=copy)
     if source == "casia-surf":
         return read_casia_surf(copy)
-    place = folder / Path(source).expanduser()
     if place.suffix.lower() == ".npz":
         return read_npz(place)
     if source and place.is_dir():
@@ -70,6 +72,15 @@ def _read(source: str, folder: Path, cache: Path, copy: Path | None) -> Dataset:
 def is_path(source: str) -> bool:
     """Whether a source is a file or a folder of one's own."""
     return source != "casia-surf" and not source.startswith(("sklearn:", "torchvision:"))
+
+
+def place_of(source: str, *, folder: Path, copy: Path | None) -> Path:
+    """Return where a source that is a path leads, which starts at the folder.
+
+    A copy is a folder that holds it instead, under the last name of the path.
+    """
+    path = Path(source).expanduser()
+    return folder / path if copy is None else copy / path.name
 
 
 def _seen(source: str, place: Path) -> str:

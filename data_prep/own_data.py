@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data_prep.datasets import is_path, load_dataset
+from data_prep.datasets import is_path, load_dataset, place_of
 from harness.errors import UsageError
 from harness.quoting import quoted
 from harness.tracks.pack import OtherDataError
@@ -21,16 +21,15 @@ def own_data(track: Track, *, folder: Path, cache: Path, data: Path | None = Non
     """
     declared = track.declaration.data
     source = declared.source
-    if is_path(source):
-        folder, source = (data, Path(source).name) if data is not None else (folder, source)
-        if not (folder / Path(source).expanduser()).exists():
-            remedy = "name the folder that it is in: --data FOLDER"
-            if tuned_for(track.declaration) is not None:  # made of those of another track
-                remedy = f"run: {preparing_command(track.declaration)} --import FILE"
-            raise UsageError(
-                f"the images of {track.name} are those of {quoted(Path(source))}, which is not in {folder.absolute()}; "
-                f"{remedy}"
-            )
+    if is_path(source) and not place_of(source, folder=folder, copy=data).exists():
+        remedy = "name the folder that it is in: --data FOLDER"
+        if tuned_for(track.declaration) is not None:  # made of those of another track
+            remedy = f"run: {preparing_command(track.declaration)} --import FILE"
+        name, looked_in = (source, folder) if data is None else (Path(source).name, data)
+        raise UsageError(
+            f"the images of {track.name} are those of {quoted(Path(name))}, which is not in {looked_in.absolute()}; "
+            f"{remedy}"
+        )
     dataset = load_dataset(
         source,
         folder=folder,

@@ -214,6 +214,26 @@ def test_by_its_name_a_pack_takes_data_from_the_current_folder_or_one_that_is_na
     assert call(here / "other", *arguments).exit_code == 0
 
 
+def test_a_folder_that_is_named_holds_the_data_without_a_pack_too(made: Path, here: Path) -> None:
+    (here / "elsewhere").mkdir()
+    arrays = data()
+    write_arrays(here / "elsewhere" / "small.npz", arrays | {"images": arrays["images"] ^ 1})
+    said = refused(imported(here, "--data", here / "elsewhere"), here / "home")
+    assert "leave out --import to train all models" in said
+    result = call(here / "home", "prepare", here / "small.toml", "--data", here / "elsewhere", "--jobs", 1)
+    assert result.exit_code == 0, result.output
+    theirs, ours = (load_track(folder / "home" / "tracks" / "small").examples("retain") for folder in (made, here))
+    assert np.array_equal(ours.images, theirs.images ^ 1)
+
+
+def test_data_that_come_with_scikit_learn_are_in_no_folder(here: Path) -> None:
+    (here / "tiny.toml").write_text(TINY)
+    for options in ((), ("--estimate",)):
+        result = call(here / "home", "prepare", here / "tiny.toml", "--data", here, *options)
+        assert (result.exit_code, nothing_but_locks(here / "home" / "tracks")) == (2, True), result.output
+        assert "sklearn:digits comes with scikit-learn; leave out --data" in result.output
+
+
 def test_how_a_copy_lies_in_memory_does_not_matter(made: Path, here: Path) -> None:
     arrays = data()
     write_arrays(here / "small.npz", arrays | {"images": np.asfortranarray(arrays["images"])})
