@@ -61,14 +61,14 @@ def build(
     options: what a model of FOR_VECTORS takes besides n_classes.
     Raises ValueError for a name nobody knows or an option the architecture does not have, and what a function raises.
     """
+    if width is not None and name != "small_resnet":
+        raise ValueError(f"the model {name!r} takes no width; only small_resnet does")
     if (file := own_file(name)) is not None:
         net = _own(folder / file, name.partition(":")[2])(n_classes=n_classes, channels=channels)
         if not isinstance(net, nn.Module):
             raise ValueError(f"{name} returned {type(net).__name__}, not a torch.nn.Module")
         return _unwrapped(net)
     own: dict[str, Callable[..., nn.Module]] = {"small_resnet": SmallResNet, "resnet18_cifar": resnet18_cifar}
-    if width is not None and name != "small_resnet":
-        raise ValueError(f"the model {name!r} takes no width; only small_resnet does")
     if name in FOR_VECTORS:
         return FOR_VECTORS[name](n_classes=n_classes, **(options or {}))
     if name in own:

@@ -142,15 +142,16 @@ class Trojan(TomlSection):
     value: Annotated[int, Field(ge=0, le=255)]  # of its pixels, in all channels, as the data have them
 
 
-# Keys of the models for vectors, and whether they have to be given.
-MODEL_OPTIONS = {"linear": {"features": False}, "mlp": {"hidden": True}, "forest": {"trees": True, "depth": True}}
+# Keys of models, of those for vectors and of all, and whether they have to be given.
+VECTOR_OPTIONS = {"linear": {"features": False}, "mlp": {"hidden": True}, "forest": {"trees": True, "depth": True}}
+MODEL_OPTIONS = VECTOR_OPTIONS | {"small_resnet": {"width": False}}
 
 
 class Model(TomlSection):
     """The architecture."""
 
     name: str  # as `harness.models.build` takes it; a file of one's own lies beside the declaration
-    width: Positive | None = None
+    width: Positive | None = None  # small_resnet
     features: Positive | None = _added(None)  # linear: so many fixed random features in place of an example's values
     hidden: list[Positive] = _added([])  # mlp: the sizes of its hidden layers
     trees: Positive | None = _added(None)  # forest
@@ -170,12 +171,12 @@ class Model(TomlSection):
     @property
     def options(self) -> dict[str, Any]:
         """What `harness.models.build` is told of a model for vectors, but for how many values these have."""
-        return {key: getattr(self, key) for key in MODEL_OPTIONS.get(self.name, {}) if getattr(self, key)}
+        return {key: getattr(self, key) for key in VECTOR_OPTIONS.get(self.name, {}) if getattr(self, key)}
 
     @property
     def is_for_vectors(self) -> bool:
         """Whether nets are made for so many values of an example, instead of images of any size."""
-        return self.name in MODEL_OPTIONS
+        return self.name in VECTOR_OPTIONS
 
     @property
     def is_forest(self) -> bool:
