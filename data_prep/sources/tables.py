@@ -72,7 +72,7 @@ def read_table_npz(path: Path, categorical: Sequence[str]) -> Dataset:
     import pandas as pd
 
     try:
-        arrays = read_arrays(path)
+        arrays = {name: _texts(array) for name, array in read_arrays(path).items()}
         table, labels = arrays["table"], arrays["labels"]
     except KeyError:
         raise UsageError(f"{path} has a `table` and no `labels`; store the class of every row") from None
@@ -85,6 +85,11 @@ def read_table_npz(path: Path, categorical: Sequence[str]) -> Dataset:
     if len(columns) != table.shape[1]:
         raise UsageError(f"{path}: columns has {len(columns)} names, and the table {table.shape[1]} columns")
     return _dataset(path.name, pd.DataFrame(table, columns=columns), pd.Series(labels, name="labels"), categorical)
+
+
+def _texts(array: np.ndarray) -> np.ndarray:
+    """Return an array of byte strings as texts, any other as it is."""
+    return np.char.decode(array, "utf-8", errors="replace") if array.dtype.kind == "S" else array
 
 
 def read_bundled_table(name: str) -> Dataset:

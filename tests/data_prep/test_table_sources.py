@@ -77,6 +77,24 @@ def test_an_npz_may_hold_a_table(columns: dict[str, np.ndarray], tmp_path: Path)
     assert (found.class_names, found.examples.labels.tolist()) == (None, [1, 0, 1])
 
 
+def test_byte_strings_are_the_texts_that_they_spell(harness: Harness, tmp_path: Path) -> None:
+    columns, labels = np.array(["größe", "kind"]), np.array(["dog", "café", "dog", "owl", "café", "owl"] * 5)
+    table = np.array([["1.5", "b"], ["2", "a"], ["0.5", "b"], ["7", "ä"], ["3", "b"], ["4", "a"]] * 5)
+    arrays = {"table": table, "labels": labels, "columns": columns}
+    for name, kept in (("texts", arrays), ("bytes", {name: np.char.encode(array) for name, array in arrays.items()})):
+        np.savez(tmp_path / f"{name}.npz", allow_pickle=True, **kept)
+    texts, spelled = (read(f"{name}.npz", tmp_path, categorical=["kind"]) for name in ("texts", "bytes"))
+    assert texts.class_names == spelled.class_names == ("café", "dog", "owl")
+    assert np.array_equal(texts.examples.images, spelled.examples.images)
+    assert np.array_equal(texts.examples.labels, spelled.examples.labels)
+    file = tmp_path / "table.toml"
+    declared = DECLARED.format(source="bytes.npz", columns='categorical = ["kind"]').replace("train = 2", "train = 15")
+    file.write_text(declared.replace('"random"\ncount = 1', '"class"\nlabel = "café"'))
+    result = harness("prepare", file, "--estimate", "--jobs", 1)
+    assert result.exit_code == 0, result.output
+    assert "to be forgotten: class 0, 'café'" in result.output
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "classes"),
     [
