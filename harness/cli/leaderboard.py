@@ -307,5 +307,5 @@ def _sum_up(batch_entries: list[BatchEntry]) -> None:
         console().print(f"the failures of {names} were stored before; --again makes them again")
     failed = [batch_entry.name for batch_entry in batch_entries if batch_entry.entry.outcome == Outcome.HARNESS_ERROR]
     if failed:
-        console().print(f"the harness failed at {', '.join(failed)}; the same command tries again")
+        console().print(f"the harness failed at {', '.join(map(escaped, failed))}; the same command tries again")
         sys.exit(4)

@@ -25,6 +25,7 @@ from harness.cli.submissions import check_command, compare_command, evaluate_com
 from harness.cli.tune import tune_command
 from harness.environment import ELSEWHERE, home
 from harness.errors import MachineError, UsageError
+from harness.report.escaping import escaped_lines
 
 __all__ = ["cli"]
 
@@ -34,15 +35,18 @@ INTERRUPTED = 130  # as a shell reports an interrupted command
 
 
 class _Commands(click.Group):
-    """Gives each kind of error its exit code; anything else is a bug and keeps its traceback."""
+    """Gives each kind of error its exit code; anything else is a bug and keeps its traceback.
+
+    A message may quote what a participant wrote, and is shown without what could steer a terminal.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            raise click.UsageError(str(error)) from None
+            raise click.UsageError(escaped_lines(str(error))) from None
         except MachineError as error:
-            raise _Failure(str(error)) from None
+            raise _Failure(escaped_lines(str(error))) from None
         except OSError as error:
             failure = _failure_of(error)
             if failure is None:
@@ -69,7 +73,7 @@ class _OnStandardError(logging.Handler):
     """Says in a line what the harness passes over, such as a damaged file."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(record.getMessage(), err=True)
+        click.echo(escaped_lines(record.getMessage()), err=True)
 
 
 logging.getLogger("harness").addHandler(_OnStandardError())

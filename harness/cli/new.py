@@ -7,6 +7,7 @@ import click
 from harness.cli.options import begins_with, console
 from harness.errors import UsageError
 from harness.quoting import quoted
+from harness.report.escaping import escaped
 from harness.shipped import TEMPLATE, all_baseline_names, baseline_file
 
 __all__ = ["new_command"]
@@ -32,7 +33,7 @@ def new_command(file: Path, origin: str | None) -> None:
     content, remarks = _content(origin)
     write_bytes(file, content, mode=0o644)
     for remark in remarks:
-        console().print(remark)
+        console().print(escaped(remark))
     console().print(f"wrote {file}; try it: harness check {quoted(file)}")
 
 

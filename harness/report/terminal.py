@@ -260,7 +260,7 @@ def _failure(evaluation: Evaluation) -> list[RenderableType]:
     parts: list[RenderableType] = []
     if run is None:
         parts.append(Text(evaluation.outcome, style="bold red"))
-        parts += [Text(f"  {problem}") for problem in evaluation.submission.problems]
+        parts += [Text(f"  {escaped(problem)}") for problem in evaluation.submission.problems]
     else:
         place = f" in run {run.index} of {evaluation.n_requested}"
         parts.append(Text.assemble((evaluation.outcome, "bold red"), place))

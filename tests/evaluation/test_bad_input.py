@@ -1,6 +1,7 @@
 """Bad input through the real command line: the right outcome or usage error, the next step, the exit code."""
 
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -204,6 +205,24 @@ def test_output_of_a_participant_cannot_steer_the_terminal(
     assert "\x1b" not in result.output
     assert "\x07" not in result.output
     assert "| \\x1b[2J::set-output" in result.output  # no line of it begins a line of ours
+
+
+def test_a_file_that_is_not_run_cannot_steer_the_terminal(harness: Harness, tmp_path: Path, tiny_file: Path) -> None:
+    cells = [{"cell_type": "code", "source": f"!echo \x1b[2J ##vso[task]\n{IDENTITY}"}]
+    languages = {"foreign": "\x1b[31mjulia ##vso[task]", "python": "python"}
+    for name, language in languages.items():
+        metadata = {"language_info": {"name": language}}
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps({"cells": cells, "metadata": metadata}))
+    for command, name, shown in (
+        (("check", "--track", tiny_file), "foreign", "the notebook's language is \\x1b[31mjulia # #vso"),
+        (("evaluate", "--track", tiny_file), "foreign", "the notebook's language is \\x1b[31mjulia # #vso"),
+        (("new", tmp_path / "mine.py", "--from"), "foreign", "the notebook's language is \\x1b[31mjulia # #vso"),
+        (("new", tmp_path / "mine.py", "--from"), "python", "cell 1, line 1: !echo \\x1b[2J # #vso"),
+    ):
+        result = harness(*command, tmp_path / f"{name}.ipynb")
+        assert shown in result.output
+        assert "\x1b" not in result.output
+        assert "##" not in result.output
 
 
 # ---- wrong usage --------------------------------------------------------------------------------------------------

@@ -162,6 +162,15 @@ def test_a_batch_of_nothing_but_what_is_passed_over_says_so(
     assert not list(home.glob("leaderboards/*/entries/*"))
 
 
+def test_names_that_a_ci_system_would_take_for_commands_are_told_without_their_sign(
+    harness: Harness, tmp_path: Path, tiny_file: Path
+) -> None:
+    write(tmp_path / "alpha", "##vso[task.complete].txt")
+    result = harness("leaderboard", "run", tmp_path / "alpha", "--track", tiny_file)
+    assert "# #vso[task.complete].txt is passed over" in result.output
+    assert "##" not in result.output
+
+
 # ---- the same names in every form ---------------------------------------------------------------------------------
 
 

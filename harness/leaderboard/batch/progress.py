@@ -103,7 +103,7 @@ class Progress:
 
     def _say(self, line: str) -> None:
         self._last_line = time.monotonic()
-        self.console.print(Text(line), soft_wrap=True)
+        self.console.print(Text(escaped(line)), soft_wrap=True)
 
     def _summary(self) -> str:
         left = self._left()
