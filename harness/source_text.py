@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["SourceText", "parsed", "source_text"]
+__all__ = ["SourceText", "as_utf8", "parsed", "source_text"]
 
+# What names the encoding of a file, in its first line or after a first one without code (PEP 263).
+ENCODING = re.compile(r"\A((?:[ \t\f]*(?:#.*)?\r?\n)??[ \t\f]*#.*?coding[:=][ \t]*)[-\w.]+", re.ASCII)
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # Cell magics that say something about the Python below them; below all others stands something else.
 ABOUT_PYTHON = {"capture", "time", "timeit", "prun", "memit", "python", "python3"}
@@ -57,6 +59,11 @@ def source_text(content: bytes, *, is_notebook: bool) -> SourceText:
         return _joined(cells)
     without, commands = _without_commands(text)
     return SourceText(without, commands=tuple(commands))
+
+
+def as_utf8(text: str) -> bytes:
+    """Return the content of a file that Python reads as this text; a comment that names another encoding is mended."""
+    return ENCODING.sub(r"\1utf-8", text).encode()
 
 
 def parsed(text: str) -> ast.Module:

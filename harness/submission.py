@@ -13,6 +13,7 @@ from harness.guarded import guarded
 from harness.information import NOTHING, Information
 from harness.quoting import quoted, readable
 from harness.shipped import all_baseline_names
+from harness.source_text import as_utf8
 from harness.spelling import did_you_mean_file
 
 __all__ = ["MAX_NOTEBOOK_KB", "Submission", "constants_of", "read_submission", "submission_of"]
@@ -40,6 +41,11 @@ class Submission:
     is_helper: bool = False  # it has no function to be run, nor one like it: its only problem
     is_learner: bool = False  # it trains as well: its `unlearn` starts from what its own `train` left
     certificate: tuple[float, float] | None = None  # epsilon and delta that a learner claims
+
+    @property
+    def content(self) -> bytes:
+        """What is run, as the content of a file that is this very submission."""
+        return as_utf8(self.source)
 
     @property
     def name(self) -> str:

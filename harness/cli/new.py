@@ -50,4 +50,4 @@ def _content(origin: str | None) -> tuple[bytes, list[str]]:
     submission = submission_of(path, path.read_bytes(), source_kb=MAX_NOTEBOOK_KB, is_compact=True)
     if submission.problems:
         raise UsageError(f"{path}: {submission.problems[0]}")
-    return submission.source.encode(), excerpt_lines(path.name, submission.excerpt)
+    return submission.content, excerpt_lines(path.name, submission.excerpt)

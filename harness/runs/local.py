@@ -259,7 +259,7 @@ def debug_run(submission: Submission, track: Track, conditions: Conditions, anno
         file = submission.path.resolve()
         if submission.excerpt is not None:  # a debugger shows the lines that are run
             file = Path(scratch) / f"{submission.path.stem}.py"
-            file.write_text(submission.source, encoding="utf-8")
+            file.write_bytes(submission.content)
         job = replace(job, filename=str(file), scratch=scratch, ids=ids_of_job(track.training_ids()))
         if submission.is_learner:
             status = _debug_learner(submission, track, conditions, job)

@@ -67,7 +67,7 @@ class Results:
 
     def begin(self, submission: Submission) -> None:
         """Keep what is about to be run."""
-        write_bytes(self.folder / "submission.py", submission.source.encode())
+        write_bytes(self.folder / "submission.py", submission.content)
 
     def runs(
         self,

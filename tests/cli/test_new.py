@@ -46,6 +46,33 @@ def test_what_is_taken_of_a_notebook_is_written_and_is_the_same_submission(
     assert second.excerpt is None  # nothing is left out of it
 
 
+UNLEARN = "NAME = 'é'\n\ndef unlearn(net, retain_loader, forget_loader, val_loader):\n    pass\n"
+
+
+@pytest.mark.parametrize(
+    "comment",
+    ["# coding: latin-1", "#!/usr/bin/python\r\n# -*- coding: latin-1 -*-", "#\n# vim: set fileencoding=cp1252 :", "#"],
+)
+def test_a_file_in_any_encoding_is_written_and_stored_as_the_same_submission(
+    comment: str, harness: Harness, home: Path, tmp_path: Path, tiny_file: Path
+) -> None:
+    old, mine = tmp_path / "old.py", tmp_path / "mine.py"
+    old.write_bytes(f"{comment}\n{UNLEARN}".encode("utf-8" if comment == "#" else "latin-1"))
+    assert harness("new", mine, "--from", old).exit_code == 0
+    assert harness("evaluate", old, "--track", tiny_file, "--runs", 1).exit_code == 0
+    (stored,) = home.glob("results/*/*/submission.py")  # what is verified and scored later
+    codes = {read_submission(file, source_kb=256).code_hash for file in (old, mine, stored)}
+    assert len(codes) == 1
+    assert "NAME = 'é'" in mine.read_text(encoding="utf-8")
+
+
+def test_what_only_looks_like_the_name_of_an_encoding_stays(harness: Harness, tmp_path: Path) -> None:
+    old, mine = tmp_path / "old.py", tmp_path / "mine.py"
+    old.write_text(f'"""A text.\n# coding: latin-1"""\n# coding: latin-1\n{UNLEARN}')
+    assert harness("new", mine, "--from", old).exit_code == 0
+    assert mine.read_bytes() == old.read_bytes()
+
+
 def test_a_file_that_is_no_submission_is_nothing_to_start_from(harness: Harness, tmp_path: Path) -> None:
     other = tmp_path / "other.py"
     other.write_text("x = 1")
