@@ -169,7 +169,7 @@ def tune(
 ) -> Tuning:
     """Try settings of a file's constants on another forget set than that of a track; as `harness tune` does.
 
-    The first trial is the file as it is, the others are drawn from ranges, by default of all numbers in capitals.
+    The first trial is the file as it is, the others are drawn from ranges, by default of positive numbers in capitals.
     ranges: texts by name, such as {"LEARNING_RATE": "0.01:1:log", "SCHEDULE": "cosine,constant"}. constants: values
     for all trials. runs: of each trial, by default 16, or fewer if the tuning track has fewer models. on_start is
     called before the first trial, on_run with every run that is made, on_trial with every trial. Other options are as

@@ -38,7 +38,8 @@ What it may count on
     is read, differently in every run, the same when a run is repeated. Nothing is carried from one run to the next.
     `os.environ["UNLEARN_TIME_LIMIT_SECONDS"]` holds the time limit. The clock starts before the file is read, with
     the PACKAGES already imported, and stops when the process has ended.
-    The mean time of the runs must not exceed the limit: 10 % of one training. At twice the limit a run is killed.
+    The mean time of the runs must not exceed the limit, on most tracks 10 % of one training. At twice the limit a run
+    is killed.
 
 What it may use
     Memory, processes (threads count), temporary files, size of the file and of its output: limits of the track, which

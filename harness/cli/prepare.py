@@ -46,7 +46,7 @@ IMPORT_ALONE = (
     "--for-tuning", is_flag=True, help="Make the track that harness tune uses: TRACK with another forget set."
 )
 @click.option("--estimate", is_flag=True, help="Say how long it takes, from a few timed steps; prepare nothing.")
-@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Data to use as they are.")
+@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="A folder with the data.")
 @click.option("--export", "public_file", type=click.Path(path_type=Path), help="Write the public part as one file.")
 @click.option("--export-private", "whole_file", type=click.Path(path_type=Path), help="Write all, secret included.")
 @click.option("--without-images", is_flag=True, help="Write a pack: for whoever has the same images.")

@@ -42,7 +42,7 @@ __all__ = ["tune_command"]
     "ranges",
     multiple=True,
     metavar="NAME=RANGE",
-    help="Tune this constant: LOW:HIGH, LOW:HIGH:log or A,B,C; may be repeated.  [default: all numbers]",
+    help="Tune this constant: LOW:HIGH, LOW:HIGH:log or A,B,C; may be repeated.  [default: positive numbers]",
 )
 @set_option
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result here.")

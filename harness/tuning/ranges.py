@@ -79,7 +79,7 @@ def require_trials(trials: int) -> None:
 def ranges_of(constants: Mapping[str, Constant], asked: Mapping[str, str], fixed: Collection[str]) -> dict[str, Range]:
     """Return the ranges of the constants that are tuned, in the order of the file.
 
-    asked: ranges by name as FORMS writes them; without any, all numbers have their usual ones. fixed: constants that
+    asked: ranges by name as FORMS writes them; without any, numbers have their usual ones. fixed: constants that
     were set for all trials. Raises UsageError for what cannot be a range, and if nothing is left to be tuned.
     """
     for name in asked:
