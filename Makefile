@@ -11,7 +11,7 @@ OLDEST_TORCH := torch==2.11.*
 BENCHMARKS ?= training preparation evaluate overhead isolation scoring batch growth startup
 
 # What docs/studies.md is made of; each is also a command: python -m benchmarks.NAME
-STUDIES ?= reproduction recipes sparsity sparse_images theorem trojan transfer comparison cat_and_ship
+STUDIES ?= reproduction recipes causes sparsity sparse_images theorem trojan transfer comparison cat_and_ship
 
 demo: $(VENV)/installed
 	$(BIN)/harness evaluate submissions/template.py

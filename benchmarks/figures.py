@@ -15,6 +15,7 @@ import click
 from benchmarks import (
     baselines,
     cat_and_ship,
+    causes,
     learner_tracks,
     learners,
     recipes,
@@ -368,6 +369,7 @@ TABLES = (
     learner_tracks.TABLE,
     reproduction.TABLE,
     *recipes.TABLES,
+    *causes.TABLES,
     sparsity.TABLE,
     small_track.TABLE,
     theorem.TABLE,
