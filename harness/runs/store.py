@@ -1,6 +1,6 @@
 """What runs leave on disk: one file per run, named by what determines it; written whole or not at all.
 
-    HARNESS_HOME/results/TRACK-PUBLIC/CODE-DEVICE/
+    HARNESS_HOME/results/TRACK-HASH/CODE-DEVICE/
         submission.py       what was run, with constants set
         run-0003.npz        the record of run 3: its outputs, and how it went as JSON
         swapped-0000.npz    that of run 0 with other examples to forget
@@ -8,10 +8,10 @@
                             alone, scoring-, ceiling- and twin-0003.npz (`harness.runs.stage`)
         score-64-REF.json   all that is known of the first 64 runs against that reference: a ScoreFile, as of `--json`
 
-A run is found again by code_hash, hash of `public/`, index, device kind, runner version and time limit, so that nothing
-is run twice and more runs add only the new ones. One made on another GPU, with another driver or under other limits of
-the track is made again, and so is one that is not whole, and one that failed when packages or the machine have changed
-since.
+A run is found again by code_hash, hash of what runs on the track are made from, index, device kind, runner version and
+time limit, so that nothing is run twice and more runs add only the new ones. One made on another GPU, with another
+driver or under other limits of the track is made again, and so is one that is not whole, and one that failed when
+packages or the machine have changed since.
 """
 
 import itertools
@@ -59,7 +59,7 @@ class Results:
     @staticmethod
     def cache(home: Path, track: Track) -> Path:
         """Return the folder of all results on a track."""
-        return home / "results" / f"{track.name}-{track.manifest.public_hash[:12]}"
+        return home / "results" / f"{track.name}-{track.runs_hash[:12]}"
 
     def beside(self, folder: str) -> "Results":
         """Return the results of another submission on the same track, by the name of their folder."""

@@ -11,6 +11,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pydantic import Field, ValidationError
 from harness.environment import ELSEWHERE
 from harness.errors import MachineError, UsageError
 from harness.record import SETS, TRIGGERED, Records, record_bytes
-from harness.storage import hash_folder, read_arrays, write_json
+from harness.storage import hash_arrays, hash_folder, read_arrays, write_json
 from harness.tracks.declaration import Declaration, Positive, TomlSection, parse_declaration, problems
 from harness.tracks.hashes import reference_hash, secret_commitment
 from harness.tracks.trojan import with_trigger
@@ -127,6 +128,18 @@ class Track:
         self.require_private()
         return bytes.fromhex((self.private / "secret").read_text().strip())
 
+    @cached_property
+    def runs_hash(self) -> str:
+        """What names all that runs are made from: the hash of public/, wherever that leaves nothing open.
+
+        Deletion requests lie in private/ alone, and a sibling that has the originals of another draws a secret of its
+        own. With the secret in the hash nobody can try out which examples are forgotten.
+        """
+        if self.manifest.family is None and self.declaration.forget.requests == 1:
+            return self.manifest.public_hash
+        named = self.manifest.public_hash + secret_commitment(self.secret)
+        return hash_arrays(self._split(), after=named.encode())
+
     def examples(self, name: str) -> Examples:
         """Return the retain, forget, val or test set."""
         if name == "test":
@@ -139,15 +152,13 @@ class Track:
 
         They are the same for all tracks that train on the same examples, whatever is to be forgotten.
         """
-        self.require_private()
-        split = read_arrays(self.private / "split.npz")
+        split = self._split()
         training = np.sort(np.concatenate([split["retain"], split["forget"]]))
         return {name: np.searchsorted(training, split[name]) for name in ("retain", "forget")}
 
     def requests(self) -> np.ndarray:
         """Return which deletion request each forget example is of, (n_forget,), numbered from 0."""
-        self.require_private()
-        split = read_arrays(self.private / "split.npz")
+        split = self._split()
         return split[REQUESTS] if REQUESTS in split else np.zeros_like(split["forget"])
 
     def recorded(self) -> dict[str, Examples]:
@@ -198,6 +209,11 @@ class Track:
                 "which nothing is run or scored, are with whoever prepared it. Where you have all of it, as written "
                 f"by --export-private: harness prepare {self.name} --import FILE --force"
             )
+
+    def _split(self) -> dict[str, np.ndarray]:
+        """Return where in the data the examples of each set are, and which request each forget example is of."""
+        self.require_private()
+        return read_arrays(self.private / "split.npz")
 
     def _records(self, kind: str) -> Records:
         self.require_private()

@@ -354,6 +354,22 @@ def test_one_command_prepares_siblings_that_share_data_and_originals(siblings: P
     assert load_track(second.folder).declaration == second.declaration
 
 
+@pytest.mark.long
+def test_runs_of_a_sibling_with_another_secret_do_not_count(siblings: Path, tmp_path: Path) -> None:
+    (tmp_path / "foo.py").write_text(IDENTITY)
+    assert call("prepare", siblings).exit_code == 0
+    public, secrets = set[str](), set[bytes]()
+    for options in ((), ("--force",)):
+        assert call("prepare", "twins-1", *options).exit_code == 0
+        result = call("evaluate", tmp_path / "foo.py", "--track", "twins-1", "--runs", 2)
+        assert result.exit_code == 0, result.output
+        assert "2 made now, 0 stored before" in " ".join(result.output.split())
+        track = load_track(tmp_path / "home" / "tracks" / "twins-1")
+        public.add(track.manifest.public_hash)
+        secrets.add(track.secret)
+    assert (len(public), len(secrets)) == (1, 2)
+
+
 def test_siblings_of_a_published_secret_draw_the_same_originals_on_their_own(siblings: Path, tmp_path: Path) -> None:
     siblings.write_text(siblings.read_text().replace("originals = 2", 'originals = 2\npublished_secret = "0011"'))
     declared = read_declaration(siblings).siblings

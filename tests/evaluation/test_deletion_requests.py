@@ -246,6 +246,32 @@ def test_an_ordinary_submission_is_scored_after_the_last_request_and_goes_on_whe
     assert np.array_equal(read_arrays(runs[0])["request_seconds"], before[0]["request_seconds"])
 
 
+def few(stream_file: Path) -> str:
+    """Return the declaration of another track with the same requests, which is prepared in a moment."""
+    text = stream_file.read_text()
+    less = {"epochs = 8": "epochs = 1", "retrained = 16": "retrained = 2", "runs = 4": "runs = 2"}
+    for old, new in {'"stream"': '"other"', **less}.items():
+        text = text.replace(old, new)
+    return text
+
+
+def test_runs_of_other_requests_do_not_count(
+    harness: Harness, submission: Write, stream_file: Path, home: Path, tmp_path: Path
+) -> None:
+    file, declaration, public = submission(COUNTS), tmp_path / "other.toml", set[str]()
+    one = few(stream_file).replace("count = 20", "count = 20\nforget_sets = 2\nindex = 0")  # with originals of any cut
+    (home / "tracks").unlink()
+    for requests in (3, 4):
+        declaration.write_text(one.replace("requests = 3", f"requests = {requests}"))
+        prepared = harness("prepare", declaration, "--jobs", 1, "--force")
+        assert prepared.exit_code == 0, prepared.output
+        public.add(load_track(home / "tracks" / "other").manifest.public_hash)
+        result = harness("evaluate", file, "--track", declaration, "--runs", 2)
+        assert result.exit_code == 0, result.output
+        assert "2 made now, 0 stored before" in " ".join(result.output.split())
+    assert len(public) == 1  # which says nothing of the requests
+
+
 def divergence(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """Return the KL divergence of each example, (n,), for logits (n, n_classes)."""
     log_p, log_q = (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True) for logits in (ours, theirs))
@@ -394,11 +420,7 @@ def test_the_page_of_a_track_says_in_how_many_requests_it_forgets(
     harness: Harness, stream_file: Path, home: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "other.toml"
-    few = {'"stream"': '"other"', "epochs = 8": "epochs = 1", "retrained = 16": "retrained = 2", "runs = 4": "runs = 2"}
-    text = stream_file.read_text().replace('kind = "random"\ncount = 20', 'kind = "class"\nlabel = 3')
-    for old, new in few.items():
-        text = text.replace(old, new)
-    file.write_text(text)
+    file.write_text(few(stream_file).replace('kind = "random"\ncount = 20', 'kind = "class"\nlabel = 3'))
     (home / "tracks").unlink()
     result = harness("prepare", file, "--jobs", 1)
     assert result.exit_code == 0, result.output

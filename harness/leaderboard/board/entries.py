@@ -1,6 +1,6 @@
 """What a leaderboard keeps beside the results: the board, and one small file for each submission file on it.
 
-    HARNESS_HOME/leaderboards/TRACK-PUBLIC/
+    HARNESS_HOME/leaderboards/TRACK-HASH/
         board.json          what is run: track, number of runs, prize boundaries
         entries/KEY.json    how far one version of one file has come, and under which name its score is stored
 

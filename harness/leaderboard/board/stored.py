@@ -1,6 +1,6 @@
 """A leaderboard as it lies on disk, read and checked; nothing here writes.
 
-    HARNESS_HOME/leaderboards/TRACK-PUBLIC/
+    HARNESS_HOME/leaderboards/TRACK-HASH/
         board.json           what is ranked and how
         entries/KEY.json     one submission file each: whose it is, how far it got, where its runs and its score are
         reviews/KEY.toml     what a person found of an entry that raised an alarm
