@@ -1,7 +1,7 @@
 """The whole story of an evaluation: missing runs are made, every run is stored, stored runs are scored."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -157,7 +157,7 @@ def load_evaluation(
             f"{lacking}; {fewer}make them with: harness evaluate {quoted(submission.path)}{limit}, "
             "and the same --track, --runs, --set and --device"
         )
-    conditions = conditions_of(run_set.runs, track, device, isolation, time_limit)
+    conditions = conditions_of(run_set, track, device, isolation, time_limit)
     reference = reference_of(run_set, track, load_reference(track, runs, Results.cache(home, track)))
     return _evaluation(run_set, track, conditions, reference, anew=rescore)
 
@@ -200,7 +200,7 @@ def _this_machine(track: Track, conditions: Conditions) -> Executor:
 
 
 def conditions_of(
-    runs: Sequence[Run],
+    run_set: RunSet,
     track: Track,
     device: str,
     isolation: Isolation | None = None,
@@ -210,8 +210,8 @@ def conditions_of(
 
     time_limit: the share of a training that they were given instead of the track's.
     """
-    limits = track.declaration.limits
-    isolation = isolation or Isolation(weakest([run.info.isolation for run in runs] or ["none"]), {})
+    runs, limits = run_set.runs, track.declaration.limits
+    isolation = isolation or Isolation(weakest([run.info.isolation for run in run_set.all_runs] or ["none"]), {})
     unknown = Conditions(limit=None, isolation=isolation, device=device, threads=limits.threads)
     if not runs:
         return unknown

@@ -212,10 +212,10 @@ def score_file(
     findings: Findings | None,
     full_stack: FullStack | None,
     learner: LearnerFigures | None,
-    trainings: Sequence[Run] = (),
+    all_runs: Sequence[Run] = (),
     stream: StreamFigures | None = None,
 ) -> ScoreFile:
-    """Return what is known of some runs, scored or not; trainings: those of a learner, as isolated as its runs."""
+    """Return what is known of some runs, scored or not; all_runs: with those that are made for their score alone."""
     scored = None if findings is None else findings.scored
     return ScoreFile(
         submission=submission.name,
@@ -238,7 +238,7 @@ def score_file(
         half_samples=HalfSampleScores.of(None if scored is None else scored.halves),
         seconds=_seconds(conditions, runs),
         harness_errors=_harness_errors(runs),
-        isolation=_isolation(track, conditions.isolation, [*runs, *trainings]),
+        isolation=_isolation(track, conditions.isolation, all_runs or runs),
         environment={**environment(), "device": conditions.device, "gpu": _gpu(runs)},
         alarms=None if findings is None else findings.alarms,
         audit=None if findings is None else findings.audit,

@@ -101,7 +101,7 @@ def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference
         findings=findings,
         full_stack=metrics,
         learner=learner,
-        trainings=[run for each in run_set.trainings for run in each.runs],
+        all_runs=run_set.all_runs,
         stream=stream,
     )
 

@@ -123,6 +123,11 @@ class LearnerRunSet(RunSet):
         return seal_of([run for each in self.trainings for run in each.runs], self.swapped.runs) + super().seal
 
     @property
+    def all_runs(self) -> tuple[Run, ...]:
+        """All that a score is made from, the runs of `train` too."""
+        return (*super().all_runs, *(run for each in self.trainings for run in each.runs))
+
+    @property
     def training_counts(self) -> tuple[int, int]:
         """How many runs of `train` are there, and how many there are to be."""
         return sum(each.n_ok for each in self.trainings), sum(each.count for each in self.trainings)

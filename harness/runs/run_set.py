@@ -68,6 +68,7 @@ class RunSet:
             self.submission,
             self.results,
             N_SWAPPED,
+            required_isolation=self._required_isolation,
             gpus=self._gpus,
             stage=Stage.SWAPPED,
             with_records=self.with_records,
@@ -142,6 +143,11 @@ class RunSet:
     def seal(self) -> str:
         """What says from which runs a score was made."""
         return seal_of(self.runs, self.swapped.runs)
+
+    @property
+    def all_runs(self) -> tuple[Run, ...]:
+        """All that a score is made from: these runs and, if there are enough for alarms, those of other examples."""
+        return (*self.runs, *(self.swapped.runs if len(self.runs) >= FEWEST_RANKED else ()))
 
     @property
     def trainings(self) -> "tuple[RunSet, ...]":

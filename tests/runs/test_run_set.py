@@ -12,6 +12,7 @@ from harness.runner.isolation import choose
 from harness.runner.outcome import Outcome
 from harness.runs.run import Conditions, Limit, Run, RunInfo
 from harness.runs.run_set import RunSet
+from harness.runs.stage import Stage
 from harness.runs.store import Results
 from harness.submission import Submission, read_submission
 from harness.tracks.track import Track
@@ -91,6 +92,22 @@ def test_runs_of_a_weaker_level_or_another_gpu_do_not_count(results: Results) ->
     found.add(run_of(2, gpu="card, driver 2"))
     assert run_set(results, 3, required_isolation="full").missing == [1]
     assert run_set(results, 3, gpus={"card, driver 1"}).missing == [2]
+    found.swapped.add(run_of(0, isolation="none", gpu="card, driver 1"))
+    found.swapped.add(run_of(1, gpu="card, driver 2"))
+    assert run_set(results, 3, required_isolation="full").swapped.missing == [0]
+    assert run_set(results, 3, gpus={"card, driver 1"}).swapped.missing == [1]
+
+
+@pytest.mark.parametrize(("count", "level"), [(4, "full"), (16, "none")])
+def test_runs_with_other_examples_to_forget_count_in_the_level_once_they_are_scored(
+    count: int, level: str, evaluated: Path, tiny: Track
+) -> None:
+    submission = read_submission(evaluated / "submissions" / "ada" / "finetune.py", source_kb=256)
+    results = Results.of(evaluated, tiny, submission, "cpu")
+    for stage, isolation in ((Stage.RUN, "full"), (Stage.SWAPPED, "none")):
+        for run in results.runs(range(16), stage=stage).values():
+            results.save_run(replace(run, info=replace(run.info, isolation=isolation)), stage)
+    assert load_evaluation(submission, tiny, "cpu", runs=count, home=evaluated).isolation == level
 
 
 def test_a_batch_keeps_no_words_and_no_records_of_its_runs(results: Results) -> None:

@@ -207,7 +207,7 @@ def _score_of_learner(
         board.runs(entry, count, stage)
     run_set = _learner(results, stored.n_runs)
     own = reference_of(run_set, track, reference)
-    figures = LearnerFigures.of(run_set, conditions_of(run_set.runs, track, entry.device), own)
+    figures = LearnerFigures.of(run_set, conditions_of(run_set, track, entry.device), own)
     score = _score_of(stored, list(run_set.runs), own, run_set.seal)
     because = unranked_because(run_set.runs, figures)
     return score.model_copy(update={"learner": figures, "unranked_because": because})
