@@ -69,6 +69,8 @@ class Recorder:
         data = track.declaration.data
         sets = track.recorded()
         self.track, self.accelerator = track, accelerator.of(device)
+        with _drawing:
+            self._net = build_model(track).eval()  # to be copied, which takes less time than to draw weights again
         self.labels = {name: examples.labels for name, examples in sets.items()}
         self.inputs = {
             name: to_inputs(examples.images, scale=data.scale, mean=data.mean, std=data.std)
@@ -85,11 +87,6 @@ class Recorder:
         """Names and shapes of the float weights a run hands in, in the order in which it does."""
         state = self._net.state_dict()
         return {name: tuple(value.shape) for name, value in state.items() if value.is_floating_point()}
-
-    @cached_property
-    def _net(self) -> nn.Module:
-        """A net to be copied, which takes less time than to draw the initial weights of another."""
-        return build_model(self.track).eval()
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -1,15 +1,18 @@
 """Models are measured on the trusted side, on whatever device, as they were when the track was prepared."""
 
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import Result
 
-from harness.runs.measure import Recorder
+from harness import models
+from harness.runs.measure import Recorder, initial_weights
 from harness.tracks.track import Track
 
 
@@ -23,6 +26,23 @@ def test_an_original_is_measured_as_it_was_at_preparation_also_from_several_thre
         assert np.allclose(record.forget_logits, before.forget_logits, atol=1e-4)
         assert np.allclose(record.accuracy, before.accuracy)
         assert record.distance[0] == 0
+
+
+def test_initial_weights_are_those_of_the_seed_while_other_threads_get_ready_to_measure(
+    tiny: Track, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, build = initial_weights(tiny, 1), models.build
+
+    def slowly(*names: Any, **options: Any) -> Any:
+        time.sleep(0.02)  # once the stream is seeded
+        return build(*names, **options)
+
+    monkeypatch.setattr(models, "build", slowly)
+    with ThreadPoolExecutor(3) as threads:
+        measuring = [threads.submit(lambda: Recorder(tiny).n_values) for _ in range(10)]
+        drawn = [initial_weights(tiny, 1) for _ in range(10)]
+    assert {each.result() for each in measuring} == {len(expected)}
+    assert all(np.array_equal(weights, expected) for weights in drawn)
 
 
 @pytest.mark.gpu
