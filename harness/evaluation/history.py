@@ -42,17 +42,20 @@ def add_to_history(home: Path, evaluation: Evaluation) -> None:
 
 
 def comparisons(home: Path, evaluation: Evaluation) -> list[str]:
-    """Return a sentence against fine-tuning and one against the last version of the same file, where they are known."""
-    if evaluation.scored is None:
+    """Return a sentence against fine-tuning and one against the last version of the same file, where they are known.
+
+    A learner is scored against models of its own, which says nothing beside any other score.
+    """
+    if evaluation.scored is None or evaluation.submission.is_learner:
         return []
     results, name = _stored_as(home, evaluation)
-    sentences = []
+    ours, sentences = results.folder.name, []
     if (beside := _beside_fine_tuning(home, evaluation, evaluation.scored)) is not None:
         sentences.append(beside)
     earlier = [
         other.folder
         for other in _history(home, evaluation)
-        if other.name == name and other.folder != results.folder.name
+        if other.name == name and other.folder != ours and _made_under(other.folder) == _made_under(ours)
     ]
     stored = _score(results.beside(earlier[-1]), evaluation) if earlier else None
     if stored is not None:
@@ -60,14 +63,14 @@ def comparisons(home: Path, evaluation: Evaluation) -> list[str]:
     return sentences
 
 
-def _is_comparable(evaluation: Evaluation) -> bool:
-    """Whether fine-tuning is scored against the same models: not those of a learner, and it cannot tune forests."""
-    return not (evaluation.submission.is_learner or evaluation.track.declaration.model.is_forest)
+def _made_under(folder: str) -> str:
+    """Return what the name of a folder of results says beside the code: the device, and a time limit of its own."""
+    return folder.partition("-")[2]
 
 
 def _beside_fine_tuning(home: Path, evaluation: Evaluation, scored: Scored) -> str | None:
-    """Return a sentence against fine-tuning, or how to get one; None where there is none."""
-    if not BASELINE.is_file() or not _is_comparable(evaluation):
+    """Return a sentence against fine-tuning, or how to get one; None where there is none: it cannot tune forests."""
+    if not BASELINE.is_file() or evaluation.track.declaration.model.is_forest:
         return None
     finetune = read_submission(BASELINE, source_kb=evaluation.track.declaration.limits.source_kb)
     if evaluation.submission.code_hash == finetune.code_hash:
@@ -85,9 +88,9 @@ def _beside_fine_tuning(home: Path, evaluation: Evaluation, scored: Scored) -> s
 
 
 def _score(results: Results, evaluation: Evaluation) -> Scored | None:
-    """Return the score of as many runs of another submission, if it is stored."""
+    """Return the score of as many runs of another submission, if it is stored and none of a learner."""
     stored = stored_score(results, evaluation.track, evaluation.n_requested)
-    return None if stored is None else stored.scored
+    return None if stored is None or stored.learner is not None else stored.scored
 
 
 def _sentence(ours: Scored, theirs: Scored, whose: str) -> str:

@@ -210,6 +210,22 @@ def test_the_result_is_shown_with_its_scale_and_how_it_compares(
     assert pair in third["output"]
 
 
+def test_a_file_is_compared_with_its_last_version_under_the_same_time_limit_and_a_learner_with_none(
+    evaluated: Evaluated, submission: Write
+) -> None:
+    file, said = submission(FINETUNE), "of the last version of this file"
+    evaluated(file, "--runs", 2)
+    assert said not in evaluated(file, "--runs", 2, "--time-limit", 0.2)["output"]  # the same version
+    assert said not in evaluated(file, "--runs", 2)["output"]
+    file.write_text(FINETUNE.replace("EPOCHS = 1", "EPOCHS = 2"))
+    assert said in evaluated(file, "--runs", 2, "--time-limit", 0.2)["output"]
+    for source in (EXACT, EXACT.replace("range(3)", "range(4)")):
+        file.write_text(source)
+        output = evaluated(file, "--runs", 2)["output"]
+        assert said not in output
+        assert "to compare with fine-tuning" not in output
+
+
 def test_quick_is_marked_and_cannot_be_mixed_with_runs(
     harness: Harness, evaluated: Evaluated, submission: Write, tiny_file: Path
 ) -> None:
