@@ -149,10 +149,11 @@ def load_evaluation(
     results = Results.of(home, track, submission, device, time_limit=time_limit)
     run_set = run_set_of(submission, results, runs, required_isolation=required_isolation, with_records=True)
     if run_set.lacking and not submission.problems:
-        first = min(run_set.missing, default=0)
+        first = run_set.n_scorable
         fewer = f"ask for the {first} that are with --runs {first}, or " if first else ""
         limit = "" if time_limit is None else f" --time-limit {time_limit:g}"
-        lacking = f"{run_set.lacking} of {runs} runs of {submission.path} on {track.name} are not stored"
+        counts = " and ".join(f"{missing} of {total} {what}" for what, (missing, total) in run_set.lacking.items())
+        lacking = f"{counts} of {submission.path} on {track.name} are not stored"
         raise UsageError(
             f"{lacking}; {fewer}make them with: harness evaluate {quoted(submission.path)}{limit}, "
             "and the same --track, --runs, --set and --device"

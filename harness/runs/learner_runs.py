@@ -106,9 +106,17 @@ class LearnerRunSet(RunSet):
         return of_training[0] if of_training else super().has_stored_failure
 
     @property
-    def lacking(self) -> int:
-        """How many runs of either function are still to be made before it can be scored."""
-        return 0 if self.failed is not None else sum(len(each.missing) for each in (self, *self.trainings))
+    def lacking(self) -> dict[str, tuple[int, int]]:
+        """How many runs of either function are still to be made before it can be scored, and of how many."""
+        if self.failed is not None:
+            return {}
+        missing = sum(len(each.missing) for each in self.trainings)
+        return super().lacking | ({"trainings": (missing, self.training_counts[1])} if missing else {})
+
+    @property
+    def n_scorable(self) -> int:
+        """How many of the first runs could be scored as they are, with their trainings."""
+        return min(super().n_scorable, *(min(each.missing, default=self.count) for each in self.trainings))
 
     @property
     def is_complete(self) -> bool:

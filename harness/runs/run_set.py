@@ -107,9 +107,14 @@ class RunSet:
         return [index for index in range(end) if index not in self._runs]
 
     @property
-    def lacking(self) -> int:
-        """How many runs are still to be made before it can be scored."""
-        return len(self.missing)
+    def lacking(self) -> dict[str, tuple[int, int]]:
+        """How many runs are still to be made before it can be scored, and of how many, by what they are called."""
+        return {"runs": (len(self.missing), self.count)} if self.missing else {}
+
+    @property
+    def n_scorable(self) -> int:
+        """How many of the first runs could be scored as they are."""
+        return min(self.missing, default=self.count)
 
     @property
     def failed(self) -> Run | None:

@@ -64,6 +64,22 @@ def test_an_exact_learner_is_made_stage_by_stage_and_found_exact(
     assert json.loads(out.read_text())["learner"] == learner
 
 
+def test_what_a_learner_lacks_is_counted_by_function_and_fewer_runs_are_those_that_are_whole(
+    harness: Harness, submission: Write, tiny_file: Path, home: Path
+) -> None:
+    call = ("evaluate", submission(EXACT), "--track", tiny_file, "--runs")
+    nothing = harness(*call, 3, "--rescore")
+    assert nothing.exit_code == 2
+    assert "3 of 3 runs and 12 of 12 trainings of" in nothing.output
+    assert "ask for the" not in nothing.output
+    assert harness(*call, 3).exit_code == 0
+    next(home.glob("results/*/*-cpu-*/ceiling-0002.npz")).unlink()
+    one = harness(*call, 3, "--rescore")
+    assert "1 of 12 trainings of" in one.output
+    assert "ask for the 2 that are with --runs 2" in one.output
+    assert harness(*call, 2, "--rescore").exit_code == 0
+
+
 def test_ordinary_scores_say_nothing_of_learners(
     harness: Harness, submission: Write, tiny_file: Path, tmp_path: Path
 ) -> None:
