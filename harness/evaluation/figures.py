@@ -31,7 +31,7 @@ class Figures(Part):
     ceiling: float | None  # official score of retrained models
     ceiling_interval: Interval | None
     floor: float | None  # official score of original models left as they are
-    share_of_limit: float | None  # mean of seconds over the time limit
+    share_of_limit: float | None  # mean of seconds over the time limit, of several requests that of the slowest
 
     MIDDLES: ClassVar[Mapping[str, str]] = {
         "calibrated_interval": "calibrated_score",

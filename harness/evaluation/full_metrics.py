@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from harness.record import Records
 from harness.scoring.full_stack import FullStack, Labels, Predictions, full_stack_metrics
 from harness.tracks.track import Track
@@ -9,12 +11,10 @@ from harness.tracks.track import Track
 __all__ = ["full_stack"]
 
 
-def full_stack(
-    track: Track, records: Records, retrained: Records, *, seconds: Sequence[float], training_seconds: float | None
-) -> FullStack:
+def full_stack(track: Track, records: Records, retrained: Records, *, trainings: Sequence[float] | None) -> FullStack:
     """Return the metrics of n runs beside those of retrained models, of which the first n count.
 
-    seconds: of every run. training_seconds: of one training alone, None on tracks with a limit of their own.
+    trainings: the time of every run, of one training alone; None on tracks with a limit of their own.
     The attacked examples follow from the track alone, so that its submissions are attacked alike.
     """
     retain, forget, test = (track.examples(name).labels for name in ("retain", "forget", "test"))
@@ -22,8 +22,8 @@ def full_stack(
         _predictions(records),
         _predictions(retrained[: len(records)]),
         Labels(retain, forget, test),
-        seconds=seconds,
-        training_seconds=training_seconds,
+        seconds=[np.nan] * len(records) if trainings is None else trainings,
+        training_seconds=None if trainings is None else 1.0,
         seed=int(track.manifest.fingerprint[:16], 16),
     )
 

@@ -23,7 +23,7 @@ from harness.evaluation.stream_figures import StreamFigures
 from harness.runner.isolation import Isolation, weakest
 from harness.runner.outcome import Outcome
 from harness.runner.sandbox.seccomp import is_supported, program_hash
-from harness.runs.run import Conditions, Run
+from harness.runs.run import Conditions, Limit, Run
 from harness.scoring.alarms import Alarm
 from harness.scoring.audit import Audit
 from harness.scoring.full_stack import FullStack
@@ -41,6 +41,7 @@ __all__ = [
     "figures_of",
     "score_file",
     "share_of_limit",
+    "trainings_taken",
 ]
 
 SHARED = [field.name for field in fields(Score) if field.name in Figures.model_fields]
@@ -106,9 +107,9 @@ class Seconds(Part):
     floor: float | None  # of a run that does nothing
     mean: float | None
     max: float | None
-    spread: float | None  # standard deviation over the runs
+    spread: float | None  # standard deviation over the runs, of several requests of their means
     training: float | None
-    fraction_of_training: float | None  # mean seconds over those of a training; None where none was timed
+    fraction_of_training: float | None  # mean over the runs, as the mean seconds are; None where none was timed
     limit_fraction: float | None
 
 
@@ -236,7 +237,7 @@ def score_file(
         error_over_subjects=None if scored is None else scored.error_over_subjects,
         epsilon=None if scored is None else Epsilon.of(scored.score),
         half_samples=HalfSampleScores.of(None if scored is None else scored.halves),
-        seconds=_seconds(conditions, runs),
+        seconds=_seconds(conditions.limit, runs),
         harness_errors=_harness_errors(runs),
         isolation=_isolation(track, conditions.isolation, all_runs or runs),
         environment={**environment(), "device": conditions.device, "gpu": _gpu(runs)},
@@ -282,18 +283,27 @@ def share_of_limit(runs: Sequence[Run]) -> float | None:
     return max((float(np.mean(shares)) for shares in zip(*by_run, strict=False)), default=None)
 
 
-def _seconds(conditions: Conditions, runs: Sequence[Run]) -> Seconds:
-    seconds = [each for run in runs for each in run.request_seconds]
-    limit, share = conditions.limit, share_of_limit(runs)
-    training = limit.training_seconds if limit else None
+def trainings_taken(runs: Sequence[Run], limit: Limit | None) -> list[float] | None:
+    """Return the time of each run, or of one of its requests, in trainings; None where none was timed.
+
+    A training is that from which the run's own limit is: stored runs may be of an earlier calibration.
+    """
+    if limit is None or limit.training_seconds is None:
+        return None
+    return [run.seconds / (run.info.limit_seconds / limit.fraction) for run in runs]
+
+
+def _seconds(limit: Limit | None, runs: Sequence[Run]) -> Seconds:
+    seconds, of_runs = [each for run in runs for each in run.request_seconds], [run.seconds for run in runs]
+    trainings = trainings_taken(runs, limit)
     return Seconds(
         limit=limit.seconds if limit else None,
         floor=limit.floor_seconds if limit else None,
         mean=sum(seconds) / len(seconds) if seconds else None,
         max=max(seconds, default=None),
-        spread=statistics.stdev(seconds) if len(seconds) > 1 else None,
-        training=training,
-        fraction_of_training=share * limit.fraction if limit and training is not None and share is not None else None,
+        spread=statistics.stdev(of_runs) if len(of_runs) > 1 else None,
+        training=limit.training_seconds if limit else None,
+        fraction_of_training=statistics.fmean(trainings) if trainings else None,
         limit_fraction=limit.fraction if limit else None,
     )
 

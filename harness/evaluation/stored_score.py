@@ -10,14 +10,12 @@ from harness.evaluation.learner_figures import LearnerFigures
 from harness.evaluation.learner_findings import alarms_of_learner
 from harness.evaluation.own_reference import models_of
 from harness.evaluation.reference import Reference, reference_name
-from harness.evaluation.score_file import ScoreFile, score_file, share_of_limit
+from harness.evaluation.score_file import ScoreFile, score_file, share_of_limit, trainings_taken
 from harness.evaluation.stream_figures import StreamFigures
-from harness.record import Records
 from harness.runner.outcome import Outcome
-from harness.runs.run import Conditions, Limit, Run, records_of
+from harness.runs.run import Conditions, Run, records_of
 from harness.runs.run_set import RunSet
 from harness.runs.store import Results
-from harness.scoring.full_stack import FullStack
 from harness.scoring.thresholds import FEWEST_RANKED
 from harness.seal import whole
 from harness.storage import read_json, write_json
@@ -87,7 +85,7 @@ def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference
             own = alarms_of_learner(run_set, track, reference)
             findings = replace(findings, alarms=(*findings.alarms, *own))
         learner = LearnerFigures.of(run_set, conditions, reference)
-        metrics = _full_stack(runs, track, retrained, conditions.limit)
+        metrics = full_stack(track, records_of(runs), retrained, trainings=trainings_taken(runs, conditions.limit))
         stream = StreamFigures.of(run_set, track, metrics)
     return score_file(
         run_set.submission,
@@ -103,16 +101,6 @@ def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference
         learner=learner,
         all_runs=run_set.all_runs,
         stream=stream,
-    )
-
-
-def _full_stack(runs: Sequence[Run], track: Track, retrained: Records, limit: Limit | None) -> FullStack:
-    return full_stack(
-        track,
-        records_of(runs),
-        retrained,
-        seconds=[run.seconds for run in runs],
-        training_seconds=None if limit is None else limit.training_seconds,
     )
 
 

@@ -252,6 +252,21 @@ def test_a_longer_limit_is_kept_apart_and_never_ranked(evaluated: Evaluated, sub
     assert len(run_files(home)) == 4
 
 
+def test_time_is_a_share_of_the_training_that_the_limit_of_each_run_comes_from(
+    tiny: Track, submission: Write, home: Path
+) -> None:
+    read = read_submission(submission(FINETUNE), source_kb=256)
+    for runs, training in ((1, 20.0), (2, 40.0)):  # the machine was calibrated again
+        limit = Limit(training / 10, 0.1, training_seconds=training, calibration=f"of {training} s")
+        found = evaluate(read, tiny, Conditions(limit, choose()), runs=runs, home=home)
+    share = (found.runs[0].seconds / 20 + found.runs[1].seconds / 40) / 2
+    figures = found.score_file
+    assert figures.full_stack is not None
+    assert figures.full_stack.rte.mean == figures.seconds.fraction_of_training == pytest.approx(share)
+    assert figures.full_stack.efficiency == pytest.approx(1 / share)
+    assert found.share_of_limit == pytest.approx(10 * share)
+
+
 # ---- nothing is run twice, nothing is lost ------------------------------------------------------------------------
 
 

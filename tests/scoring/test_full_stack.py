@@ -374,8 +374,7 @@ def test_other_retrained_models_of_a_track_look_retrained_and_originals_do_not(t
     ceiling, originals = tiny.retrained("ceiling"), tiny.originals()
     runs = Records.concatenate([originals] * 8)
     retrained, identity = (
-        full_stack(tiny, records, tiny.retrained("scoring"), seconds=[0.5] * 16, training_seconds=10.0)
-        for records in (ceiling, runs)
+        full_stack(tiny, records, tiny.retrained("scoring"), trainings=[0.05] * 16) for records in (ceiling, runs)
     )
     plain = dataclasses.asdict(retrained)
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
