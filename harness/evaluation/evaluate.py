@@ -207,7 +207,7 @@ def conditions_of(
     isolation: Isolation | None = None,
     time_limit: float | None = None,
 ) -> Conditions:
-    """Return what stored runs were made under: their weakest level, unless more is known, and the limit of the first.
+    """Return what stored runs were made under: their weakest level, unless more is known, and the limit of `unlearn`.
 
     time_limit: the share of a training that they were given instead of the track's.
     """
@@ -217,11 +217,12 @@ def conditions_of(
     if not runs:
         return unknown
     info, fraction = runs[0].info, time_limit or limits.time_limit_fraction
+    share = limits.train_limit if run_set.failed_in_train else fraction  # of a training, that the first run was given
     limit = Limit(
-        info.limit_seconds,
+        info.limit_seconds * (fraction / share),
         fraction,
         is_overridden=time_limit is not None,
-        training_seconds=None if info.calibration is None else info.limit_seconds / fraction,
+        training_seconds=None if info.calibration is None else info.limit_seconds / share,
         calibration=info.calibration,
         floor_seconds=info.floor_seconds,
     )

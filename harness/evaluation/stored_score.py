@@ -77,6 +77,8 @@ def unranked_because(runs: Sequence[Run], learner: LearnerFigures | None = None)
 
 def _score_file(run_set: RunSet, track: Track, conditions: Conditions, reference: Reference) -> ScoreFile:
     runs, outcome, findings, metrics, learner, stream = run_set.runs, outcome_of(run_set), None, None, None, None
+    if run_set.failed_in_train:
+        conditions = replace(conditions, limit=None)  # that of `unlearn`, which says nothing of this run's time
     if outcome == Outcome.OK:
         information = run_set.submission.information
         originals, retrained = models_of(run_set, track)

@@ -120,8 +120,8 @@ def _notes(evaluation: Evaluation) -> list[str]:
 def _time(evaluation: Evaluation) -> str:
     mean = np.mean([run.seconds for run in evaluation.runs])
     limit = np.mean([run.info.limit_seconds for run in evaluation.runs])
-    what = "run" if evaluation.score_file.stream is None else "request"
-    return f"{mean:.3g} s per {what}, {evaluation.share_of_limit:.0%} of the limit of {limit:.3g} s"
+    what, which = ("run", "") if evaluation.score_file.stream is None else ("request", "the slowest ")
+    return f"{mean:.3g} s per {what}, {which}{evaluation.share_of_limit:.0%} of the limit of {limit:.3g} s"
 
 
 def _score(value: float | None) -> str:

@@ -70,7 +70,14 @@ SCORE_COLUMNS = (
     ScoreColumn("F", "forgetting quality", "forgetting_quality", 3, "forgetting quality"),
     ScoreColumn("retain", "retain ratio", "retain_ratio", 3, "retain accuracy over that of retrained models"),
     ScoreColumn("test", "test ratio", "test_ratio", 3, "test accuracy over that of retrained models"),
-    ScoreColumn("time", "time", "share_of_limit", 0, "mean seconds of a run, of the time limit", is_share=True),
+    ScoreColumn(
+        "time",
+        "time",
+        "share_of_limit",
+        0,
+        "mean seconds of a run, or of the slowest of its requests, of the time limit",
+        is_share=True,
+    ),
 )
 
 

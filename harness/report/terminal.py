@@ -19,7 +19,7 @@ from harness.report.numbers import WITHHELD, number
 from harness.report.score_columns import SCORE_COLUMNS
 from harness.report.summary import alarm_sentences, remarks
 from harness.runner.outcome import Outcome
-from harness.runs.run import Run
+from harness.runs.run import Run, percent
 from harness.scoring.alarms import MAX_CODE, MAX_LITERALS
 from harness.scoring.full_stack import Metric
 from harness.tracks.track_names import DEFAULT_TRACK
@@ -235,11 +235,12 @@ def _seconds(evaluation: Evaluation) -> str:
 
 def _time_used(evaluation: Evaluation) -> str:
     limit = evaluation.conditions.limit
+    slowest = "" if evaluation.score_file.stream is None else "slowest request "
     assert limit is not None
     if limit.training_seconds is None:
-        return f"{evaluation.share_of_limit:.0%} of the limit of {limit.seconds:g} s"
-    used = f"{evaluation.share_of_limit * limit.fraction:.1%}"
-    return f"{used} of a training ({limit.training_seconds:.1f} s), limit {limit.fraction:.0%}"
+        return f"{slowest}{evaluation.share_of_limit:.0%} of the limit of {limit.seconds:g} s"
+    used = f"{slowest}{evaluation.share_of_limit * limit.fraction:.1%}"
+    return f"{used} of a training ({limit.training_seconds:.1f} s), limit {percent(limit.fraction)}"
 
 
 def _isolation(evaluation: Evaluation) -> Text:

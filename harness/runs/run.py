@@ -11,9 +11,14 @@ from harness.record import Records
 from harness.runner.isolation import Isolation
 from harness.runner.outcome import Outcome
 
-__all__ = ["RUNNER_VERSION", "Conditions", "Limit", "Requests", "Run", "RunInfo", "Trained", "records_of"]
+__all__ = ["RUNNER_VERSION", "Conditions", "Limit", "Requests", "Run", "RunInfo", "Trained", "percent", "records_of"]
 
 RUNNER_VERSION = "1"  # raised when the same file would be run differently
+
+
+def percent(share: float) -> str:
+    """Return the share of a training that a limit is as text, with all of its digits that count: 12.5%, 0.4%."""
+    return f"{100 * share:.4g}%"
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,11 @@ class RunSet:
         return next((run for run in self.runs if run.outcome != Outcome.OK), None)
 
     @property
+    def failed_in_train(self) -> bool:
+        """Whether the first run that is not OK is one of `train`, which has a time limit of its own."""
+        return any(each.failed is not None for each in self.trainings)
+
+    @property
     def has_stored_failure(self) -> bool:
         """Whether the first run that is not OK was stored before."""
         failed = self.failed

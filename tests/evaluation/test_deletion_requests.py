@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from rich.console import Console
 from data_prep.prepare import prepare
 from data_prep.sources.dataset import Dataset
 from data_prep.splits import cut_into_requests
 from harness.errors import UsageError
 from harness.runner.isolation import choose
+from harness.evaluation.evaluate import evaluate
+from harness.report.page import render_page
+from harness.report.terminal import show
 from harness.runner.outcome import Outcome
 from harness.runs.conditions import conditions_here
 from harness.runs.local import Runner
-from harness.runs.run import Run
+from harness.runs.run import Conditions, Limit, Run
 from harness.runs.run_set import Task
 from harness.runs.stage import Stage
 from harness.storage import read_arrays
@@ -273,6 +277,25 @@ def test_runs_of_other_requests_do_not_count(
 
 
 def divergence(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+def test_time_is_the_mean_over_requests_and_its_share_of_the_limit_that_of_the_slowest(
+    stream: Track, submission: Write, home: Path
+) -> None:
+    file = submission(f"import time\n{UNLEARN}\n    if len(retain_loader.dataset) == 100: time.sleep(0.5)")
+    limit = Limit(2.0, 0.1, training_seconds=20.0, calibration="given")
+    read = read_submission(file, source_kb=256)
+    found = evaluate(read, stream, Conditions(limit, choose()), runs=2, home=home)
+    seconds, shown = found.score_file.seconds, found.score_file.stream
+    assert shown is not None
+    assert seconds.mean == pytest.approx(np.mean(shown.seconds))
+    assert seconds.fraction_of_training == pytest.approx(np.mean(shown.seconds) / 20)
+    assert seconds.spread == pytest.approx(np.std([run.seconds for run in found.runs], ddof=1))
+    assert found.share_of_limit == pytest.approx(max(shown.seconds) / 2)
+    said = io.StringIO()
+    Console(file=said, width=200).print(show(found, []))
+    assert f"slowest request {max(shown.seconds) / 20:.1%} of a training" in said.getvalue()
+    assert f"s per request, the slowest {max(shown.seconds) / 2:.0%} of the limit" in render_page(found)
+
+
     """Return the KL divergence of each example, (n,), for logits (n, n_classes)."""
     log_p, log_q = (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True) for logits in (ours, theirs))
     found: np.ndarray = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from harness.evaluation.evaluate import evaluate, load_evaluation
 from harness.runner.isolation import choose
 from harness.runner.outcome import Outcome
 from harness.runs.conditions import conditions_here
 from harness.runs.local import Runner
-from harness.runs.run import Run
+from harness.runs.run import Conditions, Limit, Run
 from harness.runs.run_set import Task
 from harness.runs.stage import Stage
 from harness.storage import read_arrays
@@ -330,6 +331,22 @@ def test_train_alone_means_nothing(submission: Write) -> None:
     read = read_submission(file, source_kb=256)
     assert not read.problems
     assert not read.is_learner
+
+
+def test_of_a_training_that_failed_no_time_is_told_by_the_limit_of_unlearn(
+    tiny: Track, submission: Write, home: Path
+) -> None:
+    read = read_submission(submission(f"{TRAIN} 1 / 0\n{UNLEARN} pass"), source_kb=256)
+    limit = Limit(2.0, 0.1, training_seconds=20.0, calibration="given")
+    made = evaluate(read, tiny, Conditions(limit, choose()), runs=2, home=home)
+    stored = load_evaluation(read, tiny, "cpu", runs=2, home=home)
+    assert stored.conditions.limit is not None
+    assert stored.conditions.limit.seconds == pytest.approx(2.0)
+    assert stored.conditions.limit.training_seconds == pytest.approx(20.0)
+    for each in (made, stored):
+        seconds = each.score_file.seconds
+        assert (seconds.limit, seconds.training, seconds.fraction_of_training) == (None, None, None)
+        assert seconds.mean is not None
 
 
 @pytest.mark.parametrize("claim", ["CERTIFICATE", "CERTIFICATE: tuple[float, float]", "CLAIM = CERTIFICATE"])
