@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from harness.evaluation.commands import options
 from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.figures import Part
 from harness.evaluation.reference import Scored
@@ -16,7 +17,6 @@ from harness.scoring.uncertainty import difference
 from harness.shipped import BASELINES
 from harness.storage import read_json, write_json
 from harness.submission import Submission, read_submission
-from harness.tracks.track_names import DEFAULT_TRACK
 
 __all__ = ["add_to_history", "comparisons"]
 
@@ -79,12 +79,10 @@ def _beside_fine_tuning(home: Path, evaluation: Evaluation, scored: Scored) -> s
     if stored is not None:
         return _sentence(scored, stored, "of fine-tuning")
     file = BASELINE.relative_to(Path.cwd()) if BASELINE.is_relative_to(Path.cwd()) else Path(BASELINE.stem)
-    options = f" --runs {evaluation.n_requested}"
-    if evaluation.track.name != DEFAULT_TRACK:
-        options = f" --track {evaluation.track.name}{options}"
-    if (time_limit := evaluation.conditions.own_time_limit) is not None:
-        options += f" --time-limit {time_limit:g}"
-    return f"to compare with fine-tuning: harness evaluate {quoted(file)}{options}"
+    under = evaluation.conditions
+    same = options(evaluation.track.name, device=under.device, time_limit=under.own_time_limit)
+    command = " ".join([f"harness evaluate {quoted(file)}", *same, f"--runs {evaluation.n_requested}"])
+    return f"to compare with fine-tuning: {command}"
 
 
 def _score(results: Results, evaluation: Evaluation) -> Scored | None:

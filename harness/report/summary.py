@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from harness.evaluation.commands import options
 from harness.evaluation.compare import Comparison
 from harness.evaluation.evaluate import Evaluation
 from harness.quoting import quoted
@@ -25,10 +26,11 @@ def remarks(evaluation: Evaluation) -> list[str]:
     elif evaluation.n_requested < full:
         found.append(f"{evaluation.n_requested} runs instead of the {full} of the track")
     if (excerpt := evaluation.submission.excerpt) is not None:
-        file = evaluation.submission.path
+        file, under = evaluation.submission.path, evaluation.conditions
+        same = options(evaluation.track.name, device=under.device, constants=evaluation.submission.constants)
         found.append(
             f"of {file.name} only what unlearn needs was run, {len(excerpt.left)} statements were left out; "
-            f"which: harness check {quoted(file)}"
+            f"which: {' '.join([f'harness check {quoted(file)}', *same])}"
         )
     limit = evaluation.conditions.limit
     if limit is not None and limit.floor_share > LARGE_SHARE:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from harness.evaluation.commands import options
 from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.score_file import ScoreFile
 from harness.quoting import quoted
@@ -22,7 +23,6 @@ from harness.runner.outcome import Outcome
 from harness.runs.run import Run, percent
 from harness.scoring.alarms import MAX_CODE, MAX_LITERALS
 from harness.scoring.full_stack import Metric
-from harness.tracks.track_names import DEFAULT_TRACK
 
 __all__ = ["PLAIN_SECONDS", "LiveRuns", "ProgressBar", "show", "show_check", "stored_failure"]
 
@@ -95,23 +95,22 @@ def stored_failure(evaluation: Evaluation) -> Text:
 
 def _evaluate(evaluation: Evaluation) -> str:
     """Return the command that evaluates a file as it was, but for the number of runs."""
-    time_limit, command = evaluation.conditions.own_time_limit, _command("evaluate", evaluation)
-    return command if time_limit is None else f"{command} --time-limit {time_limit:g}"
+    return _command("evaluate", evaluation, evaluation.conditions.own_time_limit)
 
 
-def _command(name: str, evaluation: Evaluation) -> str:
+def _command(name: str, evaluation: Evaluation, time_limit: float | None = None) -> str:
     """Return a command on the file as it was evaluated."""
-    return " ".join([f"harness {name} {quoted(evaluation.submission.path)}", *_options(evaluation)])
+    return " ".join([f"harness {name} {quoted(evaluation.submission.path)}", *_options(evaluation, time_limit)])
 
 
-def _options(evaluation: Evaluation) -> list[str]:
-    """Return the options that every command on the file takes: the same track and constants."""
-    track = evaluation.track.name
-    constants = evaluation.submission.constants.items()
-    return [
-        *([f"--track {track}"] if track != DEFAULT_TRACK else []),
-        *(f"--set {quoted(f'{name}={value}')}" for name, value in constants),
-    ]
+def _options(evaluation: Evaluation, time_limit: float | None = None) -> list[str]:
+    """Return the options that every command on the file takes: the same track, device and constants."""
+    return options(
+        evaluation.track.name,
+        device=evaluation.conditions.device,
+        constants=evaluation.submission.constants,
+        time_limit=time_limit,
+    )
 
 
 def _line(text: str) -> Text:
@@ -235,8 +234,8 @@ def _seconds(evaluation: Evaluation) -> str:
 
 def _time_used(evaluation: Evaluation) -> str:
     limit = evaluation.conditions.limit
-    slowest = "" if evaluation.score_file.stream is None else "slowest request "
     assert limit is not None
+    slowest = "" if evaluation.score_file.stream is None else "slowest request "
     if limit.training_seconds is None:
         return f"{slowest}{evaluation.share_of_limit:.0%} of the limit of {limit.seconds:g} s"
     used = f"{slowest}{evaluation.share_of_limit * limit.fraction:.1%}"

@@ -1,6 +1,6 @@
 """A tuning on the terminal: every trial, the best one, and what its score is worth."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import NormalDist, fmean
 
@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.constants import literal_of
+from harness.evaluation.commands import options
 from harness.evaluation.figures import RANKING
 from harness.quoting import quoted
 from harness.report.escaping import escaped
@@ -18,7 +19,6 @@ from harness.runner.outcome import Outcome
 from harness.runs.run import Run
 from harness.scoring.thresholds import FEWEST_RANKED
 from harness.scoring.uncertainty import NORMAL_REACH
-from harness.tracks.track_names import DEFAULT_TRACK
 from harness.tuning.trials import Trial, Tuning
 
 __all__ = ["LiveTrials", "show_tuning"]
@@ -105,7 +105,8 @@ def _conclusion(tuning: Tuning, file: Path, is_scored_here: bool) -> Iterator[st
     if tuning.n_runs < FEWEST_RANKED:
         yield f"trials of {tuning.n_runs} runs hardly tell settings apart; {FEWEST_RANKED} are usual"
     if is_scored_here:
-        yield f"score it there: {' '.join([f'harness evaluate {quoted(file)}', *_options(tuning.track, constants)])}"
+        same = options(tuning.track, device=tuning.device, constants=constants)
+        yield f"score it there: {' '.join([f'harness evaluate {quoted(file)}', *same])}"
     elif constants:
         values = ", ".join(f"{name} = {literal_of(value)}" for name, value in constants.items())
         yield f"write this into the file before you hand it in: {escaped(values)}"
@@ -113,15 +114,9 @@ def _conclusion(tuning: Tuning, file: Path, is_scored_here: bool) -> Iterator[st
 
 def _without_score(tuning: Tuning, file: Path) -> Iterator[str]:
     """Yield what was wrong with the first trial, the file as it is, and what to do about it."""
-    first, options = tuning.trials[0], _options(tuning.tuning_track, tuning.constants)
+    first, same = tuning.trials[0], options(tuning.tuning_track, device=tuning.device, constants=tuning.constants)
     yield f"no trial has a score; of the first: {_remark(first)}"
-    yield f"remedy: {(first.outcome if first.outcome != Outcome.OK else Outcome.TIME_LIMIT).remedy(file, *options)}"
-
-
-def _options(track: str, constants: Mapping[str, str]) -> list[str]:
-    """Return the options of a command on a track with constants set."""
-    settings = [f"--set {quoted(f'{name}={value}')}" for name, value in constants.items()]
-    return settings if track == DEFAULT_TRACK else [f"--track {track}", *settings]
+    yield f"remedy: {(first.outcome if first.outcome != Outcome.OK else Outcome.TIME_LIMIT).remedy(file, *same)}"
 
 
 def _luck(tuning: Tuning) -> str:

@@ -187,6 +187,19 @@ def test_a_failed_submission_is_not_run_again(harness: Harness, submission: Writ
     )
 
 
+def test_commands_that_are_printed_name_the_device_that_auto_would_not_take(
+    harness: Harness, submission: Write, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, fit = submission(f"{SIGNATURE} 1 / 0"), submission(IDENTITY)
+    monkeypatch.setattr("harness.evaluation.commands.is_present", lambda: True)
+    call = ("--track", tiny_file, "--runs", 1, "--device", "cpu")
+    assert f"harness check --debug {file} --track tiny --device cpu" in harness("evaluate", file, *call).output
+    assert f"harness evaluate {file} --track tiny --device cpu --again" in harness("evaluate", file, *call).output
+    assert "finetune.py --track tiny --device cpu --runs 1" in harness("evaluate", fit, *call).output
+    checked = harness("check", fit, "--track", tiny_file, "--device", "cpu").output
+    assert f"score it: harness evaluate {fit} --track tiny --device cpu" in checked
+
+
 def test_100_mb_of_output_neither_block_nor_fill(harness: Harness, submission: Write, tiny_file: Path) -> None:
     file = submission(f"import sys\n{SIGNATURE}\n    for _ in range(100): sys.stdout.write('x' * (1 << 20))\n    1 / 0")
     result = harness("evaluate", file, "--track", tiny_file, "--runs", 1)

@@ -271,6 +271,16 @@ def test_the_command_that_is_printed_scores_the_best_on_the_track(
     assert read_json(out)["constants"] == Tuning.from_json(read_json(tuned_home / "out.json")).best_constants
 
 
+def test_the_command_names_the_device_that_auto_would_not_take(
+    tuned_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.evaluation.commands.is_present", lambda: True)
+    said = io.StringIO()
+    tuning = Tuning.from_json(read_json(tuned_home / "out.json"))
+    Console(file=said, width=200).print(show_tuning(tuning, Path("foo.py"), is_scored_here=True))
+    assert "score it there: harness evaluate foo.py --track quick --device cpu --set" in said.getvalue()
+
+
 def test_a_participant_without_the_private_part_is_told_what_to_hand_in(
     tuned_home: Path, harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
