@@ -17,6 +17,8 @@ from harness.runs.run import Run, RunInfo
 
 __all__ = ["redacted"]
 
+# What the harness writes before a run's own words: where it failed.
+WHERE = re.compile(r"(train on the (training|retain) set: )?(request \d+ of \d+: )?")
 TELLS_ITS_LINE = (Outcome.EXCEPTION, Outcome.IMPORT_ERROR)
 BUILT_IN = {
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
@@ -36,7 +38,7 @@ def _without_words(run: Run, name: str, source: list[str]) -> RunInfo:
     silent = replace(run.info, message="", lines=(), log="", seconds_inside=0.0)
     if run.outcome not in TELLS_ITS_LINE:
         return silent
-    said = run.info.message.partition(":")[0]
+    said = WHERE.sub("", run.info.message, count=1).partition(":")[0]
     lines = tuple(f"{name}, line {number}: {source[number - 1].strip()}" for number in _last_line(run, source))
     return replace(silent, message=said if said in BUILT_IN else "an exception", lines=lines)
 

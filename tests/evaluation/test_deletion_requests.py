@@ -1,5 +1,6 @@
 """Deletion requests one after the other, through the real command line: what each is given, handed on, and shown."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import Result
-
 from rich.console import Console
+
 from data_prep.prepare import prepare
 from data_prep.sources.dataset import Dataset
 from data_prep.splits import cut_into_requests
 from harness.errors import UsageError
-from harness.runner.isolation import choose
 from harness.evaluation.evaluate import evaluate
 from harness.report.page import render_page
 from harness.report.terminal import show
+from harness.runner.isolation import choose
 from harness.runner.outcome import Outcome
 from harness.runs.conditions import conditions_here
 from harness.runs.local import Runner
@@ -276,7 +277,6 @@ def test_runs_of_other_requests_do_not_count(
     assert len(public) == 1  # which says nothing of the requests
 
 
-def divergence(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 def test_time_is_the_mean_over_requests_and_its_share_of_the_limit_that_of_the_slowest(
     stream: Track, submission: Write, home: Path
 ) -> None:
@@ -296,6 +296,7 @@ def test_time_is_the_mean_over_requests_and_its_share_of_the_limit_that_of_the_s
     assert f"s per request, the slowest {max(shown.seconds) / 2:.0%} of the limit" in render_page(found)
 
 
+def divergence(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """Return the KL divergence of each example, (n,), for logits (n, n_classes)."""
     log_p, log_q = (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True) for logits in (ours, theirs))
     found: np.ndarray = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
@@ -374,6 +375,16 @@ def test_a_fault_says_at_which_request_it_was(
     assert outcome in result.output
     assert message in " ".join(result.output.split())
     assert "Traceback" not in result.output
+
+
+def test_with_a_hidden_forget_set_the_class_of_an_exception_is_told_of_any_request(
+    harness: Harness, submission: Write, stream_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.json"
+    file = submission(f"{AT_THE_SECOND} raise ValueError(forget_loader.dataset.ids)")
+    result = harness("evaluate", file, "--track", stream_file, "--runs", 2, "--hidden", "--json", out)
+    assert result.exit_code == 3, result.output
+    assert json.loads(out.read_text())["failure"]["message"] == "ValueError"
 
 
 def test_the_limit_is_of_each_request(run: Callable[..., Run]) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from tests.learners import TRAIN, UNLEARN
+
 Harness = Callable[..., Result]
 Write = Callable[[str], Path]
 
@@ -54,6 +56,14 @@ def test_outcome_class_and_line_are_told(call: Callable[..., tuple[Result, str]]
     assert "EXCEPTION" in result.output
     assert json.loads(stored)["failure"]["message"] == "ValueError"
     assert json.loads(stored)["failure"]["lines"] == ["foo.py, line 3: raise ValueError(secret)"]
+
+
+def test_the_class_is_told_of_what_train_raises_too(call: Callable[..., tuple[Result, str]], submission: Write) -> None:
+    source = f"{TRAIN}\n    secret = 'pixels of the hidden set'\n    raise ValueError(secret)\n{UNLEARN} pass"
+    result, stored = call(submission(source), "--hidden")
+    assert result.exit_code == 3
+    failure = json.loads(stored)["failure"]
+    assert (failure["message"], failure["lines"]) == ("ValueError", ["foo.py, line 3: raise ValueError(secret)"])
 
 
 def test_a_made_up_line_number_quotes_nothing(call: Callable[..., tuple[Result, str]], submission: Write) -> None:
