@@ -176,7 +176,7 @@ def _debug(file: Path, track: Track, constants: dict[str, str], device: str) -> 
 @click.argument("first", metavar="A", shell_complete=submissions_beginning)
 @click.argument("second", metavar="B", shell_complete=submissions_beginning)
 @track_option
-@click.option("--runs", type=click.IntRange(min=2), help="How many runs of each.  [default: the track's]")
+@click.option("--runs", type=click.IntRange(min=1), help="How many runs of each.  [default: the track's]")
 @jobs_option
 @device_option
 @isolation_option
@@ -201,12 +201,13 @@ def compare_command(
     """
     require_place(json_file)
     from harness import api
-    from harness.evaluation.compare import RETRAINED, no_comparison
+    from harness.evaluation.compare import RETRAINED, no_comparison, require_enough
     from harness.report.summary import comparison_summary
     from harness.submission import read_submission
 
     track = api.open_track(track_name)
     n_runs = runs or track.usual_runs
+    require_enough(n_runs)
     files = {name: submission_path(name) for name in (first, second) if name != RETRAINED}
     for file in files.values():  # both are looked at before the first is run
         if (submission := read_submission(file, source_kb=track.declaration.limits.source_kb)).is_learner:

@@ -7,7 +7,7 @@ import numpy as np
 from harness.errors import UsageError
 from harness.evaluation.reference import Reference, Scored, outputs
 from harness.record import Records
-from harness.scoring.score import Outputs, calibrated_quality, official_score
+from harness.scoring.score import MIN_HALVED, Outputs, calibrated_quality, official_score
 from harness.scoring.thresholds import FEWEST_RANKED
 from harness.scoring.uncertainty import CONFIDENCE, Difference, difference, permutation_p_value
 from harness.submission import Submission
@@ -19,6 +19,7 @@ __all__ = [
     "compare",
     "exact_p_value",
     "no_comparison",
+    "require_enough",
     "retrained_side",
     "submission_side",
 ]
@@ -61,6 +62,12 @@ class Comparison:
         return "" if n_runs >= FEWEST_RANKED else f"; {n_runs} runs of each are few, and say little"
 
 
+def require_enough(runs: int) -> None:
+    """Raise UsageError unless so many runs of each side can be compared."""
+    if runs < MIN_HALVED:
+        raise UsageError(f"{runs} runs are too few to compare; ask for at least {MIN_HALVED}: --runs {FEWEST_RANKED}")
+
+
 def no_comparison(learner: Submission) -> str:
     """Return why a learner is not compared with anything."""
     return f"{learner.name} is a learner, scored against models of its own: it is compared with none by its runs"
@@ -82,8 +89,9 @@ def compare(first: Side, second: Side, reference: Reference, *, n_permutations: 
     The test exchanges models between the sides, within those that started from the same original (retrained models
     started from none: then within all), and looks at the difference of calibrated scores.
     """
-    if first.scored.halves is None or second.scored.halves is None:
-        raise UsageError(f"{len(first.outputs)} runs are too few to compare; ask for at least 4: --runs 16")
+    require_enough(len(first.outputs))
+    assert first.scored.halves is not None, "there are runs enough"
+    assert second.scored.halves is not None, "there are runs enough"
     of_retrained = RETRAINED in (first.name, second.name)
     return Comparison(
         first,

@@ -683,3 +683,12 @@ def test_compare_shows_the_failure_of_a_submission_that_fails(
     result = harness("compare", submission("def unlearn(a, b, c, d): 1 / 0"), "retrained", "--track", tiny_file)
     assert result.exit_code == 3
     assert "ZeroDivisionError" in result.output
+def test_compare_refuses_too_few_runs_before_it_makes_any(
+    harness: Harness, submission: Write, tiny_file: Path, home: Path
+) -> None:
+    result = harness("compare", submission(DESTROY), "retrained", "--track", tiny_file, "--runs", 3)
+    assert result.exit_code == 2, result.output
+    assert "3 runs are too few to compare; ask for at least 4: --runs 16" in " ".join(result.output.split())
+    assert not run_files(home)
+
+
