@@ -19,6 +19,7 @@ from harness.report.page import pages
 from harness.report.sections import Section, embedded, picture
 from harness.report.style import ORIGINAL_STYLE, RETRAINED_STYLE
 from harness.report.tables import Table
+from harness.runs.run import percent
 from harness.scoring.thresholds import FEWEST_RANKED
 from harness.scoring.uncertainty import interval
 from harness.storage import write_bytes
@@ -201,7 +202,8 @@ def _facts(track: Track, sets: dict[str, Examples]) -> list[tuple[str, str]]:
         ("training", f"{declaration.training.epochs} epochs in batches of {declaration.training.batch_size}"),
         (
             "time limit",
-            fixed or f"{limits.time_limit_fraction:.0%} of one training, timed on the machine that runs submissions",
+            fixed
+            or f"{percent(limits.time_limit_fraction)} of one training, timed on the machine that runs submissions",
         ),
         ("prepared", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in manifest.prepared.items())),
         ("fingerprint", manifest.fingerprint[:16]),

@@ -12,7 +12,7 @@ from harness.errors import UsageError
 from harness.runner.isolation import Isolation
 from harness.runs.calibration import calibrate
 from harness.runs.floor import floor_seconds
-from harness.runs.run import Conditions, Limit
+from harness.runs.run import Conditions, Limit, percent
 from harness.tracks.track import Track
 
 __all__ = ["Announce", "conditions_here", "require_share"]
@@ -79,7 +79,7 @@ def _limit(track: Track, home: Path, device: str, jobs: int, fraction: float | N
         seconds = limits.seconds * share / limits.time_limit_fraction
         return Limit(seconds, share, is_overridden=fraction is not None)
     trainings = f"{jobs} trainings at once" if jobs > 1 else "trainings"
-    announcement = f"timing {trainings}, once per machine: a run may use {limits.time_limit_fraction:.0%} of one ..."
+    announcement = f"timing {trainings}, once per machine: a run may use {percent(share)} of one ..."
     calibration = calibrate(
         track,
         home,

@@ -25,6 +25,7 @@ from harness.runner.message import RESULT, SAID_FIT, SAID_WHY_NOT, Job, not_fini
 from harness.runner.outcome import Outcome
 from harness.runner.process import Launcher
 from harness.runner.sandbox.scratch import scratch_place
+from harness.runs.conditions import Announce
 from harness.runs.launchers import launcher_for, training_folder, unlearning_folder
 from harness.runs.learning import job_of_learner, training_job, unlearning_job, where
 from harness.runs.measure import NoMemoryError, NonFiniteLogitsError, Recorder, initial_weights
@@ -249,7 +250,7 @@ def _interrupted_by(end_runs: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-def debug_run(submission: Submission, track: Track, conditions: Conditions, announce: Callable[[str], object]) -> bool:
+def debug_run(submission: Submission, track: Track, conditions: Conditions, announce: Announce) -> bool:
     """Run a submission once in the foreground, with the seeds of run 0; whether it returned a fit net.
 
     announce: hears how the process died, if it did: it has said nothing of that itself.
@@ -262,41 +263,44 @@ def debug_run(submission: Submission, track: Track, conditions: Conditions, anno
             file.write_bytes(submission.content)
         job = replace(job, filename=str(file), scratch=scratch, ids=ids_of_job(track.training_ids()))
         if submission.is_learner:
-            status = _debug_learner(submission, track, conditions, job)
-        else:
-            status = _debug_unlearn(submission, track, job)
-    if status not in (SAID_FIT, SAID_WHY_NOT):
-        announce(f"{Outcome.CRASHED}: {how_it_died(status, CALLS['post-hoc'])}")
-        announce(f"remedy: {Outcome.CRASHED.remedy(submission.path)}")
-    return status == SAID_FIT
+            return _debug_learner(submission, track, conditions, job, announce)
+        return _debug_unlearn(submission, track, job, announce)
 
 
-def _debug_learner(submission: Submission, track: Track, conditions: Conditions, job: Job) -> int:
+def _debug_learner(submission: Submission, track: Track, conditions: Conditions, job: Job, announce: Announce) -> bool:
     """Run both functions of a learner in the foreground, the second on what the first left."""
     assert conditions.limit is not None, "runs need a time limit"
     stage = Stage.ORIGINAL
     training = training_job(job, track, conditions.limit, submission.code_hash, 0, stage)
-    status = launch.run_in_foreground(training_folder(track, stage.trained_on), training)
-    if status != SAID_FIT:
-        return status
-    return _debug_unlearn(submission, track, unlearning_job(job, track, _left(training, len(training.weights))))
+    if not _is_fit(training_folder(track, stage.trained_on), training, announce):
+        return False
+    left = _left(training, len(training.weights))
+    return _debug_unlearn(submission, track, unlearning_job(job, track, left), announce)
 
 
-def _debug_unlearn(submission: Submission, track: Track, job: Job) -> int:
+def _debug_unlearn(submission: Submission, track: Track, job: Job, announce: Announce) -> bool:
     """Run `unlearn` in the foreground, once or once for each deletion request."""
-    folder, task, status, left = unlearning_folder(track), Task(submission, 0, 0), SAID_FIT, None
+    folder, task, left = unlearning_folder(track), Task(submission, 0, 0), None
     if not (given := sets_of_requests(track)):
-        return launch.run_in_foreground(folder, job)
+        return _is_fit(folder, job, announce)
     n_bytes = initial_weights(track, seed=0).nbytes
     for number in range(len(given)):
         scratch = Path(job.scratch) / f"request-{number}"
         scratch.mkdir()
         own = replace(request_job(job, track, task, given, number, left), scratch=str(scratch))
-        status = launch.run_in_foreground(folder, own)
-        if status != SAID_FIT:
-            break
+        if not _is_fit(folder, own, announce):
+            return False
         left = _left(own, n_bytes)
-    return status
+    return True
+
+
+def _is_fit(folder: Path, job: Job, announce: Announce) -> bool:
+    """Call a function of a submission in the foreground; whether it returned a fit net."""
+    status = launch.run_in_foreground(folder, job)
+    if status not in (SAID_FIT, SAID_WHY_NOT):
+        announce(f"{Outcome.CRASHED}: {how_it_died(status, CALLS[job.call])}")
+        announce(f"remedy: {Outcome.CRASHED.remedy(job.filename)}")
+    return status == SAID_FIT
 
 
 def _left(job: Job, n_bytes: int) -> Trained:

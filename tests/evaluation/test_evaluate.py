@@ -1,6 +1,7 @@
 """The main path through the command line: run, store, score, show; run nothing twice, lose nothing."""
 
 import base64
+import io
 import json
 import os
 import random
@@ -17,8 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from rich.console import Console
 
 from harness.evaluation.evaluate import evaluate
+from harness.report.terminal import show
 from harness.runner.forked import ForkedProcess
 from harness.runner.isolation import choose
 from harness.runs.run import Conditions, Limit
@@ -257,14 +260,17 @@ def test_time_is_a_share_of_the_training_that_the_limit_of_each_run_comes_from(
 ) -> None:
     read = read_submission(submission(FINETUNE), source_kb=256)
     for runs, training in ((1, 20.0), (2, 40.0)):  # the machine was calibrated again
-        limit = Limit(training / 10, 0.1, training_seconds=training, calibration=f"of {training} s")
+        limit = Limit(training / 8, 0.125, training_seconds=training, calibration=f"of {training} s")
         found = evaluate(read, tiny, Conditions(limit, choose()), runs=runs, home=home)
     share = (found.runs[0].seconds / 20 + found.runs[1].seconds / 40) / 2
     figures = found.score_file
     assert figures.full_stack is not None
     assert figures.full_stack.rte.mean == figures.seconds.fraction_of_training == pytest.approx(share)
     assert figures.full_stack.efficiency == pytest.approx(1 / share)
-    assert found.share_of_limit == pytest.approx(10 * share)
+    assert found.share_of_limit == pytest.approx(8 * share)
+    shown = io.StringIO()
+    Console(file=shown, width=200).print(show(found, []))
+    assert f"{share:.1%} of a training (40.0 s), limit 12.5%" in shown.getvalue()
 
 
 # ---- nothing is run twice, nothing is lost ------------------------------------------------------------------------
@@ -677,12 +683,6 @@ def test_compare_under_another_time_limit_says_so_and_keeps_its_runs_apart(
     assert len(list(home.glob("results/*/*-limit0.2-*/run-*.npz"))) == 4
 
 
-def test_compare_shows_the_failure_of_a_submission_that_fails(
-    harness: Harness, submission: Write, tiny_file: Path
-) -> None:
-    result = harness("compare", submission("def unlearn(a, b, c, d): 1 / 0"), "retrained", "--track", tiny_file)
-    assert result.exit_code == 3
-    assert "ZeroDivisionError" in result.output
 def test_compare_refuses_too_few_runs_before_it_makes_any(
     harness: Harness, submission: Write, tiny_file: Path, home: Path
 ) -> None:
@@ -692,3 +692,9 @@ def test_compare_refuses_too_few_runs_before_it_makes_any(
     assert not run_files(home)
 
 
+def test_compare_shows_the_failure_of_a_submission_that_fails(
+    harness: Harness, submission: Write, tiny_file: Path
+) -> None:
+    result = harness("compare", submission("def unlearn(a, b, c, d): 1 / 0"), "retrained", "--track", tiny_file)
+    assert result.exit_code == 3
+    assert "ZeroDivisionError" in result.output

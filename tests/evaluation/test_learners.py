@@ -106,6 +106,13 @@ def test_both_functions_run_in_the_foreground(harness: Harness, submission: Writ
     assert harness("check", submission(broken), "--track", tiny_file, "--debug").exit_code == 3
 
 
+def test_check_debug_says_that_train_did_not_return(harness: Harness, submission: Write, tiny_file: Path) -> None:
+    file = submission(f"import os\n{TRAIN} os._exit(3)\n{UNLEARN} pass")
+    result = harness("check", file, "--track", tiny_file, "--debug")
+    assert result.exit_code == 3
+    assert "CRASHED: the process ended with exit status 3 before train returned" in result.output
+
+
 @pytest.mark.slow
 def test_a_train_that_names_the_forget_set_and_a_false_certificate_are_seen(
     harness: Harness, submission: Write, tiny: Track, tiny_file: Path, tmp_path: Path
@@ -326,13 +333,6 @@ def test_a_training_is_killed_at_twice_its_own_limit(
     assert "the limit is 0.40 s" in result.output
 
 
-def test_train_alone_means_nothing(submission: Write) -> None:
-    file = submission(f"{TRAIN} pass\ndef unlearn(net, retain_loader, forget_loader, val_loader): pass")
-    read = read_submission(file, source_kb=256)
-    assert not read.problems
-    assert not read.is_learner
-
-
 def test_of_a_training_that_failed_no_time_is_told_by_the_limit_of_unlearn(
     tiny: Track, submission: Write, home: Path
 ) -> None:
@@ -347,6 +347,13 @@ def test_of_a_training_that_failed_no_time_is_told_by_the_limit_of_unlearn(
         seconds = each.score_file.seconds
         assert (seconds.limit, seconds.training, seconds.fraction_of_training) == (None, None, None)
         assert seconds.mean is not None
+
+
+def test_train_alone_means_nothing(submission: Write) -> None:
+    file = submission(f"{TRAIN} pass\ndef unlearn(net, retain_loader, forget_loader, val_loader): pass")
+    read = read_submission(file, source_kb=256)
+    assert not read.problems
+    assert not read.is_learner
 
 
 @pytest.mark.parametrize("claim", ["CERTIFICATE", "CERTIFICATE: tuple[float, float]", "CLAIM = CERTIFICATE"])

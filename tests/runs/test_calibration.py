@@ -36,6 +36,19 @@ def test_how_long_timing_a_training_takes_is_said_beforehand_and_once(
     assert said[1] == f"... that takes {duration}, and is kept for the next time"
 
 
+def test_the_share_that_is_asked_for_is_the_one_that_is_said(
+    tiny: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(calibration, "_time_trainings", lambda *_, **__: [1.0])
+    monkeypatch.setattr(conditions, "floor_seconds", lambda *_: 0.1)
+    track = replace(tiny, declaration=tiny.declaration.model_copy(update={"limits": Limits()}))
+    options = {"device": "cpu", "isolation": choose("none"), "announce": said.append}
+    conditions_here(track, tmp_path, jobs=1, time_limit=0.125, **options)  # type: ignore[arg-type]
+    conditions_here(track, tmp_path, jobs=2, **options)  # type: ignore[arg-type]
+    assert ["a run may use 12.5% of one" in said[0], "a run may use 10% of one" in said[1]] == [True, True]
+
+
 def test_of_two_first_commands_one_measures_and_the_other_waits_and_takes_what_it_found(
     tiny: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from harness.accelerator import of
 from harness.runner.outcome import Outcome
 from harness.runs.learner_runs import N_TWINS, trainings_of
-from harness.runs.run import Limit, Run
+from harness.runs.run import Limit, Run, percent
 from harness.runs.run_set import N_SWAPPED
 from harness.runs.stage import Stage
 from harness.runs.store import Results, first_runs
@@ -165,7 +165,7 @@ class _Trainings:
 
 
 def _a_run(track: Track, limit: Limit, stored: StoredRuns | None) -> Iterator[Figure]:
-    where = "the track's own" if limit.calibration is None else f"measured: {limit.fraction:.0%} of one training"
+    where = "the track's own" if limit.calibration is None else f"measured: {percent(limit.fraction)} of one training"
     requests = track.declaration.forget.requests
     yield Figure(f"time limit of a {'run' if requests == 1 else 'request'}", limit.seconds, "s", where)
     if requests > 1:
