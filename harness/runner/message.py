@@ -71,9 +71,11 @@ class RunReport:
     seconds_inside: float = 0.0  # from the first line of the file to the return of unlearn
 
     def to_bytes(self) -> bytes:
-        """Return the report as JSON of at most REPORT_BYTES."""
+        """Return the report as JSON of at most REPORT_BYTES, with the last lines that fit."""
         short = dataclasses.replace(self, message=self.message[:2000], lines=tuple(x[:500] for x in self.lines[-20:]))
-        return json.dumps(dataclasses.asdict(short)).encode()
+        while len(content := json.dumps(dataclasses.asdict(short)).encode()) > REPORT_BYTES:  # a letter may take 12
+            short = dataclasses.replace(short, lines=short.lines[1:])
+        return content
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "RunReport | None":

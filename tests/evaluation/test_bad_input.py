@@ -200,6 +200,16 @@ def test_commands_that_are_printed_name_the_device_that_auto_would_not_take(
     assert f"score it: harness evaluate {fit} --track tiny --device cpu" in checked
 
 
+def test_an_exception_in_lines_of_letters_that_take_many_bytes_is_one(
+    harness: Harness, submission: Write, tiny_file: Path
+) -> None:
+    deep = f"def deeper(): deeper()  # {chr(0x1D518) * 460}"
+    result = harness("evaluate", submission(f"{deep}\n{SIGNATURE} deeper()"), "--track", tiny_file, "--runs", 1)
+    assert result.exit_code == 3
+    assert "EXCEPTION in run 0" in result.output
+    assert "RecursionError" in result.output
+
+
 def test_100_mb_of_output_neither_block_nor_fill(harness: Harness, submission: Write, tiny_file: Path) -> None:
     file = submission(f"import sys\n{SIGNATURE}\n    for _ in range(100): sys.stdout.write('x' * (1 << 20))\n    1 / 0")
     result = harness("evaluate", file, "--track", tiny_file, "--runs", 1)
