@@ -25,6 +25,7 @@ from harness.cli.options import track_option
 from harness.environment import environment, home
 from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.reference import load_reference, outputs
+from harness.runs.run import records_of
 from harness.runs.store import Results
 from harness.storage import write_json
 from harness.tracks.track import Track
@@ -122,7 +123,7 @@ def beside_retrained(evaluation: Evaluation) -> dict[str, float]:
     too well. spread: ratio of the standard deviations between models.
     """
     retrained = evaluation.reference.scoring.confidences
-    unlearned = outputs(evaluation.records, evaluation.reference.forget_labels).confidences
+    unlearned = outputs(records_of(evaluation.runs), evaluation.reference.forget_labels).confidences
     deviation = retrained.std(axis=0)
     return {
         "shift": float(np.median((unlearned.mean(axis=0) - retrained.mean(axis=0)) / deviation)),

@@ -28,7 +28,7 @@ from harness.evaluation.reference import Reference, load_reference
 from harness.evaluation.score_file import ScoreFile
 from harness.runner.isolation import choose, stronger
 from harness.runs.conditions import conditions_here, require_share
-from harness.runs.run import Run
+from harness.runs.run import Run, records_of
 from harness.runs.store import Results
 from harness.scoring.arrays import score_arrays
 from harness.shipped import submission_path
@@ -231,7 +231,7 @@ def _side(given: Evaluation | str, reference: Reference) -> Side:
             raise UsageError(comparing.no_comparison(given.submission))
         if not np.array_equal(given.reference.scoring.confidences, reference.scoring.confidences):
             raise UsageError("both sides have to be of the same track, with as many runs")
-        return comparing.submission_side(given.submission.name, given.records, given.scored, reference)
+        return comparing.submission_side(given.submission.name, records_of(given.runs), given.scored, reference)
     if given != RETRAINED:
         raise UsageError(f"a side is an evaluation or the word {RETRAINED}, not {given!r}")
     return comparing.retrained_side(reference)

@@ -61,9 +61,9 @@ class Evaluation:
         return self.score_file.alarms
 
     @property
-    def records(self) -> Records:
-        """The records of the runs that are OK."""
-        return records_of(self.runs)
+    def records(self) -> Records | None:
+        """The records of the runs that are OK; None if none is."""
+        return records_of(self.runs) if any(run.record is not None for run in self.runs) else None
 
     @property
     def failed(self) -> Run | None:

@@ -19,6 +19,7 @@ from harness.report.numbers import number
 from harness.report.style import ORIGINAL_STYLE, RETRAINED_STYLE, UNLEARNED_STYLE, svg
 from harness.report.tables import Table, audit_table, full_stack_table, sibling_table, spread_table
 from harness.runs.learner_runs import LearnerRunSet
+from harness.runs.run import records_of
 from harness.scoring.attacks import gaussian_log_ratios
 from harness.scoring.audit import Audit, audit
 from harness.scoring.official import example_epsilons
@@ -84,7 +85,7 @@ class Compared:
     @classmethod
     def of(cls, evaluation: Evaluation) -> "Compared":
         """Return the arrays of an evaluation whose runs are all OK; a learner's with models of its own."""
-        reference, records = evaluation.reference, evaluation.records
+        reference, records = evaluation.reference, records_of(evaluation.runs)
         originals, retrained = models_of(evaluation.run_set, evaluation.track)
         confidences = outputs(records, reference.forget_labels).confidences
         scoring, ceiling = reference.scoring.confidences, reference.ceiling_outputs.confidences
@@ -301,7 +302,7 @@ def _requests(evaluation: Evaluation, stream: StreamFigures) -> Section:
 
 def _spread(evaluations: Sequence[Evaluation]) -> Section:
     """Return the section of where runs of one file on sibling tracks differ."""
-    records = [evaluation.records for evaluation in evaluations]
+    records = [records_of(evaluation.runs) for evaluation in evaluations]
     forget_sets = np.repeat(np.arange(len(records)), [len(one) for one in records])
     originals = np.concatenate([one.original for one in records])
     confidence = [

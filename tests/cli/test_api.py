@@ -61,6 +61,7 @@ def test_a_prepared_track_and_constants_can_be_given(submission: Write, home: Pa
     assert failed.outcome == "EXCEPTION"
     assert failed.score_file.failure is not None
     assert failed.score_file.calibrated_score is None
+    assert failed.records is None
     assert harness.evaluate(file, track=tiny, runs=1, constants={"EPOCHS": 3}).outcome == "OK"
     with pytest.raises(UsageError, match="give its path"):
         harness.evaluate(failed.submission, track=tiny, runs=1, constants={"EPOCHS": 3})
