@@ -75,7 +75,7 @@ def synflow_mask(net: nn.Module, shape: Sequence[int], sparsity: float) -> Weigh
         weights = {name: (state[name] * mask[name]).requires_grad_() for name in names}
         output = torch.func.functional_call(net, state | weights, (ones,)).sum()
         if not output.isfinite():
-            raise UsageError('SynFlow cannot prune so deep a network: its sum of outputs overflows; take method = "omp"')
+            raise UsageError('SynFlow cannot prune so deep a net, its sum of outputs overflows: take method = "omp"')
         gradients = torch.autograd.grad(output, list(weights.values()))
         saliency = {
             # What is pruned already comes first.

@@ -107,7 +107,7 @@ def test_a_board_makes_a_failure_again_and_its_team_has_its_slot_only_once(
     call: Any, evaluated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = ("leaderboard", "run", evaluated / "submissions/cy", "--runs", 16, "--max-per-day", 1)
-    said = "the failures of broken.py were stored before; --again makes them again"
+    said = "the failures of cy/broken.py were stored before; --again makes them again"
     assert said in call(*batch, exit_code=0)
     assert said not in call(*batch, "--again", exit_code=0)
     install_a_package(monkeypatch)
