@@ -30,7 +30,7 @@ class Study(NamedTuple):
 
 STUDIES = (
     Study("Do the winning recipes of 2023 beat fine-tuning?", "recipes", "recipes-cifar10-small"),
-    Study("Are steps, share or scale why they gain less than in 2023?", "causes", "causes"),
+    Study("Are steps, share or scale why the recipes gain less than in 2023?", "causes", "causes"),
     Study("Does the unlearning error fall with sparsity?", "theorem", "theorem"),
     Study("Does sparsity simplify unlearning of colour images?", "sparse_images", "sparse-images"),
     Study("Does unlearning remove a trojan, and better from a sparse model?", "trojan", "trojan-cifar10"),
