@@ -5,12 +5,13 @@ Masks are of the weights of convolutions, by name: 1 for what stays, 0 for what 
 for IMP with rewinding, Tanaka et al. 2020 for SynFlow.
 """
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from data_prep.training import Build, Trainer, Weights, initial_net
 from harness.errors import UsageError
@@ -64,31 +65,39 @@ def synflow_mask(net: nn.Module, shape: Sequence[int], sparsity: float) -> Weigh
     """Return SynFlow's mask of an untrained net for images of a shape (channels, height, width); it takes no data.
 
     Saliency is |weight x gradient| of the sum of outputs for an image of ones, all weights and statistics replaced by
-    their magnitudes, so that no layer is pruned as a whole. Raises UsageError if that sum is beyond all numbers.
+    their magnitudes, so that no layer is pruned as a whole. In float32 that sum overflows for deep nets, which are
+    pruned in float64. Raises UsageError for a net that cannot be, or that is too deep for either.
     """
-    net = net.eval()
-    state = {name: _magnitudes(value) for name, value in net.state_dict().items()}
+    try:
+        return _synflow_mask(net.eval(), shape, sparsity, torch.float32)
+    except OverflowError:
+        pass
+    try:
+        wider = _synflow_mask(copy.deepcopy(net).double(), shape, sparsity, torch.float64)
+    except (OverflowError, RuntimeError):  # the latter of a net that makes tensors of float32 itself
+        raise UsageError('SynFlow cannot prune so deep a net, whose outputs overflow: take method = "omp"') from None
+    return {name: part.float() for name, part in wider.items()}
+
+
+def _synflow_mask(net: nn.Module, shape: Sequence[int], sparsity: float, dtype: torch.dtype) -> Weights:
+    """Return the mask as it is computed in one type of numbers. Raises OverflowError."""
+    state = {name: value.abs() if value.is_floating_point() else value for name, value in net.state_dict().items()}
     names = convolutions(net)
     mask = {name: torch.ones_like(state[name]) for name in names}
-    ones = torch.ones(1, *shape, device=state[names[0]].device, dtype=torch.float64)
+    ones = torch.ones(1, *shape, device=state[names[0]].device, dtype=dtype)
     for step in range(1, SYNFLOW_STEPS + 1):
         weights = {name: (state[name] * mask[name]).requires_grad_() for name in names}
         output = torch.func.functional_call(net, state | weights, (ones,)).sum()
-        if not output.isfinite():
-            raise UsageError('SynFlow cannot prune so deep a net, its sum of outputs overflows: take method = "omp"')
         gradients = torch.autograd.grad(output, list(weights.values()))
         saliency = {
             # What is pruned already comes first.
             name: torch.where(mask[name] > 0, (weight * gradient).abs().detach(), -1.0)
             for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
         }
+        if not all(bool(part.isfinite().all()) for part in saliency.values()):
+            raise OverflowError("the sum of outputs is beyond all numbers")
         mask = _mask(saliency, 1 - (1 - sparsity) ** (step / SYNFLOW_STEPS))
-    return {name: part.float() for name, part in mask.items()}
-
-
-def _magnitudes(value: Tensor) -> Tensor:
-    """Return the magnitudes of a tensor of a net, in float64: sums over many layers of them overflow float32."""
-    return value.double().abs() if value.is_floating_point() else value
+    return mask
 
 
 def mask_of(weights: Weights, build: Build) -> Weights:

@@ -19,6 +19,7 @@ from harness.text_cuts import Cut, compact, cut
 __all__ = ["CERTIFICATE", "Excerpt", "excerpt_of"]
 
 IMPORTS = (ast.Import, ast.ImportFrom)
+ASSIGNMENTS = (ast.Assign, ast.AnnAssign)
 CERTIFICATE = "CERTIFICATE"  # what a learner claims
 LOOK_UP_BY_TEXT = {"globals", "eval", "exec"}  # nobody can tell what they need
 # Of these packages a file may set what holds for all of it, such as torch.backends.cudnn.benchmark.
@@ -244,14 +245,14 @@ class _Search:
     def _unnamed(self) -> Iterator[int]:
         """Yield statements that nobody names: settings, registered definitions, all where names are looked up."""
         is_by_text = any(name in LOOK_UP_BY_TEXT for name, _ in self._seen)
-        data, registrars = self._registries()
+        tables, registrars = self._registries()
         for index, unit in enumerate(self.file.units[: self.end]):
             node = unit.node
             if isinstance(node, ast.ImportFrom):
                 is_meant = node.module == "__future__" or (_is_starred(node) and bool(self.file.unknown))
             elif isinstance(node, DEFINITIONS):
-                is_meant = is_by_text or any(_registers(each, data, registrars) for each in node.decorator_list)
-            elif is_by_text and isinstance(node, ast.Assign | ast.AnnAssign) and not _works(node):
+                is_meant = is_by_text or any(_registers(each, tables, registrars) for each in node.decorator_list)
+            elif is_by_text and isinstance(node, ASSIGNMENTS) and not _works(node):
                 is_meant = True
             else:
                 is_meant = _is_setting(node) and unit.names.now <= self._imported(index)
@@ -259,17 +260,19 @@ class _Search:
                 yield index
 
     def _registries(self) -> tuple[set[str], set[str]]:
-        """Return names of needed data, and of definitions that are needed themselves or put something into it."""
-        found = [self.file.units[index] for index in self.found]
-        others = (*IMPORTS, *DEFINITIONS)
-        data = {name for unit in found if not isinstance(unit.node, others) for name in unit.names.bound}
-        registrars = {
-            name
-            for index, unit in enumerate(self.file.units)
-            if isinstance(unit.node, DEFINITIONS) and (index in self.found or unit.names.filled & data)
-            for name in unit.names.bound
-        }
-        return data, registrars
+        """Return names of needed tables of the file's own kinds, and of definitions that register what they decorate.
+
+        The latter are needed themselves, or put what they are given into needed data.
+        """
+        definitions = [
+            (index, unit) for index, unit in enumerate(self.file.units) if isinstance(unit.node, DEFINITIONS)
+        ]
+        kinds = {name for _, unit in definitions for name in unit.names.bound}
+        data = [unit for unit in map(self.file.units.__getitem__, self.found) if isinstance(unit.node, ASSIGNMENTS)]
+        names = {name for unit in data for name in unit.names.bound}
+        tables = {name for unit in data if unit.names.now & kinds for name in unit.names.bound}
+        meant = [unit for index, unit in definitions if index in self.found or unit.names.filled & names]
+        return tables, {name for unit in meant for name in unit.names.bound}
 
     def _imported(self, before: int) -> set[str]:
         """Return the names of packages that may be set, as they are imported before a statement."""
@@ -293,11 +296,11 @@ def _only_defines(node: ast.stmt) -> bool:
     return not any(isinstance(inner, inline) for head in heads for inner in ast.walk(head))
 
 
-def _registers(decorator: ast.expr, data: set[str], registrars: set[str]) -> bool:
-    """Whether a decorator may keep what it is given: `register` and `register("a")`, or `table.add` of needed data."""
+def _registers(decorator: ast.expr, tables: set[str], registrars: set[str]) -> bool:
+    """Whether a decorator may keep what it is given: `register` and `register("a")`, or `table.add`."""
     called = decorator.func if isinstance(decorator, ast.Call) else decorator
     root = root_of(decorator)
-    return root in registrars or (isinstance(called, ast.Attribute) and root in data)
+    return root in registrars or (isinstance(called, ast.Attribute) and root in tables)
 
 
 def _shows(node: ast.stmt) -> bool:

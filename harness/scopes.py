@@ -23,7 +23,7 @@ class Names:
     changed: frozenset[str] = frozenset()  # whose attributes or items it sets
     called: frozenset[str] = frozenset()  # of which it calls a method and does nothing else
     declared: frozenset[str] = frozenset()  # that functions it defines bind, by `global`
-    filled: frozenset[str] = frozenset()  # which functions it defines put something in: an item, or by a method
+    filled: frozenset[str] = frozenset()  # in which functions that it defines put what they are given
 
 
 def names_of(statement: ast.stmt) -> Names:
@@ -35,7 +35,6 @@ def names_of(statement: ast.stmt) -> Names:
         return Names()
     collected.read(scopes, is_later=False)
     nodes = list(executed(statement))
-    inner = list(ast.walk(statement)) if isinstance(statement, DEFINITIONS) else []
     for node in nodes:
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             collected.now.add(node.target.id)  # it is read as well
@@ -46,7 +45,7 @@ def names_of(statement: ast.stmt) -> Names:
         changed=frozenset(name for node in nodes for name in _changed(node)),
         called=frozenset(name for node in nodes for name in _method_call(node)),
         declared=frozenset(collected.declared),
-        filled=frozenset(name for node in inner for name in (*_changed(node), *_method_call(node))) & collected.later,
+        filled=frozenset(_filled(statement)) & (collected.later | collected.declared),
     )
 
 
@@ -101,3 +100,28 @@ def _method_call(statement: ast.AST) -> Iterator[str]:
         root = root_of(function)
         if root is not None and isinstance(function, ast.Attribute):
             yield root
+
+
+def _filled(statement: ast.stmt) -> Iterator[str]:
+    """Yield the names into which functions put a parameter: `table[key] = f`, `table.add(f)`, `table += [f]`."""
+    if not isinstance(statement, DEFINITIONS):
+        return
+    nodes = list(ast.walk(statement))
+    parameters = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    for node in nodes:
+        places: list[ast.expr] = []
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                places, given = [target for target in targets if not isinstance(target, ast.Name)], [value]
+            case ast.AugAssign(target=target, value=value):
+                places, given = [target], [value]
+            case ast.Call(func=ast.Attribute() as function, args=given):
+                places = [function]
+        if places and any(_holds(value, parameters) for value in given):
+            yield from filter(None, map(root_of, places))
+
+
+def _holds(value: ast.expr, names: set[str]) -> bool:
+    """Whether a value is one of some names, or a list or tuple that has one."""
+    items = value.elts if isinstance(value, ast.List | ast.Tuple) else [value]
+    return any(isinstance(item, ast.Name) and item.id in names for item in items)

@@ -7,7 +7,7 @@ import ast
 import hashlib
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.constants import assigned, with_constant
@@ -53,7 +53,7 @@ def check_source(
     for name, value in constants.items():
         source, tree = with_constant(source, tree, name, value)
     tree = without_docstrings(tree)
-    _compile(tree)
+    _compile(tree, lambda line: file.place(line) if excerpt is None else "what is run of it")
     problems = tuple(_problems(tree, file))
     is_helper = problems == (_missing_function(file),)
     is_learner = _is_learner(tree)
@@ -61,13 +61,16 @@ def check_source(
     return Checked(source, _hash(tree), problems, information(tree), excerpt, is_helper, is_learner, certificate)
 
 
-def _compile(tree: ast.Module) -> None:
-    """Raise ValueError if Python parses a text and does not compile it: a `return` outside a function, say."""
+def _compile(tree: ast.Module, place: Callable[[int], str]) -> None:
+    """Raise ValueError if Python parses a text and does not compile it: a `return` outside a function, say.
+
+    place: names a line to the author of the file.
+    """
     try:
         with warnings.catch_warnings(action="ignore"):  # such as one of `is` with a number: not ours to tell
             compiled(tree, "submission")
     except SyntaxError as error:
-        raise ValueError(f"syntax error in line {error.lineno or 1}: {error.msg}") from None
+        raise ValueError(f"syntax error in {place(error.lineno or 1)}: {error.msg}") from None
 
 
 def _hash(tree: ast.Module) -> str:

@@ -25,7 +25,7 @@ from harness.cli.submissions import check_command, compare_command, evaluate_com
 from harness.cli.tune import tune_command
 from harness.environment import ELSEWHERE, home
 from harness.errors import MachineError, UsageError
-from harness.report.escaping import escaped_lines
+from harness.report.escaping import printable_lines
 
 __all__ = ["cli"]
 
@@ -44,36 +44,36 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            raise click.UsageError(escaped_lines(str(error))) from None
+            raise click.UsageError(printable_lines(str(error))) from None
         except MachineError as error:
-            raise _Failure(escaped_lines(str(error))) from None
+            raise _Failure(printable_lines(str(error))) from None
         except OSError as error:
-            failure = _failure_of(error)
-            if failure is None:
+            message = _message_of(error)
+            if message is None:
                 raise
-            raise failure from None
+            raise _Failure(printable_lines(message)) from None
         except KeyboardInterrupt:
             click.echo("interrupted: what is done is stored, the same command goes on from there", err=True)
             ctx.exit(INTERRUPTED)
 
 
-def _failure_of(error: OSError) -> "_Failure | None":
+def _message_of(error: OSError) -> str | None:
     """Return what is said of a home that is full, or of a place that may not be used; None of another error."""
     if error.errno in FULL_DISK:
-        message = f"cannot write below {home()}: {error.strerror}; what was stored before is intact. Make room, "
-        return _Failure(f"{message}or set HARNESS_HOME, then run the command again")
+        intact = f"cannot write below {home()}: {error.strerror}; what was stored before is intact"
+        return f"{intact}. Make room, or set HARNESS_HOME, then run the command again"
     if error.errno not in NOT_ALLOWED or error.filename is None:
         return None
     place = Path(str(error.filename))
     is_below = place.is_relative_to(home()) or home().is_relative_to(place)
-    return _Failure(f"cannot use {place}: {error.strerror}{f'. {ELSEWHERE}' if is_below else ''}")
+    return f"cannot use {place}: {error.strerror}{f'. {ELSEWHERE}' if is_below else ''}"
 
 
 class _OnStandardError(logging.Handler):
     """Says in a line what the harness passes over, such as a damaged file."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(escaped_lines(record.getMessage()), err=True)
+        click.echo(printable_lines(record.getMessage()), err=True)
 
 
 logging.getLogger("harness").addHandler(_OnStandardError())

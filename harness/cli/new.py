@@ -49,5 +49,5 @@ def _content(origin: str | None) -> tuple[bytes, list[str]]:
         return baseline_file(origin).read_bytes(), []
     submission = submission_of(path, path.read_bytes(), source_kb=MAX_NOTEBOOK_KB, is_compact=True)
     if submission.problems:
-        raise UsageError(f"{path}: {submission.problems[0]}")
+        raise UsageError(f"{path}: {escaped(submission.problems[0])}")
     return submission.content, excerpt_lines(path.name, submission.excerpt)

@@ -22,7 +22,7 @@ from harness.runs.launchers import launcher_for
 from harness.runs.learner_runs import LearnerRunSet, run_set_of
 from harness.runs.queue import Executor
 from harness.runs.run import Conditions, Limit, Run, records_of
-from harness.runs.run_set import RunSet
+from harness.runs.run_set import N_SWAPPED, RunSet
 from harness.runs.store import Results
 from harness.scoring.alarms import Alarm
 from harness.scoring.thresholds import FEWEST_RANKED
@@ -148,15 +148,17 @@ def load_evaluation(
     check_runs(track, runs)
     results = Results.of(home, track, submission, device, time_limit=time_limit)
     run_set = run_set_of(submission, results, runs, required_isolation=required_isolation, with_records=True)
-    if run_set.lacking and not submission.problems:
-        first = run_set.n_scorable
+    lacking = run_set.lacking
+    if required_isolation is not None and run_set.needs_swapped and run_set.swapped.missing:
+        lacking |= {"runs with other examples to forget": (len(run_set.swapped.missing), N_SWAPPED)}
+    if lacking and not submission.problems:
+        first = run_set.n_scorable if run_set.lacking else 0
         fewer = f"ask for the {first} that are with --runs {first}, or " if first else ""
         limit = "" if time_limit is None else f" --time-limit {time_limit:g}"
-        counts = " and ".join(f"{missing} of {total} {what}" for what, (missing, total) in run_set.lacking.items())
-        lacking = f"{counts} of {submission.path} on {track.name} are not stored"
+        counts = " and ".join(f"{missing} of {total} {what}" for what, (missing, total) in lacking.items())
         raise UsageError(
-            f"{lacking}; {fewer}make them with: harness evaluate {quoted(submission.path)}{limit}, "
-            "and the same --track, --runs, --set and --device"
+            f"{counts} of {submission.path} on {track.name} are not stored; {fewer}make them with: "
+            f"harness evaluate {quoted(submission.path)}{limit}, and the same --track, --runs, --set and --device"
         )
     conditions = conditions_of(run_set, track, device, isolation, time_limit)
     reference = reference_of(run_set, track, load_reference(track, runs, Results.cache(home, track)))

@@ -133,7 +133,7 @@ class Track:
         """What names all that runs are made from: the hash of public/, wherever that leaves nothing open.
 
         Deletion requests lie in private/ alone, and a sibling that has the originals of another draws a secret of its
-        own. With the secret in the hash nobody can try out which examples are forgotten.
+        own.
         """
         if self.manifest.family is None and self.declaration.forget.requests == 1:
             return self.manifest.public_hash

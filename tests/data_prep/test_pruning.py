@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from data_prep import pruning
 from data_prep.prepare import prepare
@@ -76,12 +76,31 @@ def test_synflow_leaves_no_layer_of_a_deep_net_empty(monkeypatch: pytest.MonkeyP
     assert all(part.any() for part in mask.values())
 
 
+class InFloat32(nn.Module):
+    """A net that computes in float32 whatever it is given."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.net(images.float())
+        return found
+
+
 def test_a_net_whose_sums_are_beyond_all_numbers_is_refused() -> None:
     net = deep_net(10)
     for parameter in net.parameters():
         nn.init.constant_(parameter, 1e30)
     with pytest.raises(UsageError, match='take method = "omp"'):
         synflow_mask(net, (1, 6, 6), 0.9)
+
+
+def test_a_net_that_computes_in_float32_is_pruned_unless_it_is_too_deep_for_that() -> None:
+    mask = synflow_mask(InFloat32(deep_net(3)), (1, 6, 6), 0.9)
+    assert all(part.any() for part in mask.values())
+    with pytest.raises(UsageError, match='take method = "omp"'):
+        synflow_mask(InFloat32(deep_net(60)), (1, 6, 6), 0.9)
 
 
 @pytest.mark.parametrize("method", ["omp", "synflow", "imp"])

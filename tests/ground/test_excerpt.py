@@ -239,15 +239,17 @@ FACTORY = (
 METHOD = "class Table(dict):\n    def add(self, f):\n        self[f.__name__] = f\n        return f\nlosses = Table()\n"
 
 
+KEEP = "losses[f.__name__] = f\n    return f"
+
+
 @pytest.mark.parametrize(
     ("registry", "decorator", "use"),
     [
         (FUNCTION, "register", "register and losses['seven']()"),
         (FUNCTION, "register", "losses['seven']()"),
-        (
-            FUNCTION.replace("losses[f.__name__] =", "losses.setdefault(f.__name__, f); _ ="),
-            *("register", "losses['seven']()"),
-        ),
+        (FUNCTION.replace(KEEP, "return losses.setdefault(f.__name__, f)"), "register", "losses['seven']()"),
+        ("losses = []\ndef register(f):\n    losses.append(f)\n    return f\n", "register", "losses[0]()"),
+        ("losses = []\ndef register(f):\n    global losses\n    losses += [f]\n", "register", "losses[0]()"),
         (FACTORY, "register('seven')", "losses['seven']()"),
         (METHOD, "losses.add", "losses['seven']()"),
     ],
@@ -260,6 +262,20 @@ def test_definitions_that_register_themselves_are_taken(
     submission = read(notebook([("code", source)]) if name.endswith(".ipynb") else source, tmp_path, name)
     assert value(submission.source) == 7
     assert "other" not in submission.source
+
+
+def test_a_decorator_that_only_writes_down_what_it_does_registers_nothing(tmp_path: Path) -> None:
+    source = (
+        "lines = []\ndef told(f):\n    lines.append(f.__name__)\n    return f\n"
+        f"@told\ndef train():\n    pass\nwork()\n{UNLEARN.format('lines')}"
+    )
+    assert "def train" not in read(source, tmp_path).source
+
+
+def test_what_does_not_compile_of_a_notebook_is_said_with_its_cell(tmp_path: Path) -> None:
+    cell = "def unlearn(net, retain_loader, forget_loader, val_loader):\n    nonlocal net\n"
+    (problem,) = read(notebook([("code", "import torch"), ("code", cell)]), tmp_path, "entry.ipynb").problems
+    assert problem == "syntax error in cell 2, line 2: name 'net' is parameter and nonlocal"
 
 
 def test_statements_of_an_if_are_shown_with_what_they_depend_on(tmp_path: Path) -> None:

@@ -164,6 +164,17 @@ def test_a_file_belongs_to_its_team_from_wherever_it_or_its_folder_is_named(
     assert [sentence for sentence in said if "alpha/notes is passed over" not in sentence] == faults
 
 
+@pytest.mark.parametrize("named", ["submissions/round", "submissions/submissions"])
+def test_a_folder_below_submissions_that_has_folders_of_teams_is_no_team(named: str, tmp_path: Path) -> None:
+    folder = tmp_path / named
+    (folder / "alpha").mkdir(parents=True)
+    for file in ("a.py", "alpha/b.py"):
+        (folder / file).write_text(IDENTITY)
+    found = find_submissions([folder], source_kb=256)
+    assert [(each.name, each.team) for each in found.candidates] == [("a.py", None), ("alpha/b.py", "alpha")]
+    assert found.passed_over == []
+
+
 def test_two_files_of_one_name_are_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match="the same name"):
         find_submissions([folder / "alpha" / "a.py", folder / "beta" / "a.py"], source_kb=256)

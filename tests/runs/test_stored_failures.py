@@ -14,6 +14,7 @@ from harness.environment import packages_hash
 from harness.runner.isolation import Isolation, offered, stronger
 from harness.runs import conditions
 from harness.runs.conditions import conditions_here
+from harness.runs.stage import Stage
 from harness.runs.store import Results
 from harness.submission import read_submission
 from harness.tracks.track import Track
@@ -141,6 +142,10 @@ def test_the_level_of_stored_runs_is_said_and_a_stronger_one_by_name_makes_them_
         results.save_run(replace(run, info=replace(run.info, isolation="none")))
     for level, made in (("none", 0), (offered().strongest, 2), ("none", 0)):
         assert f"{made} made now" in call("evaluate", noise, "--runs", 2, "--isolation", level, exit_code=0)
+    for run in results.runs(range(2), stage=Stage.SWAPPED).values():
+        results.save_run(replace(run, info=replace(run.info, isolation="none")), stage=Stage.SWAPPED)
+    strict = ("evaluate", noise, "--runs", 16, "--rescore", "--require-isolation", offered().strongest)
+    assert "2 of 2 runs with other examples to forget of" in call(*strict, exit_code=2)
 
 
 def test_a_level_asked_for_by_its_name_is_one_that_stored_runs_must_have() -> None:

@@ -52,7 +52,7 @@ def _paths(places: Sequence[Path]) -> Iterator[tuple[Path, str | None, str | Non
     """Yield paths, each with the folder of its team as it is spelled and why it is no submission. Raises UsageError."""
     for place in places:
         if place.is_dir():
-            yield from _inside(place, _team_of(place))
+            yield from _inside(place, None if _has_teams(place) else _team_of(place))
         elif place.exists():
             yield place, _team_of(place.parent), _kind_problem(place)
         else:
@@ -61,7 +61,13 @@ def _paths(places: Sequence[Path]) -> Iterator[tuple[Path, str | None, str | Non
 
 def _team_of(folder: Path) -> str | None:
     """Return the team whose folder one is, or None: a folder that was named is a team's if it lies in `submissions`."""
-    return folder_name(folder) if folder_name(folder / "..") == "submissions" else None
+    name = folder_name(folder)
+    return name if folder_name(folder / "..") == "submissions" != name else None
+
+
+def _has_teams(folder: Path) -> bool:
+    """Whether folders in one hold what may be submissions: it is that of a round, say, with a folder for each team."""
+    return any(True for suffix in SUFFIXES for _ in folder.glob(f"*/*{suffix}"))
 
 
 def _inside(folder: Path, team: str | None) -> Iterator[tuple[Path, str | None, str | None]]:
