@@ -5,6 +5,7 @@ Masks are of the weights of convolutions, by name: 1 for what stays, 0 for what 
 for IMP with rewinding, Tanaka et al. 2020 for SynFlow.
 """
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Sequence
@@ -68,23 +69,21 @@ def synflow_mask(net: nn.Module, shape: Sequence[int], sparsity: float) -> Weigh
     their magnitudes, so that no layer is pruned as a whole. In float32 that sum overflows for deep nets, which are
     pruned in float64. Raises UsageError for a net that cannot be, or that is too deep for either.
     """
+    with contextlib.suppress(OverflowError):
+        return _synflow_mask(net.eval(), shape, sparsity)
     try:
-        return _synflow_mask(net.eval(), shape, sparsity, torch.float32)
-    except OverflowError:
-        pass
-    try:
-        wider = _synflow_mask(copy.deepcopy(net).double(), shape, sparsity, torch.float64)
+        wider = _synflow_mask(copy.deepcopy(net).double(), shape, sparsity)
     except (OverflowError, RuntimeError):  # the latter of a net that makes tensors of float32 itself
         raise UsageError('SynFlow cannot prune so deep a net, whose outputs overflow: take method = "omp"') from None
     return {name: part.float() for name, part in wider.items()}
 
 
-def _synflow_mask(net: nn.Module, shape: Sequence[int], sparsity: float, dtype: torch.dtype) -> Weights:
-    """Return the mask as it is computed in one type of numbers. Raises OverflowError."""
+def _synflow_mask(net: nn.Module, shape: Sequence[int], sparsity: float) -> Weights:
+    """Return the mask as it is computed in the net's own type of numbers. Raises OverflowError."""
     state = {name: value.abs() if value.is_floating_point() else value for name, value in net.state_dict().items()}
     names = convolutions(net)
     mask = {name: torch.ones_like(state[name]) for name in names}
-    ones = torch.ones(1, *shape, device=state[names[0]].device, dtype=dtype)
+    ones = state[names[0]].new_ones(1, *shape)
     for step in range(1, SYNFLOW_STEPS + 1):
         weights = {name: (state[name] * mask[name]).requires_grad_() for name in names}
         output = torch.func.functional_call(net, state | weights, (ones,)).sum()
