@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from harness.record import Records
 from harness.scoring.full_stack import FullStack, Labels, Predictions, full_stack_metrics
 from harness.tracks.track import Track
@@ -22,8 +20,7 @@ def full_stack(track: Track, records: Records, retrained: Records, *, trainings:
         _predictions(records),
         _predictions(retrained[: len(records)]),
         Labels(retain, forget, test),
-        seconds=[np.nan] * len(records) if trainings is None else trainings,
-        training_seconds=None if trainings is None else 1.0,
+        trainings=trainings,
         seed=int(track.manifest.fingerprint[:16], 16),
     )
 

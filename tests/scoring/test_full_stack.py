@@ -94,7 +94,7 @@ def by_hand() -> tuple[Predictions, Predictions, Labels]:
 
 def test_accuracies_run_time_and_slides_metrics_by_hand() -> None:
     unlearned, retrained, labels = by_hand()
-    found = full_stack_metrics(unlearned, retrained, labels, seconds=[1.0, 3.0], training_seconds=40.0, seed=0)
+    found = full_stack_metrics(unlearned, retrained, labels, trainings=[1 / 40, 3 / 40], seed=0)
     half = np.sqrt(1250)  # SD of 0 and 50
     assert six(found.ua) == pytest.approx((25, half, 50, half, -25, half))
     assert six(found.ra) == pytest.approx((87.5, half / 2, 100, 0, -12.5, half / np.sqrt(8)))
@@ -119,7 +119,7 @@ def test_what_is_not_known_is_null() -> None:
         Predictions(**{name: array[:1] for name, array in vars(side).items() if array is not None})
         for side in (unlearned, retrained)
     )
-    found = full_stack_metrics(one, other, labels, seconds=[1.0], training_seconds=None, seed=0)
+    found = full_stack_metrics(one, other, labels, trainings=None, seed=0)
     assert six(found.rte) == (None,) * 6
     assert found.efficiency is None
     assert six(found.ua) == (0, None, 25, None, -25, None)
@@ -131,13 +131,13 @@ def test_attack_success_is_the_share_called_the_target_beside_that_of_retrained_
     unlearned, retrained, labels = by_hand()
     ours = dataclasses.replace(unlearned, triggered_hits=np.array([[1, 1, 0, 1], [1, 0, 0, 0]], bool))
     theirs = dataclasses.replace(retrained, triggered_hits=np.array([[0, 0, 0, 1], [0, 0, 0, 1]], bool))
-    found = full_stack_metrics(ours, theirs, labels, seconds=[1.0, 3.0], training_seconds=None, seed=0)
+    found = full_stack_metrics(ours, theirs, labels, trainings=None, seed=0)
     half = np.sqrt(1250)
     assert found.asr is not None
     assert six(found.asr) == pytest.approx((50, half, 25, 0, 25, half / np.sqrt(2)))
     assert found.sa == found.ta
     with pytest.raises(ValueError, match="one side has outputs on triggered images and the other has none"):
-        full_stack_metrics(ours, retrained, labels, seconds=[1.0, 3.0], training_seconds=None, seed=0)
+        full_stack_metrics(ours, retrained, labels, trainings=None, seed=0)
 
 
 @pytest.mark.parametrize("scenario", TABLE_3)
@@ -226,7 +226,7 @@ def test_saturated_confidences_are_not_told_apart_by_rounding(mean: float) -> No
     saturated = models(labels, retain=0, forget=mean, test=mean)
     everywhere = logit_scaled_confidence(saturated.test_logits[0], labels.test)[0]
     saturated = dataclasses.replace(saturated, retain_confidence=np.full((4, 90), everywhere, np.float32))
-    found = full_stack_metrics(saturated, saturated, labels, seconds=[1.0] * 4, training_seconds=None, seed=0)
+    found = full_stack_metrics(saturated, saturated, labels, trainings=None, seed=0)
     assert found.mia_privacy_threshold.mean == 50
 
 
@@ -281,7 +281,7 @@ def test_kl_is_taken_from_unlearned_to_retrained() -> None:
 def test_retrained_models_are_compared_with_the_others_and_not_with_themselves() -> None:
     labels = labels_of()
     retrained = models(labels, retain=1, forget=1, test=1)
-    found = full_stack_metrics(retrained, retrained, labels, seconds=[1.0] * 4, training_seconds=None, seed=0)
+    found = full_stack_metrics(retrained, retrained, labels, trainings=None, seed=0)
     others = [np.arange(4) != i for i in range(4)]
     logits = retrained.test_logits
     pairs = list(enumerate(others))
@@ -296,7 +296,7 @@ def test_retrained_models_are_compared_with_the_others_and_not_with_themselves()
 def test_one_and_the_same_model_is_consistent_and_certified() -> None:
     labels = labels_of()
     one = models(labels, retain=3, forget=1, test=1, n=1)
-    found = full_stack_metrics(one, one, labels, seconds=[1.0], training_seconds=1.0, seed=0)
+    found = full_stack_metrics(one, one, labels, trainings=[1.0], seed=0)
     assert (found.consistency_y.mean, found.effectiveness, found.certifiability) == (100, 0, 0)
     assert found.consistency_kl.mean == pytest.approx(0, abs=1e-12)
     assert found.disparity_average == 0
@@ -320,8 +320,7 @@ def test_a_model_that_memorised_is_ordered_below_one_that_did_not() -> None:
     }
     retrained = models(labels, retain=5, forget=1, test=1, seed=4)
     found = {
-        name: full_stack_metrics(side, retrained, labels, seconds=[1.0] * 4, training_seconds=9.0, seed=0)
-        for name, side in sides.items()
+        name: full_stack_metrics(side, retrained, labels, trainings=[1 / 9] * 4, seed=0) for name, side in sides.items()
     }
     memorised, unlearned, regular = found.values()
     for metric in ("ua", "mia_efficacy", "mia_efficacy_threshold"):
@@ -335,7 +334,7 @@ def test_a_model_that_memorised_is_ordered_below_one_that_did_not() -> None:
 def test_gaps_between_retrained_models_stay_within_their_own_spread() -> None:
     labels = labels_of(300, 90, 300)
     first, second = (models(labels, retain=2, forget=1, test=1, n=16, seed=seed) for seed in (0, 1))
-    found = full_stack_metrics(first, second, labels, seconds=[1.0] * 16, training_seconds=None, seed=0)
+    found = full_stack_metrics(first, second, labels, trainings=None, seed=0)
     metrics = [value for value in vars(found).values() if isinstance(value, Metric) and value.gap is not None]
     assert len(metrics) == 9
     for metric in metrics:
@@ -350,8 +349,7 @@ def test_the_svc_attacks_16_models_and_the_threshold_all() -> None:
     changed = dataclasses.replace(unlearned, retain_confidence=unlearned.retain_confidence.copy())
     changed.retain_confidence[16:] += 5
     before, after = (
-        full_stack_metrics(side, retrained, labels, seconds=[1.0] * 18, training_seconds=None, seed=0)
-        for side in (unlearned, changed)
+        full_stack_metrics(side, retrained, labels, trainings=None, seed=0) for side in (unlearned, changed)
     )
     assert before.n_svc_models == 16
     assert after.mia_efficacy == before.mia_efficacy
@@ -362,9 +360,9 @@ def test_labels_seconds_and_outputs_must_fit() -> None:
     labels = labels_of()
     some = models(labels, retain=3, forget=1, test=1)
     with pytest.raises(ValueError, match=r"outputs on \(90, 30, 60\) .* do not fit \(90, 31, 60\) labels"):
-        full_stack_metrics(some, some, labels_of(n_forget=31), seconds=[1.0] * 4, training_seconds=None, seed=0)
+        full_stack_metrics(some, some, labels_of(n_forget=31), trainings=None, seed=0)
     with pytest.raises(ValueError, match="the seconds of 3 runs do not fit 4 models"):
-        full_stack_metrics(some, some, labels, seconds=[1.0] * 3, training_seconds=None, seed=0)
+        full_stack_metrics(some, some, labels, trainings=[1.0] * 3, seed=0)
 
 
 # ---- on a real track ------------------------------------------------------------------------------------------------
