@@ -1,18 +1,12 @@
-"""Commands that are printed to be copied."""
+"""The options of commands that are printed to be copied."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from harness.cuda_driver import is_present
 from harness.quoting import quoted
 from harness.tracks.track_names import DEFAULT_TRACK
 
-__all__ = ["command", "options"]
-
-
-def command(name: str, file: Path, *options: str) -> str:
-    """Return a command on a file, such as `check`."""
-    return " ".join([f"harness {name} {quoted(file)}", *options])
+__all__ = ["options"]
 
 
 def options(

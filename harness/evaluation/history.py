@@ -6,11 +6,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from harness.evaluation.commands import command, options
+from harness.evaluation.commands import options
 from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.figures import Part
 from harness.evaluation.reference import Scored
 from harness.evaluation.stored_score import score_name, stored_score
+from harness.quoting import quoted
 from harness.runs.store import Results
 from harness.scoring.uncertainty import difference
 from harness.shipped import BASELINES
@@ -80,7 +81,8 @@ def _beside_fine_tuning(home: Path, evaluation: Evaluation, scored: Scored) -> s
     file = BASELINE.relative_to(Path.cwd()) if BASELINE.is_relative_to(Path.cwd()) else Path(BASELINE.stem)
     under = evaluation.conditions
     same = options(evaluation.track.name, device=under.device, time_limit=under.own_time_limit)
-    return f"to compare with fine-tuning: {command('evaluate', file, *same, f'--runs {evaluation.n_requested}')}"
+    command = " ".join([f"harness evaluate {quoted(file)}", *same, f"--runs {evaluation.n_requested}"])
+    return f"to compare with fine-tuning: {command}"
 
 
 def _score(results: Results, evaluation: Evaluation) -> Scored | None:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from harness.evaluation.commands import command, options
+from harness.evaluation.commands import options
 from harness.evaluation.compare import Comparison
 from harness.evaluation.evaluate import Evaluation
+from harness.quoting import quoted
 from harness.runs.floor import LARGE_SHARE
 from harness.scoring.thresholds import FEWEST_RANKED
 
@@ -29,7 +30,7 @@ def remarks(evaluation: Evaluation) -> list[str]:
         same = options(evaluation.track.name, device=under.device, constants=evaluation.submission.constants)
         found.append(
             f"of {file.name} only what unlearn needs was run, {len(excerpt.left)} statements were left out; "
-            f"which: {command('check', file, *same)}"
+            f"which: {' '.join([f'harness check {quoted(file)}', *same])}"
         )
     limit = evaluation.conditions.limit
     if limit is not None and limit.floor_share > LARGE_SHARE:

@@ -10,9 +10,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from harness.evaluation.commands import command, options
+from harness.evaluation.commands import options
 from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.score_file import ScoreFile
+from harness.quoting import quoted
 from harness.report.escaping import escaped
 from harness.report.excerpt_lines import excerpt_lines
 from harness.report.numbers import WITHHELD, number
@@ -99,7 +100,7 @@ def _evaluate(evaluation: Evaluation) -> str:
 
 def _command(name: str, evaluation: Evaluation, time_limit: float | None = None) -> str:
     """Return a command on the file as it was evaluated."""
-    return command(name, evaluation.submission.path, *_options(evaluation, time_limit))
+    return " ".join([f"harness {name} {quoted(evaluation.submission.path)}", *_options(evaluation, time_limit)])
 
 
 def _options(evaluation: Evaluation, time_limit: float | None = None) -> list[str]:

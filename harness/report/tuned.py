@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.constants import literal_of
-from harness.evaluation.commands import command, options
+from harness.evaluation.commands import options
 from harness.evaluation.figures import RANKING
+from harness.quoting import quoted
 from harness.report.escaping import escaped
 from harness.report.score_columns import score_column
 from harness.report.terminal import ProgressBar
@@ -105,7 +106,7 @@ def _conclusion(tuning: Tuning, file: Path, is_scored_here: bool) -> Iterator[st
         yield f"trials of {tuning.n_runs} runs hardly tell settings apart; {FEWEST_RANKED} are usual"
     if is_scored_here:
         same = options(tuning.track, device=tuning.device, constants=constants)
-        yield f"score it there: {command('evaluate', file, *same)}"
+        yield f"score it there: {' '.join([f'harness evaluate {quoted(file)}', *same])}"
     elif constants:
         values = ", ".join(f"{name} = {literal_of(value)}" for name, value in constants.items())
         yield f"write this into the file before you hand it in: {escaped(values)}"
