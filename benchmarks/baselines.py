@@ -19,10 +19,10 @@ import numpy as np
 
 import harness
 from benchmarks import reproduction
-from benchmarks.pages import METRICS, RESULTS, ROOT, Table, kept_rows, machine, stored
+from benchmarks.pages import METRICS, RESULTS, ROOT, Table, kept_rows, machine, scored_with, stored
 from harness.accelerator import resolve
 from harness.cli.options import track_option
-from harness.environment import environment, home
+from harness.environment import home
 from harness.evaluation.evaluate import Evaluation
 from harness.evaluation.reference import load_reference, outputs
 from harness.runs.run import records_of
@@ -65,7 +65,7 @@ def main(files: tuple[Path, ...], track_name: str, settings: tuple[str, ...], de
     track = harness.open_track(track_name)
     kind = resolve(device)
     path = RESULTS / f"baselines-{track.name}.json"
-    now = {"reference_hash": track.manifest.reference_hash, **environment(), "device": kind}
+    now = {"reference_hash": track.manifest.reference_hash, **scored_with(), "device": kind}
     rows = kept_rows(path, now) if files else {}
     images = images or (stored(path.stem).get("images", "") if rows else "")
     for file, chosen in methods(files or sorted((ROOT / "baselines").glob("*.py")), settings):

@@ -15,6 +15,7 @@ from harness.scoring.score import (
     half_sample_qualities,
     half_sample_scores,
     min_count_quality,
+    official_score,
     score,
 )
 from harness.scoring.uncertainty import difference, interval, permutation_p_value
@@ -34,38 +35,46 @@ def models(generator: np.random.Generator, n: int, examples: int, *, shift: floa
 
 
 def coverage(*, correlation: float, pools: int = 200, n: int = 64, examples: int = 24, shift: float = 0.25) -> Row:
-    """Return how often nominal 95 % intervals hold the mean over all pools, of score, Q and calibrated score."""
+    """Return how often nominal 95 % intervals hold what they should.
 
-    def of_pool(seed: int) -> np.ndarray:
+    Those of score, Q and calibrated score hold the mean over all pools; that of the ceiling holds the official score of
+    another perfect submission.
+    """
+
+    def of_pool(seed: int) -> tuple[np.ndarray, bool]:
         generator = np.random.default_rng([seed, n])
-        unlearned, retrained, others = (
-            models(generator, n, examples, shift=by, correlation=correlation) for by in (shift, 0, 0)
+        unlearned, retrained, others, perfect = (
+            models(generator, n, examples, shift=by, correlation=correlation) for by in (shift, 0, 0, 0)
         )
         best = ceiling(retrained, others)
         assert best.half_sample_qualities is not None
-        found, halves = (
-            score(unlearned, retrained),
-            half_sample_scores(unlearned, retrained, best.half_sample_qualities),
-        )
-        assert found.score is not None
+        assert best.interval is not None
+        found = score(unlearned, retrained)
+        halves = half_sample_scores(unlearned, retrained, best.half_sample_qualities)
         calibrated = calibrated_score(found, best.smooth_quality)
         intervals = (
-            interval(found.score, halves.score),
+            interval(official_score(unlearned, retrained).score, halves.score),
             interval(found.smooth_quality, halves.smooth_quality),
             interval(calibrated, halves.calibrated_score),
         )
-        return np.array(intervals)
+        low, high = best.interval
+        return np.array(intervals), low <= official_score(perfect, retrained).score <= high
 
-    found = np.array(joblib.Parallel(-1)(joblib.delayed(of_pool)(seed) for seed in range(pools)))
+    of_pools = joblib.Parallel(-1)(joblib.delayed(of_pool)(seed) for seed in range(pools))
+    found = np.array([intervals for intervals, _ in of_pools])
     expected = found.mean(axis=(0, 2))  # intervals are centred at their values
     held = ((found[..., 0] <= expected) & (expected <= found[..., 1])).mean(axis=0)
+    names = ("score", "smooth_quality", "calibrated_score")
     return {
         "correlation": correlation,
         "shift": shift,
         "n_models": n,
         "examples": examples,
         "pools": pools,
-        "coverage": dict(zip(("score", "smooth_quality", "calibrated_score"), held.tolist(), strict=True)),
+        "coverage": {
+            **dict(zip(names, held.tolist(), strict=True)),
+            "ceiling": float(np.mean([is_within for _, is_within in of_pools])),
+        },
     }
 
 

@@ -166,7 +166,7 @@ def official_way(track: Track, runs: int, device: str) -> dict[str, Any]:
         Outputs(unlearned, retain_accuracy, test_accuracy, nobody),
         Outputs(retrained, records.accuracy_on("retain"), records.accuracy_on("test"), nobody),
     ]
-    assert score == official_score(*sides), "the two scorers are to agree"
+    assert score == official_score(*sides).score, "the two scorers are to agree"
     return {
         "seconds": seconds,
         "seconds_until_last_run": until_last_run,

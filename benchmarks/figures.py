@@ -238,7 +238,7 @@ def validation() -> str:
         rows.append([what, row["n_models"], row["draws"], percent(row["quiet"])])
     for row in tables["coverage"]:
         for name, held in row["coverage"].items():
-            rows.append([f"95 % interval of {SCORES[name]} holds", row["n_models"], row["pools"], percent(held)])
+            rows.append([f"95 % interval of {INTERVALS[name]} holds", row["n_models"], row["pools"], percent(held)])
     for row in tables["separation"]:
         shifts = " and ".join(f"{shift:g}" for shift in row["shifts"])
         for name, called in row["called_different"].items():
@@ -248,7 +248,12 @@ def validation() -> str:
     return table(["what", "N", "of", "found"], cells, f"{machine(found)}.")
 
 
-SCORES = {"score": "the official score", "smooth_quality": "Q", "calibrated_score": "the calibrated score"}
+INTERVALS = {
+    "score": "the official score",
+    "smooth_quality": "Q",
+    "calibrated_score": "the calibrated score",
+    "ceiling": "perfect submissions",
+}
 TESTS = {"permutation": "permutation", "half_samples": "half-samples"}
 
 

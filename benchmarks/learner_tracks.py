@@ -13,8 +13,8 @@ import click
 
 import harness
 from benchmarks.baselines import with_reach
-from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, stored
-from harness.environment import environment, home
+from benchmarks.pages import RESULTS, ROOT, Table, machine, markdown, scored_with, stored
+from harness.environment import home
 from harness.evaluation.reference import load_reference, unchanged
 from harness.runs.store import Results
 from harness.scoring.uncertainty import interval
@@ -28,7 +28,7 @@ TRACKS = ("digits-linear", "digits-forest", "digits-few", "digits-stream", "brea
 @click.command()
 def main() -> None:
     """Write the floors."""
-    write_json(RESULTS / "learner-tracks.json", {**environment(), "tracks": [row_of(name) for name in TRACKS]})
+    write_json(RESULTS / "learner-tracks.json", {**scored_with(), "tracks": [row_of(name) for name in TRACKS]})
     TABLE.write()
 
 

@@ -15,9 +15,8 @@ import click
 
 import harness
 from benchmarks.baselines import title_of, with_reach
-from benchmarks.pages import RESULTS, ROOT, Table, kept_rows, machine, markdown, stored
+from benchmarks.pages import RESULTS, ROOT, Table, kept_rows, machine, markdown, scored_with, stored
 from harness.accelerator import resolve
-from harness.environment import environment
 from harness.evaluation.learner_figures import LearnerFigures
 from harness.report.learner_columns import LEARNER_COLUMNS, notes_on_learner
 from harness.storage import write_json
@@ -45,7 +44,7 @@ KEPT = (
 def main(files: tuple[Path, ...], runs: int, device: str) -> None:
     """Evaluate FILES (default: all of baselines/learners/), each as it is and with other constants of its own."""
     kind, path = resolve(device), RESULTS / "learners.json"
-    now = {"runs": runs, **environment(), "device": kind}
+    now = {"runs": runs, **scored_with(), "device": kind}
     rows = kept_rows(path, now) if files else {}
     for file in files or sorted(FOLDER.glob("*.py")):
         for constants in ({}, *VARIANTS.get(file.stem, ())):

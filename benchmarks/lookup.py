@@ -23,8 +23,8 @@ import click
 import numpy as np
 
 import harness
-from benchmarks.pages import RESULTS, ROOT
-from harness.environment import environment, home
+from benchmarks.pages import RESULTS, ROOT, scored_with
+from harness.environment import home
 from harness.evaluation.reference import load_reference
 from harness.record import Records
 from harness.runs.store import Results
@@ -93,7 +93,7 @@ def main(runs: int) -> None:
     write_json(
         RESULT,
         {
-            **{"track": track.name, "runs": runs, **environment(), "bounds": bounds},
+            **{"track": track.name, "runs": runs, **scored_with(), "bounds": bounds},
             **{"lookups": found[: len(lookups)], "honest": found[len(lookups) :]},
             "retrained": of_retrained(track),
         },

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from harness.environment import environment
+from harness.scoring.score import SCORER_VERSION
 from harness.storage import write_bytes
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "kept_rows",
     "machine",
     "markdown",
+    "scored_with",
     "stored",
 ]
 
@@ -81,6 +84,12 @@ def kept_rows(path: Path, now: Mapping[str, object], *, leave_out: str | None = 
     return rows
 
 
+def scored_with() -> dict[str, str]:
+    """Return the environment of a result that holds scores: their intervals and alarms depend on the scorer too."""
+    return {"scorer": SCORER_VERSION, **environment()}
+
+
 def machine(found: dict[str, Any]) -> str:
-    """Return where a result is from."""
-    return f"{found['machine']}, torch {found['torch']}"
+    """Return where a result is from, and which scorer it is of, if of any."""
+    scorer = f", scorer {found['scorer']}" if "scorer" in found else ""
+    return f"{found['machine']}, torch {found['torch']}{scorer}"

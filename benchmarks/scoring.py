@@ -27,7 +27,7 @@ from harness.scoring.alarms import Behaviour, Standing, alarms, null_of
 from harness.scoring.audit import audit
 from harness.scoring.epsilons import min_count_epsilons, smooth_quality
 from harness.scoring.official import example_epsilons, forgetting_quality
-from harness.scoring.score import Outputs, half_sample_scores, reference_halves, score
+from harness.scoring.score import Outputs, half_sample_min_count, half_sample_rows, half_sample_scores, score
 from harness.scoring.uncertainty import N_HALF_SAMPLES
 from harness.storage import write_json
 
@@ -133,10 +133,11 @@ def half_samples(unlearned: np.ndarray, retrained: np.ndarray) -> list[float]:
 
 def half_samples_one_by_one(unlearned: np.ndarray, retrained: np.ndarray) -> list[float]:
     """Return the same, one half-sample after the other; with accuracies of 1 a score is a forgetting quality."""
-    halves = [(unlearned[rows], retrained[rows]) for rows in reference_halves(len(unlearned))]
-    n = len(halves[0][0])
+    rows = half_sample_rows(outputs(unlearned), len(retrained))
+    halves = [(unlearned[ours], retrained[theirs]) for ours, theirs in zip(*rows, strict=True)]
+    n, k = len(halves[0][0]), half_sample_min_count(len(unlearned))
     scores = [forgetting_quality(one_by_one.example_epsilons(*half), n) for half in halves]
-    return [*scores, *(smooth_quality(min_count_epsilons(*half)) for half in halves)]
+    return [*scores, *(smooth_quality(min_count_epsilons(*half, min_count=k)) for half in halves)]
 
 
 def scored_runs(unlearned: np.ndarray, retrained: np.ndarray) -> None:

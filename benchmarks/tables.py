@@ -9,7 +9,6 @@ tests/benchmarks/test_tables.py computes the same again.
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,13 +18,13 @@ import numpy as np
 from benchmarks.alarms import false_alarms, false_alarms_on, game_alarms, null
 from benchmarks.coverage import coverage, separation
 from benchmarks.games import GAMES, Draw, oracle
-from harness.environment import environment
+from benchmarks.pages import RESULTS, scored_with
 from harness.scoring.official import example_credits, example_epsilons
 from harness.storage import write_json
 
 __all__ = ["MODELS", "STDS", "games", "quality", "scaled", "shifted"]
 
-RESULT = Path(__file__).parent / "results" / "scoring-tables.json"
+RESULT = RESULTS / "scoring-tables.json"
 N, EXAMPLES = 512, 300
 STDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10)
 MODELS = (16, 32, 64, 128, 256, 512, 1024, 2048, 8192)
@@ -77,7 +76,7 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
     "by_shift": lambda: [{"shift": shift, **quality(shifted(shift))} for shift in SHIFTS],
     "by_std_ratio": lambda: [{"ratio": ratio, **quality(scaled(ratio))} for ratio in RATIOS],
     "games": games,
-    "coverage": lambda: [coverage(correlation=0.5)],
+    "coverage": lambda: [coverage(correlation=0.5, n=n) for n in (16, 64)],
     "separation": lambda: [separation(shift) for shift in (0.25, 0.35, 0.5)],
     "false_alarms": lambda: [false_alarms(sd) for sd in GAME_STDS],
     "false_alarms_on_digits": lambda: [false_alarms_on("digits", n=n) for n in (42, 64)],
@@ -93,7 +92,7 @@ def main(names: tuple[str, ...]) -> None:
         for row in rows:
             click.echo(f"{name}: {row}")
         tables = json.loads(RESULT.read_text())["tables"] if RESULT.is_file() else {}
-        write_json(RESULT, {**environment(), "tables": {**tables, name: rows}})
+        write_json(RESULT, {**scored_with(), "tables": {**tables, name: rows}})
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def exact_p_value(
 
     def value(models: Outputs) -> float:
         if rank_by == "official":
-            return official_score(models, reference.scoring) or 0.0
+            return official_score(models, reference.scoring).score
         return calibrated_quality(models, reference.scoring, reference.ceiling.smooth_quality)
 
     def gap(rows: np.ndarray, other_rows: np.ndarray) -> float:

@@ -48,7 +48,7 @@ class Scored:
     score: Score
     calibrated: float
     halves: HalfSamples | None  # None where there are too few models
-    error_over_subjects: float | None  # of the calibrated score, had others been forgotten; None without subjects
+    error_over_subjects: float | None  # of the calibrated score, had others been forgotten; None below two subjects
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class Reference:
         if self.forget_subjects is None:
             return None
         credit = smooth_credits(min_count_epsilons(unlearned.confidences, self.scoring.confidences))
-        return calibrated * cluster_error(credit / credit.mean(), self.forget_subjects)
+        error = cluster_error(credit / credit.mean(), self.forget_subjects)
+        return None if error is None else calibrated * error
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,8 @@ def _mu_standard_error(unlearned: np.ndarray, retrained: np.ndarray, seed: int) 
     """
     generator = _generator(seed, "half-samples")
     ours, theirs = (
-        half_samples(np.zeros(len(side)), n_samples=HALF_SAMPLES, seed=seed) for side in (unlearned, retrained)
+        half_samples(np.zeros(len(side)), n_samples=HALF_SAMPLES, seed=seed + place)
+        for place, side in enumerate((unlearned, retrained))
     )
     means = [mus(unlearned[u], retrained[r], generator=generator).mean() for u, r in zip(ours, theirs, strict=True)]
     return float(np.std(means))

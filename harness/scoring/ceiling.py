@@ -10,12 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from harness.scoring.score import MIN_HALVED, Outputs, min_count_quality, official_score, reference_halves
-from harness.scoring.uncertainty import NORMAL_REACH
+from harness.scoring.score import (
+    MIN_HALVED,
+    Outputs,
+    half_sample_min_count,
+    min_count_quality,
+    official_score,
+    reference_halves,
+)
 
 __all__ = ["Ceiling", "ceiling"]
 
 N_SPLITS = 20
+REACH = 2.145  # deviations of 20 splits about their mean that hold 95 % of others: t(19) = 2.093 times sqrt(1 + 1 / 20)
 N_HALF_SAMPLE_SPLITS = 4  # of every half-sample: there are 200 of them
 
 
@@ -23,7 +30,7 @@ N_HALF_SAMPLE_SPLITS = 4  # of every half-sample: there are 200 of them
 class Ceiling:
     """How retrained models score against retrained models, n a side."""
 
-    score: float | None  # official; None where too many examples are unresolved
+    score: float | None  # official; None where that of most perfect submissions would be withheld
     deviation: float | None  # standard deviation of the official score of one split: of one perfect submission
     smooth_quality: float  # Q*
     half_sample_qualities: np.ndarray | None  # Q* on the common half-samples, (n_samples,); None with too few models
@@ -33,7 +40,7 @@ class Ceiling:
         """Where 95 % of perfect submissions score."""
         if self.score is None or self.deviation is None:
             return None
-        reach = NORMAL_REACH * self.deviation
+        reach = REACH * self.deviation
         return self.score - reach, self.score + reach
 
     def to_json(self) -> dict[str, Any]:
@@ -53,10 +60,11 @@ def ceiling(first_pool: Outputs, second_pool: Outputs, *, seed: int = 0) -> Ceil
     generator = np.random.default_rng(seed)
     together = Outputs.concatenate(first_pool, second_pool)
     splits = [_split(together, generator) for _ in range(N_SPLITS)]
-    official = [value for split in splits if (value := official_score(*split)) is not None]
+    official = [official_score(*split) for split in splits]
+    scores, withheld = [one.score for one in official], np.mean([one.withheld for one in official]) > 0.5
     return Ceiling(
-        score=float(np.mean(official)) if official else None,
-        deviation=float(np.std(official)) if official else None,
+        score=None if withheld else float(np.mean(scores)),
+        deviation=None if withheld else float(np.std(scores, ddof=1)),
         smooth_quality=float(np.mean([min_count_quality(*split) for split in splits])),
         half_sample_qualities=_half_sample_qualities(first_pool, second_pool, generator),
     )
@@ -70,11 +78,12 @@ def _half_sample_qualities(
         return None
     halves = reference_halves(len(first_pool))
     others = [generator.permutation(len(second_pool))[: halves.shape[1]] for _ in halves]
+    min_count = half_sample_min_count(len(first_pool))
     qualities = []
     for rows, other_rows in zip(halves, others, strict=True):
         half = Outputs.concatenate(first_pool[rows], second_pool[other_rows])
         splits = (_split(half, generator) for _ in range(N_HALF_SAMPLE_SPLITS))
-        qualities.append(np.mean([min_count_quality(*split) for split in splits]))
+        qualities.append(np.mean([min_count_quality(*split, min_count=min_count) for split in splits]))
     return np.array(qualities)
 
 

@@ -57,14 +57,14 @@ def default_min_count(n_models: int) -> int:
 
 
 def min_count_epsilons(
-    unlearned: np.ndarray, retrained: np.ndarray, *, min_count: int | None = None, interval: bool = False
+    unlearned: np.ndarray, retrained: np.ndarray, *, min_count: float | None = None, interval: bool = False
 ) -> np.ndarray:
     """Return epsilon_k per example, (n_examples,), in [0, log(N / k)] nats: no denominator counts for less than k.
 
     unlearned, retrained: (n_models, n_examples), finite; the sides may differ in models. min_count: k, for either
-    side; None takes `default_min_count` of the side that is the denominator. interval: regions are all intervals and
-    their complements instead of half-lines. With 5 models a side or fewer k is all of them and every epsilon 0: too
-    few to say anything.
+    side, whole or not; None takes `default_min_count` of the side that is the denominator. interval: regions are all
+    intervals and their complements instead of half-lines. With 5 models a side or fewer k is all of them and every
+    epsilon 0: too few to say anything.
     Null at N = 512, k = 25: median .36 (intervals .67). Power: median .67 / 1.06 / 1.74 / 2.60 at a shift of
     .25 / .5 / 1 / 2 sd; .77 at std .8, 1.5 at std .5 or 2. Raises ValueError if k is below 1 or above a side's models.
     """

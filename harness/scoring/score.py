@@ -8,14 +8,17 @@ clipped at 1.
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from harness.scoring.epsilons import min_count_epsilons, smooth_quality
+from harness.scoring.epsilons import default_min_count, min_count_epsilons, smooth_quality
 from harness.scoring.official import (
     EPSILON_CAP,
     example_epsilons,
     final_score,
+    forgetting_quality,
     logit_scaled_confidence,
     published_quality,
 )
@@ -25,11 +28,14 @@ __all__ = [
     "MIN_HALVED",
     "SCORER_VERSION",
     "HalfSamples",
+    "Official",
     "Outputs",
     "Score",
     "calibrated_quality",
     "calibrated_score",
+    "half_sample_min_count",
     "half_sample_qualities",
+    "half_sample_rows",
     "half_sample_scores",
     "min_count_quality",
     "official_score",
@@ -37,7 +43,7 @@ __all__ = [
     "score",
 ]
 
-SCORER_VERSION = "5"
+SCORER_VERSION = "6"
 CONFIDENCES_AT_ONCE = 50_000  # of either side, for the processor's cache
 MIN_HALVED = 4  # models a side: below there is no spread to speak of
 
@@ -115,15 +121,23 @@ def score(unlearned: Outputs, retrained: Outputs) -> Score:
     )
 
 
-def official_score(unlearned: Outputs, retrained: Outputs) -> float | None:
-    """Return the official score alone, None where it is withheld."""
+class Official(NamedTuple):
+    """An official score for means and noise, which need a number even where a score would be withheld."""
+
+    score: float  # over the examples that are resolved; 0 where none is
+    withheld: bool  # whether too many examples are unresolved for a score
+
+
+def official_score(unlearned: Outputs, retrained: Outputs) -> Official:
+    """Return the official score alone."""
     epsilons = example_epsilons(unlearned.confidences, retrained.confidences)
-    return _score(epsilons, _ratios(unlearned, retrained), len(unlearned))
+    withheld = published_quality(epsilons, len(unlearned)) is None
+    return Official(_over_resolved(epsilons, _ratios(unlearned, retrained), len(unlearned)), withheld)
 
 
-def min_count_quality(unlearned: Outputs, retrained: Outputs) -> float:
-    """Return Q, the smooth forgetting quality, of some models."""
-    return smooth_quality(min_count_epsilons(unlearned.confidences, retrained.confidences))
+def min_count_quality(unlearned: Outputs, retrained: Outputs, *, min_count: float | None = None) -> float:
+    """Return Q, the smooth forgetting quality, of some models; min_count: that of `min_count_epsilons`."""
+    return smooth_quality(min_count_epsilons(unlearned.confidences, retrained.confidences, min_count=min_count))
 
 
 def calibrated_score(score: Score, ceiling_quality: float) -> float:
@@ -153,11 +167,25 @@ def reference_halves(n: int, *, seed: int = 0) -> np.ndarray:
     return half_samples(np.zeros(n, int), seed=seed)
 
 
-def half_sample_qualities(unlearned: Outputs, retrained: Outputs) -> np.ndarray:
-    """Return Q on the half-samples of a stored score, (n_samples,), without the slower official score."""
-    ours, theirs = half_samples(unlearned.original, seed=0), reference_halves(len(retrained))
-    epsilons = _of_half_samples(min_count_epsilons, unlearned, retrained, ours, theirs)
-    return np.array([smooth_quality(sample) for sample in epsilons])
+def half_sample_min_count(n: int) -> float:
+    """Return the k of half-samples of n models, whole or not: the same share of them as k is of n.
+
+    With as large a k as all models have, half of few models would hardly tell the sides apart, and Q hardly spread.
+    """
+    half = n // 2
+    return min(half, default_min_count(n) * half / n)
+
+
+def half_sample_rows(unlearned: Outputs, n_retrained: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of half-samples of either side, drawn apart even where both have one stratum."""
+    return half_samples(unlearned.original, seed=seed + 1), reference_halves(n_retrained, seed=seed)
+
+
+def half_sample_qualities(unlearned: Outputs, retrained: Outputs, *, seed: int = 0) -> np.ndarray:
+    """Return Q on the half-samples of a score, (n_samples,), without the slower official score."""
+    rows = half_sample_rows(unlearned, len(retrained), seed=seed)
+    epsilons = partial(min_count_epsilons, min_count=half_sample_min_count(len(retrained)))
+    return np.array([smooth_quality(sample) for sample in _of_half_samples(epsilons, unlearned, retrained, *rows)])
 
 
 def half_sample_scores(
@@ -168,17 +196,13 @@ def half_sample_scores(
     The half-samples of the reference depend on the seed and on n alone, so that two submissions are compared on the
     same ones. ceiling_qualities: Q* on these half-samples, (n_samples,). Both sides have at least MIN_HALVED models.
     """
-    ours = half_samples(unlearned.original, seed=seed)
-    theirs = reference_halves(len(retrained), seed=seed)[:, : ours.shape[1]]
-    official, smooth = (
-        _of_half_samples(epsilons, unlearned, retrained, ours, theirs)
-        for epsilons in (example_epsilons, min_count_epsilons)
-    )
+    ours, theirs = half_sample_rows(unlearned, len(retrained), seed=seed)
+    official = _of_half_samples(example_epsilons, unlearned, retrained, ours, theirs)
     ratios = [_ratios(unlearned[u], retrained[r]) for u, r in zip(ours, theirs, strict=True)]
-    n, qualities = ours.shape[1], [smooth_quality(sample) for sample in smooth]
+    qualities = half_sample_qualities(unlearned, retrained, seed=seed)
     return HalfSamples(
-        score=np.array([_score(*half, n) or 0.0 for half in zip(official, ratios, strict=True)]),
-        smooth_quality=np.array(qualities),
+        score=np.array([_over_resolved(*half, ours.shape[1]) for half in zip(official, ratios, strict=True)]),
+        smooth_quality=qualities,
         calibrated_score=np.array(
             [_calibrated(q, c, *pair) for q, c, pair in zip(qualities, ceiling_qualities, ratios, strict=True)]
         ),
@@ -209,9 +233,9 @@ def _of_half_samples(
     return found
 
 
-def _score(epsilons: np.ndarray, ratios: tuple[float, float], n_models: int) -> float | None:
-    quality = published_quality(epsilons, n_models)
-    return None if quality is None else final_score(quality, *ratios)
+def _over_resolved(epsilons: np.ndarray, ratios: tuple[float, float], n_models: int) -> float:
+    quality = forgetting_quality(epsilons, n_models)
+    return 0.0 if np.isnan(quality) else final_score(quality, *ratios)
 
 
 def _calibrated(quality: float, ceiling_quality: float, retain_ratio: float, test_ratio: float) -> float:

@@ -31,25 +31,32 @@ __all__ = [
 ]
 
 N_HALF_SAMPLES = 200
-INFLATION = 1.4  # the spread over half-samples is 0.71-0.86 of that over fresh models (N = 64, 128); tests check
+INFLATION = 1.4  # so widened, the spread over half-samples is about that over fresh models; `benchmarks.tables` checks
 CONFIDENCE = 0.95
 ERFC = np.frompyfunc(math.erfc, 1, 1)  # scipy.special takes longer to load than a leaderboard to show
 NORMAL_REACH = 1.959963984540054  # standard errors either side of an estimate that its 95 % interval reaches
 
 
 def half_samples(strata: np.ndarray, *, n_samples: int = N_HALF_SAMPLES, seed: int) -> np.ndarray:
-    """Return rows of half-samples without replacement, (n_samples, about n / 2) int64: half of every stratum.
+    """Return rows of half-samples without replacement, (n_samples, n // 2) int64: half of every stratum.
 
-    strata: (n,) integers, the original each model started from; zeros where there is one stratum. The half of an odd
-    stratum is rounded down, so that every sample has the same size; where some stratum has one model alone, strata are
-    left aside.
+    strata: (n,) integers, the original each model started from; zeros where there is one stratum. Of odd strata half
+    are rounded up, in every sample others, and half down. Where some stratum has one model alone, strata are left
+    aside.
     """
     generator = np.random.default_rng(seed)
     groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     if min(map(len, groups)) < 2:
         groups = [np.arange(len(strata))]
-    halves = [np.stack([generator.permutation(group)[: len(group) // 2] for _ in range(n_samples)]) for group in groups]
-    return np.concatenate(halves, axis=1)
+    sizes = np.array([len(group) for group in groups])
+    odd = np.flatnonzero(sizes % 2)
+    samples = []
+    for _ in range(n_samples):
+        halves = sizes // 2
+        halves[generator.permutation(odd)[: len(odd) // 2]] += 1
+        parts = [generator.permutation(group)[:half] for group, half in zip(groups, halves, strict=True)]
+        samples.append(np.concatenate(parts))
+    return np.stack(samples)
 
 
 def standard_error(half_sample_values: np.ndarray) -> float:
@@ -68,19 +75,22 @@ def interval(value: float, half_sample_values: np.ndarray) -> tuple[float, float
     return value - reach, value + reach
 
 
-def cluster_error(values: np.ndarray, clusters: np.ndarray, *, n_samples: int = 1000, seed: int = 0) -> float:
+def cluster_error(values: np.ndarray, clusters: np.ndarray, *, n_samples: int = 1000, seed: int = 0) -> float | None:
     """Return the standard error of the mean of values (n_examples,) over other clusters of examples, such as subjects.
 
     clusters: (n_examples,) which one each example belongs to. Clusters are drawn with replacement and come whole, since
     the images of one person are forgotten alike. It says how far a result carries to other people, not how it would
-    move with other runs.
+    move with other runs. None where there is one cluster, which says nothing of others.
     """
     generator = np.random.default_rng(seed)
     _, member = np.unique(clusters, return_inverse=True)
-    n_clusters = int(member.max()) + 1
+    k = int(member.max()) + 1
+    if k < 2:
+        return None
     sums, sizes = np.bincount(member, weights=values), np.bincount(member)
-    drawn = generator.integers(n_clusters, size=(n_samples, n_clusters))
-    return float(np.std(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)))
+    drawn = generator.integers(k, size=(n_samples, k))
+    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    return math.sqrt(k / (k - 1)) * float(np.std(means))  # draws from k clusters spread less than those of all
 
 
 @dataclass(frozen=True)

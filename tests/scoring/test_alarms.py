@@ -128,6 +128,40 @@ def test_less_spread_than_retraining_is_no_game(null: Null) -> None:
     assert not names(runs, null, generator) & {"window", "ties", "fit"}
 
 
+def test_models_that_repeat_themselves_by_nature_are_compared_with_their_kind() -> None:
+    """Forests answer in shares of their trees, so that outputs of theirs repeat whoever made them."""
+    generator = np.random.default_rng(11)
+
+    def forests(trees: int) -> np.ndarray:
+        return (
+            np.round(generator.uniform(0.3, 0.7, (N, 1)) * trees + generator.normal(0, trees / 4, (N, EXAMPLES)))
+            / trees
+        )
+
+    def raised(runs: np.ndarray) -> bool:
+        found = alarms(honest(runs, generator), scoring, of, AT_CEILING)
+        return "ties" in {alarm.name for alarm in found}
+
+    scoring, others = forests(400), forests(400)
+    of = null_of(scoring, others, val_advantage=generator.normal(0, 0.01, 2 * N))
+    assert of.mean["ties"] > 0.05
+    assert not any(raised(forests(400)) for _ in range(20))
+    assert raised(forests(300))
+
+
+def test_statistics_of_one_side_vary_over_splits_as_over_new_models() -> None:
+    """Splits of two pools share their models: over them such a statistic varies less, and about a mean of its own."""
+    generator = np.random.default_rng(12)
+    from_null = []
+    for _ in range(60):
+        pools = outputs_of_models(generator, 2 * MODELS)
+        alike = similarities(pools[0]), similarities(pools[1])
+        of = null_of(*np.split(pools[0][:, :1, 0], 2), val_advantage=np.zeros(MODELS), similar=alike)
+        new = coupling(*(similarities(side) for side in outputs_of_models(generator, MODELS)))
+        from_null.append((new - of.mean["coupling"]) / of.deviation["coupling"])
+    assert np.std(from_null) == pytest.approx(1.0, abs=0.3)
+
+
 def test_a_file_that_holds_more_than_a_method_is_an_alarm_beyond_its_bounds_alone() -> None:
     assert of_file(MAX_LITERALS, MAX_CODE) == []
     for literals, code, what in ((MAX_LITERALS + 1, 0, "texts in the file"), (0, MAX_CODE + 1, "the code takes")):

@@ -1,12 +1,20 @@
 """The ceiling: a mean over splits that hardly depends on which pool is which, and a noise that matches its draws."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from harness.scoring.ceiling import Ceiling, ceiling
-from harness.scoring.score import Outputs, calibrated_quality, score
+from harness.scoring.score import (
+    Outputs,
+    calibrated_quality,
+    half_sample_min_count,
+    min_count_quality,
+    official_score,
+    score,
+)
 
 N, EXAMPLES = 64, 30
 
@@ -39,10 +47,31 @@ def test_fresh_retrained_models_score_within_its_interval_and_1_when_calibrated(
 
 def test_half_samples_of_the_ceiling_lie_about_that_of_the_half_pools() -> None:
     found = ceiling(drawn(1), drawn(2))
-    half = ceiling(drawn(1)[: N // 2], drawn(2)[: N // 2])
     assert found.half_sample_qualities is not None
     assert found.half_sample_qualities.shape == (200,)
-    assert found.half_sample_qualities.mean() == pytest.approx(half.smooth_quality, rel=0.15)
+    first, second = drawn(1)[: N // 2], drawn(2)[: N // 2]
+    half = min_count_quality(first, second, min_count=half_sample_min_count(N))
+    assert found.half_sample_qualities.mean() == pytest.approx(half, rel=0.15)
+
+
+def with_unresolved(models: Outputs, share: float, generator: np.random.Generator) -> Outputs:
+    """Return models of which so many say the same of two examples: these are unresolved where all of a side do."""
+    confidences = models.confidences.copy()
+    confidences[generator.uniform(size=len(models)) < share, :2] = 2.75
+    return replace(models, confidences=confidences)
+
+
+def test_splits_whose_score_would_be_withheld_count_unless_they_are_most() -> None:
+    few, most = (
+        [with_unresolved(drawn(seed, 8), share, np.random.default_rng(seed)) for seed in (1, 2)] for share in (0.7, 1.0)
+    )
+    splits = [official_score(*side) for side in (few, most)]
+    assert [one.withheld for one in splits] == [False, True]
+    assert splits[1].score > 0
+    found, none = ceiling(*few), ceiling(*most)
+    assert found.score is not None
+    assert found.interval is not None
+    assert (none.score, none.deviation, none.interval) == (None, None, None)
 
 
 def test_a_ceiling_is_stored_as_json_and_read_back() -> None:
