@@ -40,6 +40,8 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
     assert REINIT_SCOPE in ("layer", "global"), REINIT_SCOPE
     assert COLLECT_MODE in ("eval", "train"), COLLECT_MODE
     kernels = [layer.weight for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    if not kernels:
+        raise ValueError("this recipe re-draws convolutions, and the net has none")
     redrawn = least(gradient_differences(net, kernels, retain_loader, forget_loader))
     redraw(kernels, redrawn)
     gradient_factors = [torch.where(mask, 1.0, KEPT_GRADIENT_FACTOR) for mask in redrawn]

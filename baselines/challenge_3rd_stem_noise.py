@@ -64,6 +64,8 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
 def add_noise(net, std):
     """Add Gaussian noise to the weights of the first convolution, or of all."""
     layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    if not layers:
+        raise ValueError("this recipe adds noise to convolutions, and the net has none")
     is_normalised = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in net.modules())
     for layer in layers if NOISY_LAYERS == "all" else layers[:1]:
         unit = 1.0 if is_normalised else layer.weight.std() / STEM_STD

@@ -64,8 +64,11 @@ def transpose_and_train(net, retain_loader):
 @torch.no_grad()
 def transpose_kernels(net):
     """Swap height and width of every convolution kernel that allows it."""
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d) and is_symmetric(layer):
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    if not layers:
+        raise ValueError("this recipe transposes convolutions, and the net has none")
+    for layer in layers:
+        if is_symmetric(layer):
             layer.weight.copy_(layer.weight.transpose(2, 3).clone())
 
 

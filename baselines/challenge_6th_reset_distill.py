@@ -65,7 +65,9 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
 
 def reset_first_and_last(net):
     """Draw the first convolution and the last linear layer anew, as PyTorch initialises them."""
-    first = next(layer for layer in net.modules() if isinstance(layer, nn.Conv2d))
+    first = next((layer for layer in net.modules() if isinstance(layer, nn.Conv2d)), None)
+    if first is None:
+        raise ValueError("this recipe re-draws the first convolution, and the net has none")
     *_, last = (layer for layer in net.modules() if isinstance(layer, nn.Linear))
     first.reset_parameters()
     last.reset_parameters()

@@ -67,6 +67,8 @@ def forget(net):
     tensors = dict(net.named_parameters())
     *_, classifier = (name for name, layer in net.named_modules() if isinstance(layer, nn.Linear))
     pool = [name for name in tensors if "downsample" not in name and not name.startswith(f"{classifier}.")]
+    if not pool:
+        raise ValueError("this recipe re-draws tensors below the last linear layer, and the net has none")
     for name in random.choices(pool, k=max(1, round(DRAWN_FRACTION * len(tensors)))):
         tensors[name].normal_(0.0, REINIT_STD if "weight" in name else 0.0)
 

@@ -83,6 +83,15 @@ def updates(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
 # ---- all of them --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("place", "constants"), [("2nd", {}), ("3rd", {}), ("5th", {"TRANSPOSED_SHARE": 1.0}), ("6th", {}), ("8th", {})]
+)
+def test_a_recipe_says_what_it_needs_of_a_net_that_lacks_it(place: str, constants: dict[str, float]) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, N_CLASSES)).eval()
+    with pytest.raises(ValueError, match=r"^this recipe .*, and the net has none$"):
+        recipe(place, **constants).unlearn(net, *three_loaders())
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_a_recipe_works_on_a_network_of_another_kind_and_hands_it_back_as_it_came(place: str) -> None:
     """Colour, no BatchNorm, convolutions with biases, a kernel that is not square, and a class without examples."""
