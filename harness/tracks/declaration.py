@@ -192,7 +192,7 @@ class Training(TomlSection):
     learning_rate: Annotated[float, Field(gt=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    optimizer: Literal["sgd", "adam"] = _added("sgd")  # momentum is for sgd alone
+    optimizer: Literal["sgd", "adam"] = _added("sgd")
     schedule: Literal["cosine", "step"] = _added("cosine")
     milestones: list[Positive] = _added([])  # step: epochs from which on the learning rate is a tenth of before
     augment: bool = _added(False)  # random crop after padding by 4 pixels, and horizontal flip
@@ -201,9 +201,11 @@ class Training(TomlSection):
     precision: Literal["auto", "float32"] = _added("auto")
 
     @model_validator(mode="after")
-    def _has_a_schedule(self) -> "Training":
+    def _fits_together(self) -> "Training":
         if (self.schedule == "step") != bool(self.milestones):
             raise ValueError("schedule = 'step' and milestones = [...] go together")
+        if self.optimizer == "adam" and self.momentum != type(self).model_fields["momentum"].default:
+            raise ValueError("momentum is for optimizer = 'sgd' alone; leave it out")
         return self
 
 

@@ -125,6 +125,8 @@ def test_text_that_is_no_toml_is_a_usage_error(problems: Callable[[str], list[st
         ("learning_rate = 0.1", "learning_rate = nan", r"training\.learning_rate: "),
         ("learning_rate = 0.1", "learning_rate = inf", r"training\.learning_rate: .*finite"),
         ("epochs = 1", "epochs = 1\nmomentum = 1.0", r"training\.momentum: .*less than 1"),
+        ("epochs = 1", 'epochs = 1\noptimizer = "adam"\nmomentum = 0.5', "training: momentum is for .*'sgd' alone"),
+        ("epochs = 1", 'epochs = 1\nschedule = "step"', "training: schedule = 'step' and milestones .* go together"),
         ('source = "data.npz"', 'source = "data.npz"\nstd = [1.0, 0.0]', r"data\.std\.1: .*greater than 0"),
         ('source = "data.npz"', 'source = "data.npz"\nmean = 0.5', r"data\.mean: .*list"),
         ('name = "mini"', 'name = "Mini Track"', "name: a name has small letters, digits and hyphens"),
