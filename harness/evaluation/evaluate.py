@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import UsageError
+from harness.evaluation.commands import options
 from harness.evaluation.make import check_runs, make_missing
 from harness.evaluation.own_reference import reference_of
 from harness.evaluation.reference import Reference, Scored, load_reference
@@ -154,11 +155,13 @@ def load_evaluation(
     if lacking and not submission.problems:
         first = run_set.n_scorable if run_set.lacking else 0
         fewer = f"ask for the {first} that are with --runs {first}, or " if first else ""
-        limit = "" if time_limit is None else f" --time-limit {time_limit:g}"
+        same = options(track.name, device=device, constants=submission.constants, time_limit=time_limit)
+        if required_isolation is not None:
+            same.append(f"--require-isolation {required_isolation}")
         counts = " and ".join(f"{missing} of {total} {what}" for what, (missing, total) in lacking.items())
         raise UsageError(
             f"{counts} of {submission.path} on {track.name} are not stored; {fewer}make them with: "
-            f"harness evaluate {quoted(submission.path)}{limit}, and the same --track, --runs, --set and --device"
+            f"harness evaluate {quoted(submission.path)} {' '.join([*same, f'--runs {runs}'])}"
         )
     conditions = conditions_of(run_set, track, device, isolation, time_limit)
     reference = reference_of(run_set, track, load_reference(track, runs, Results.cache(home, track)))

@@ -140,7 +140,8 @@ def test_loading_an_evaluation_scores_what_is_stored_and_runs_nothing(evaluated:
     assert len(list(folder.glob("score-*"))) == 1
     assert after.score_file.calibrated_score == before.score_file.calibrated_score
     (folder / "run-0007.npz").write_bytes(b"torn")
-    with pytest.raises(UsageError, match=r"1 of 16 runs of .* are not stored; .*make them with: harness evaluate"):
+    command = r"harness evaluate \S+finetune\.py --track tiny (--device cpu )?--runs 16$"
+    with pytest.raises(UsageError, match=rf"1 of 16 runs of .* are not stored; .*make them with: {command}"):
         load_evaluation(submission, tiny, "cpu", runs=16, home=evaluated)
 
 
