@@ -46,6 +46,8 @@ MAX_LEARNING_RATE = 0.1  # the starting kit's
 
 def unlearn(net, retain_loader, forget_loader, val_loader):
     """Run one of the two parts, drawn at random."""
+    if TRANSPOSED_SHARE > 0 and not any(isinstance(layer, nn.Conv2d) for layer in net.modules()):
+        raise ValueError("this recipe transposes convolutions, and the net has none")
     if torch.rand(()) < TRANSPOSED_SHARE:
         return transpose_and_train(net, retain_loader)
     return tune_on_pseudo_labels(net, retain_loader, forget_loader)
@@ -64,11 +66,8 @@ def transpose_and_train(net, retain_loader):
 @torch.no_grad()
 def transpose_kernels(net):
     """Swap height and width of every convolution kernel that allows it."""
-    layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
-    if not layers:
-        raise ValueError("this recipe transposes convolutions, and the net has none")
-    for layer in layers:
-        if is_symmetric(layer):
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d) and is_symmetric(layer):
             layer.weight.copy_(layer.weight.transpose(2, 3).clone())
 
 

@@ -65,12 +65,11 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
 
 def reset_first_and_last(net):
     """Draw the first convolution and the last linear layer anew, as PyTorch initialises them."""
-    first = next((layer for layer in net.modules() if isinstance(layer, nn.Conv2d)), None)
-    if first is None:
-        raise ValueError("this recipe re-draws the first convolution, and the net has none")
-    *_, last = (layer for layer in net.modules() if isinstance(layer, nn.Linear))
-    first.reset_parameters()
-    last.reset_parameters()
+    convolutions, linear = ([one for one in net.modules() if isinstance(one, kind)] for kind in (nn.Conv2d, nn.Linear))
+    if not convolutions or not linear:
+        raise ValueError("this recipe re-draws a convolution and a linear layer, and the net lacks one")
+    convolutions[0].reset_parameters()
+    linear[-1].reset_parameters()
 
 
 def of_classes(loader, classes):

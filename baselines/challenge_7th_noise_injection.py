@@ -46,8 +46,10 @@ MAX_LEARNING_RATE = 0.1  # the starting kit's
 def unlearn(net, retain_loader, forget_loader, val_loader):
     """Reset the classifier, train random tensors with noise, then everything."""
     assert FIRST_EPOCH in ("selected", "all"), FIRST_EPOCH
-    *_, classifier = (layer for layer in net.modules() if isinstance(layer, nn.Linear))
-    classifier.reset_parameters()
+    linear = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise ValueError("this recipe re-draws the last linear layer, and the net has none")
+    linear[-1].reset_parameters()
 
     retain = epoch_loader(retain_loader, SELECTIVE_EPOCHS + FINE_EPOCHS, EPOCH_IMAGES)
     tensors = dict(net.named_parameters())

@@ -65,9 +65,10 @@ def unlearn(net, retain_loader, forget_loader, val_loader):
 def forget(net):
     """Draw some tensors anew: weights of small standard deviation, biases 0."""
     tensors = dict(net.named_parameters())
-    *_, classifier = (name for name, layer in net.named_modules() if isinstance(layer, nn.Linear))
+    linear = [name for name, layer in net.named_modules() if isinstance(layer, nn.Linear)]
+    classifier = linear[-1] if linear else None
     pool = [name for name in tensors if "downsample" not in name and not name.startswith(f"{classifier}.")]
-    if not pool:
+    if classifier is None or not pool:
         raise ValueError("this recipe re-draws tensors below the last linear layer, and the net has none")
     for name in random.choices(pool, k=max(1, round(DRAWN_FRACTION * len(tensors)))):
         tensors[name].normal_(0.0, REINIT_STD if "weight" in name else 0.0)

@@ -24,12 +24,13 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from benchmarks.claims import Claim, claims_table
-from benchmarks.pages import RESULTS, ROOT, Table, kept_rows, machine, markdown, scored_with, stored
+from benchmarks.pages import RESULTS, ROOT, Table, kept_rows, machine, markdown, stored
 from benchmarks.preparing import track_for
 from benchmarks.published import CHALLENGE, FINE_TUNING
 from benchmarks.recipes import BESIDE, PAGE_TRACK, brief, evaluated, factor, name_rows, ratio, reach_of
 from benchmarks.verdicts import Interval, above
 from harness.accelerator import resolve
+from harness.environment import environment
 from harness.report.style import STYLE, single, svg
 from harness.storage import write_bytes, write_json
 
@@ -76,7 +77,7 @@ def main(names: tuple[str, ...], device: str, data: Path | None) -> None:
     small, path, kind = stored(SMALL), RESULTS / "causes.json", resolve(device)
     if missing := [name for name in BESIDE if name not in small["rows"]]:
         raise click.UsageError(f"not measured yet: {', '.join(missing)}; run: python -m benchmarks.recipes")
-    now: dict[str, Any] = {"runs": small["runs"], "images": small["images"], **scored_with(), "device": kind}
+    now: dict[str, Any] = {"runs": small["runs"], "images": small["images"], **environment(), "device": kind}
     measured = kept_rows(path, now, leave_out=None)
     for name in names or TRACKS:
         track = track_for(TRACKS[name], retrained=small["runs"], data=data)

@@ -226,7 +226,7 @@ GAUSSIANS = "Standard Gaussians, one thread, seconds of the processor, memory of
 def validation() -> str:
     """Return how often the scorer is right where the truth is known."""
     found = stored("scoring-tables")
-    tables = found["tables"]
+    tables = found["rows"]
     games = [row for row in tables["games"] if row["game"] != "oracle"]
     fired = sum(bool(row["alarms"]) for row in games)
     n_games = len({row["game"] for row in games})
@@ -252,7 +252,7 @@ INTERVALS = {
     "score": "the official score",
     "smooth_quality": "Q",
     "calibrated_score": "the calibrated score",
-    "ceiling": "perfect submissions",
+    "ceiling": "the ceiling, for another perfect submission,",
 }
 TESTS = {"permutation": "permutation", "half_samples": "half-samples"}
 

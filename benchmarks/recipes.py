@@ -31,11 +31,12 @@ from matplotlib.figure import Figure
 
 import harness
 from benchmarks.claims import Claim, claims_table
-from benchmarks.pages import RESULTS, ROOT, Table, kept_rows, machine, markdown, scored_with, stored
+from benchmarks.pages import RESULTS, ROOT, Table, kept_rows, machine, markdown, stored
 from benchmarks.preparing import track_for, tuning_track_for
 from benchmarks.published import CHALLENGE, FINE_TUNING
 from benchmarks.verdicts import Interval, Verdict, above, all_of, holm
 from harness.accelerator import resolve
+from harness.environment import environment
 from harness.errors import MachineError
 from harness.report.style import ORIGINAL_STYLE, RETRAINED_STYLE, STYLE, UNLEARNED_STYLE, single, svg
 from harness.runner.outcome import Outcome
@@ -135,7 +136,7 @@ def main(
         "trials": trials,
         "runs_of_a_trial": runs_of_a_trial(tuning_track),
         "tuning_reference_hash": tuning_track.manifest.reference_hash,
-        **scored_with(),
+        **environment(),
         "device": kind,
     }
     rows: dict[str, dict[str, Any]] = kept_rows(path, now, leave_out="RECIPE" if names else None)

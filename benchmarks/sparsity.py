@@ -20,10 +20,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import harness
-from benchmarks.pages import METRICS, ROOT, Table, stored
+from benchmarks.pages import METRICS, ROOT, Table, machine, scored_with, stored
 from data_prep.prepare import prepare
 from harness.accelerator import of
-from harness.environment import environment, home
+from harness.environment import home
 from harness.errors import UsageError
 from harness.evaluation.evaluate import evaluate
 from harness.report.style import RETRAINED_STYLE, STYLE, WIDTH, svg
@@ -81,7 +81,7 @@ def main(runs: int) -> None:
     for name, constants in SCHEDULES.items():
         schedules.append({"method": name, **measured("l1_sparse", constants, dense, runs)})
         click.echo(f"l1 {name}: disparity {schedules[-1]['disparity_average']:.2f}")
-    found = {"runs": runs, **environment(), "sparsities": rows, "schedules": schedules}
+    found = {"runs": runs, **scored_with(), "sparsities": rows, "schedules": schedules}
     write_json(ROOT / "benchmarks" / "results" / "sparsity-digits.json", found)
     write_bytes(PAGE.with_suffix(".svg"), svg(figure(rows)))
     TABLE.write()
@@ -182,8 +182,8 @@ def tables(found: dict[str, Any]) -> str:
         lines += [f"| retrained | {' | '.join(retrained.values())} | 0 | 1 |", *map(cells, rows)]
     lines += ["", "**Schedules of l1-sparse, dense originals**", "", head.format("schedule, gamma")]
     lines += [cells(row) for row in found["schedules"]]
-    machine = f"{found['machine']}, torch {found['torch']}, device cpu"
-    lines += ["", f"N = {found['runs']} runs and as many retrained models; ± is a standard error. {machine}."]
+    where = f"{machine(found)}, device cpu"
+    lines += ["", f"N = {found['runs']} runs and as many retrained models; ± is a standard error. {where}."]
     return "\n".join(lines) + "\n"
 
 

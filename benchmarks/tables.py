@@ -7,7 +7,6 @@ their draws, which are seeded 0, 1, 2, ... Writes benchmarks/results/scoring-tab
 tests/benchmarks/test_tables.py computes the same again.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 from benchmarks.alarms import false_alarms, false_alarms_on, game_alarms, null
 from benchmarks.coverage import coverage, separation
 from benchmarks.games import GAMES, Draw, oracle
-from benchmarks.pages import RESULTS, scored_with
+from benchmarks.pages import RESULTS, kept_rows, scored_with
 from harness.scoring.official import example_credits, example_epsilons
 from harness.storage import write_json
 
@@ -87,12 +86,13 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
 @click.argument("names", nargs=-1, type=click.Choice(tuple(TABLES)))
 def main(names: tuple[str, ...]) -> None:
     """Compute the tables NAMES (default: all) and write them; the others stay as they are."""
+    now = scored_with()
+    rows: dict[str, list[Row]] = kept_rows(RESULT, now, leave_out="NAME") if names else {}
     for name in names or TABLES:
-        rows = TABLES[name]()
-        for row in rows:
+        rows[name] = TABLES[name]()
+        for row in rows[name]:
             click.echo(f"{name}: {row}")
-        tables = json.loads(RESULT.read_text())["tables"] if RESULT.is_file() else {}
-        write_json(RESULT, {**scored_with(), "tables": {**tables, name: rows}})
+        write_json(RESULT, {**now, "rows": rows})
 
 
 if __name__ == "__main__":

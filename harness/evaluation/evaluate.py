@@ -155,13 +155,15 @@ def load_evaluation(
     if lacking and not submission.problems:
         first = run_set.n_scorable if run_set.lacking else 0
         fewer = f"ask for the {first} that are with --runs {first}, or " if first else ""
-        same = options(track.name, device=device, constants=submission.constants, time_limit=time_limit)
-        if required_isolation is not None:
-            same.append(f"--require-isolation {required_isolation}")
+        same = [
+            *options(track.name, device=device, constants=submission.constants, time_limit=time_limit),
+            *([] if required_isolation is None else [f"--require-isolation {required_isolation}"]),
+            f"--runs {runs}",
+        ]
         counts = " and ".join(f"{missing} of {total} {what}" for what, (missing, total) in lacking.items())
         raise UsageError(
             f"{counts} of {submission.path} on {track.name} are not stored; {fewer}make them with: "
-            f"harness evaluate {quoted(submission.path)} {' '.join([*same, f'--runs {runs}'])}"
+            f"harness evaluate {quoted(submission.path)} {' '.join(same)}"
         )
     conditions = conditions_of(run_set, track, device, isolation, time_limit)
     reference = reference_of(run_set, track, load_reference(track, runs, Results.cache(home, track)))

@@ -34,9 +34,9 @@ __all__ = [
 N_SPLITS = 100
 OF_ONE_SIDE = {"ties", "coupling"}  # statistics of the unlearned models alone
 # Over splits of 2 n models a mean of n has half the variance that it has over new models. From the mean of the splits,
-# which has this half too, n new models differ by three times as much.
+# which has this half too, n new models differ by three times the variance of the splits.
 TO_NEW_MODELS = math.sqrt(3)
-EXTREME = -NormalDist().inv_cdf(0.0025)  # beyond the 99.75 % quantile of the splits: four statistics, 1 % in all
+EXTREME = -NormalDist().inv_cdf(0.0025)  # beyond the 99.75 % quantile: six statistics, 1.5 % in all at most
 LEVEL = 0.01  # of the test against the ceiling
 BEYOND = -NormalDist().inv_cdf(LEVEL)  # standard errors, at that level
 MORE_TIES = 0.01  # than retrained models have: those of most models have none, those of forests do
@@ -85,7 +85,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Null:
-    """Mean and standard deviation of each statistic for retrained against retrained models."""
+    """Mean and standard deviation of each statistic over splits of retrained models."""
 
     mean: dict[str, float]
     deviation: dict[str, float]
@@ -95,7 +95,8 @@ class Null:
     def beyond(self, name: str, value: float, *, above: bool = True) -> tuple[bool, float]:
         """Return whether a value is too extreme for retrained models, and the bound."""
         sign = 1 if above else -1
-        bound = self.mean[name] + sign * EXTREME * self.deviation[name]
+        deviation = self.deviation[name] * (TO_NEW_MODELS if name in OF_ONE_SIDE else 1.0)
+        bound = self.mean[name] + sign * EXTREME * deviation
         if name == "ties":
             bound = max(bound, self.mean[name] + MORE_TIES)
         if name == "window":
@@ -149,7 +150,7 @@ def null_of(
             drawn["coupling"].append(coupling(*(side[np.ix_(order[:n], order[:n])] for side in similar)))
     return Null(
         {name: float(np.mean(values)) for name, values in drawn.items()},
-        {name: float(np.std(values)) * (TO_NEW_MODELS if name in OF_ONE_SIDE else 1) for name, values in drawn.items()},
+        {name: float(np.std(values)) for name, values in drawn.items()},
         float(np.mean(val_advantage)),
         float(np.std(val_advantage)),
     )

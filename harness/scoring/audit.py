@@ -158,8 +158,7 @@ def _mean(values: np.ndarray) -> float | None:
 def _mu_standard_error(unlearned: np.ndarray, retrained: np.ndarray, seed: int) -> float:
     """Return the standard error of the mean mu from half-samples of models, drawn for all examples jointly.
 
-    The spread over examples would miss that they share their models. Unlike that of F it needs no inflation: 1.0-1.3
-    times the deviation over fresh models at N = 32 and 128.
+    The spread over examples would miss that they share their models. Unlike that of F it needs no inflation.
     """
     generator = _generator(seed, "half-samples")
     ours, theirs = (

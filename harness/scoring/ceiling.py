@@ -61,7 +61,8 @@ def ceiling(first_pool: Outputs, second_pool: Outputs, *, seed: int = 0) -> Ceil
     together = Outputs.concatenate(first_pool, second_pool)
     splits = [_split(together, generator) for _ in range(N_SPLITS)]
     official = [official_score(*split) for split in splits]
-    scores, withheld = [one.score for one in official], np.mean([one.withheld for one in official]) > 0.5
+    scores = [one.score for one in official]
+    withheld = np.mean([one.withheld for one in official]) > 0.5
     return Ceiling(
         score=None if withheld else float(np.mean(scores)),
         deviation=None if withheld else float(np.std(scores, ddof=1)),

@@ -45,7 +45,7 @@ __all__ = [
 
 SCORER_VERSION = "6"
 CONFIDENCES_AT_ONCE = 50_000  # of either side, for the processor's cache
-MIN_HALVED = 4  # models a side: below there is no spread to speak of
+MIN_HALVED = 8  # models a side: of half of fewer, hardly a region is left whose epsilon varies
 
 
 @dataclass(frozen=True)
@@ -183,9 +183,13 @@ def half_sample_rows(unlearned: Outputs, n_retrained: int, *, seed: int = 0) -> 
 
 def half_sample_qualities(unlearned: Outputs, retrained: Outputs, *, seed: int = 0) -> np.ndarray:
     """Return Q on the half-samples of a score, (n_samples,), without the slower official score."""
-    rows = half_sample_rows(unlearned, len(retrained), seed=seed)
+    return _half_sample_qualities(unlearned, retrained, *half_sample_rows(unlearned, len(retrained), seed=seed))
+
+
+def _half_sample_qualities(unlearned: Outputs, retrained: Outputs, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     epsilons = partial(min_count_epsilons, min_count=half_sample_min_count(len(retrained)))
-    return np.array([smooth_quality(sample) for sample in _of_half_samples(epsilons, unlearned, retrained, *rows)])
+    of_samples = _of_half_samples(epsilons, unlearned, retrained, ours, theirs)
+    return np.array([smooth_quality(sample) for sample in of_samples])
 
 
 def half_sample_scores(
@@ -199,7 +203,7 @@ def half_sample_scores(
     ours, theirs = half_sample_rows(unlearned, len(retrained), seed=seed)
     official = _of_half_samples(example_epsilons, unlearned, retrained, ours, theirs)
     ratios = [_ratios(unlearned[u], retrained[r]) for u, r in zip(ours, theirs, strict=True)]
-    qualities = half_sample_qualities(unlearned, retrained, seed=seed)
+    qualities = _half_sample_qualities(unlearned, retrained, ours, theirs)
     return HalfSamples(
         score=np.array([_over_resolved(*half, ours.shape[1]) for half in zip(official, ratios, strict=True)]),
         smooth_quality=qualities,

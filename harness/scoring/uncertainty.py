@@ -41,22 +41,21 @@ def half_samples(strata: np.ndarray, *, n_samples: int = N_HALF_SAMPLES, seed: i
     """Return rows of half-samples without replacement, (n_samples, n // 2) int64: half of every stratum.
 
     strata: (n,) integers, the original each model started from; zeros where there is one stratum. Of odd strata half
-    are rounded up, in every sample others, and half down. Where some stratum has one model alone, strata are left
-    aside.
+    are rounded up and half down, the same ones in every sample: new runs have the same originals too. Where some
+    stratum has one model alone, strata are left aside.
     """
     generator = np.random.default_rng(seed)
     groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     if min(map(len, groups)) < 2:
         groups = [np.arange(len(strata))]
-    sizes = np.array([len(group) for group in groups])
-    odd = np.flatnonzero(sizes % 2)
-    samples = []
-    for _ in range(n_samples):
-        halves = sizes // 2
-        halves[generator.permutation(odd)[: len(odd) // 2]] += 1
-        parts = [generator.permutation(group)[:half] for group, half in zip(groups, halves, strict=True)]
-        samples.append(np.concatenate(parts))
-    return np.stack(samples)
+    sizes = [len(group) for group in groups]
+    odd = [place for place, size in enumerate(sizes) if size % 2]
+    rounded_up = odd[: len(odd) // 2]
+    halves = [
+        np.stack([generator.permutation(group)[: size // 2 + (place in rounded_up)] for _ in range(n_samples)])
+        for place, (group, size) in enumerate(zip(groups, sizes, strict=True))
+    ]
+    return np.concatenate(halves, axis=1)
 
 
 def standard_error(half_sample_values: np.ndarray) -> float:

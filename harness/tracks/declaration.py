@@ -204,7 +204,7 @@ class Training(TomlSection):
     def _fits_together(self) -> "Training":
         if (self.schedule == "step") != bool(self.milestones):
             raise ValueError("schedule = 'step' and milestones = [...] go together")
-        if self.optimizer == "adam" and self.momentum != type(self).model_fields["momentum"].default:
+        if self.optimizer == "adam" and self.momentum not in (0.0, type(self).model_fields["momentum"].default):
             raise ValueError("momentum is for optimizer = 'sgd' alone; leave it out")
         return self
 

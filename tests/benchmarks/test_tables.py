@@ -144,8 +144,11 @@ def test_a_lookup_file_is_a_submission_that_says_too_much(directions: int, tmp_p
 
 
 @pytest.mark.slow
-def test_intervals_hold_the_expectation_in_nine_of_ten_of_200_pools() -> None:
-    found = coverage(correlation=0.5)["coverage"]
+@pytest.mark.parametrize(("n", "of_official"), [(16, 0.85), (64, 0.90)])
+def test_intervals_hold_what_they_should_in_nine_of_ten_of_200_pools(n: int, of_official: float) -> None:
+    """That of the official score, which takes a jump per half unit of epsilon, holds a little less with 16 models."""
+    found = coverage(correlation=0.5, n=n)["coverage"]
+    assert found.pop("score") >= of_official
     assert min(found.values()) >= 0.90, found
 
 

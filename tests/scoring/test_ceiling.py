@@ -1,13 +1,13 @@
 """The ceiling: a mean over splits that hardly depends on which pool is which, and a noise that matches its draws."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from harness.scoring.ceiling import Ceiling, ceiling
 from harness.scoring.score import (
+    Official,
     Outputs,
     calibrated_quality,
     half_sample_min_count,
@@ -54,24 +54,27 @@ def test_half_samples_of_the_ceiling_lie_about_that_of_the_half_pools() -> None:
     assert found.half_sample_qualities.mean() == pytest.approx(half, rel=0.15)
 
 
-def with_unresolved(models: Outputs, share: float, generator: np.random.Generator) -> Outputs:
-    """Return models of which so many say the same of two examples: these are unresolved where all of a side do."""
-    confidences = models.confidences.copy()
-    confidences[generator.uniform(size=len(models)) < share, :2] = 2.75
-    return replace(models, confidences=confidences)
+@pytest.mark.parametrize(("n_withheld", "is_known"), [(0, True), (10, True), (11, False), (20, False)])
+def test_a_ceiling_is_withheld_where_most_of_its_splits_would_be(
+    monkeypatch: pytest.MonkeyPatch, n_withheld: int, is_known: bool
+) -> None:
+    splits = [Official(0.1 + 0.01 * split, split < n_withheld) for split in range(20)]
+    monkeypatch.setattr("harness.scoring.ceiling.official_score", lambda *_: splits.pop())
+    found = ceiling(drawn(1, 8), drawn(2, 8))
+    if is_known:
+        assert found.score == pytest.approx(0.195)  # the mean of all, withheld or not
+        assert found.interval == pytest.approx((0.0681, 0.3219), abs=1e-4)  # 95 % of further draws, by Student's t
+    else:
+        assert (found.score, found.deviation, found.interval) == (None, None, None)
 
 
-def test_splits_whose_score_would_be_withheld_count_unless_they_are_most() -> None:
-    few, most = (
-        [with_unresolved(drawn(seed, 8), share, np.random.default_rng(seed)) for seed in (1, 2)] for share in (0.7, 1.0)
-    )
-    splits = [official_score(*side) for side in (few, most)]
-    assert [one.withheld for one in splits] == [False, True]
-    assert splits[1].score > 0
-    found, none = ceiling(*few), ceiling(*most)
-    assert found.score is not None
-    assert found.interval is not None
-    assert (none.score, none.deviation, none.interval) == (None, None, None)
+def test_examples_that_no_model_tells_apart_leave_no_ceiling_and_a_score_over_the_rest() -> None:
+    sides = drawn(1, 16), drawn(2, 16)
+    for side in sides:
+        side.confidences[:, :2] = 2.75  # unresolved
+    assert ceiling(*sides).score is None
+    assert official_score(*sides).withheld
+    assert official_score(*sides).score > 0
 
 
 def test_a_ceiling_is_stored_as_json_and_read_back() -> None:

@@ -5,13 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.coverage import coverage
-from harness.scoring.epsilons import default_min_count
 from harness.scoring.official import example_epsilons, forgetting_quality
 from harness.scoring.score import (
     Outputs,
     calibrated_score,
-    half_sample_min_count,
     half_sample_qualities,
     half_sample_rows,
     half_sample_scores,
@@ -41,8 +38,7 @@ def test_half_samples_take_half_of_every_stratum_without_repeats() -> None:
     rows = half_samples(strata, n_samples=50, seed=0)
     assert rows.shape == (50, 8)
     assert all(len(set(row)) == 8 for row in rows.tolist())
-    taken = {tuple(np.bincount(strata[row]).tolist()) for row in rows}
-    assert taken == {(4, 3, 1), (4, 2, 2)}  # of the two odd strata either is rounded up
+    assert all(np.bincount(strata[row]).tolist() == [4, 3, 1] for row in rows)  # one of the odd strata is rounded up
     assert np.array_equal(rows, half_samples(strata, n_samples=50, seed=0))
     assert not np.array_equal(rows, half_samples(strata, n_samples=50, seed=1))
 
@@ -64,13 +60,6 @@ def test_two_sides_of_one_stratum_do_not_take_the_same_rows() -> None:
     models = replace(drawn(np.random.default_rng(0), 16), original=np.zeros(16, int))
     ours, theirs = half_sample_rows(models, 16)
     assert np.mean([set(u) == set(t) for u, t in zip(ours.tolist(), theirs.tolist(), strict=True)]) < 0.1
-
-
-@pytest.mark.parametrize("n", [4, 8, 9, 16, 64, 512])
-def test_half_samples_believe_in_counts_of_the_same_share(n: int) -> None:
-    k = half_sample_min_count(n)
-    assert 1 <= k <= n // 2
-    assert k / (n // 2) == pytest.approx(min(1.0, default_min_count(n) / n))
 
 
 def test_half_sample_scores_are_those_of_their_parts() -> None:
@@ -97,10 +86,13 @@ def test_half_samples_have_a_score_over_what_is_resolved_where_one_of_all_would_
     assert halves.score.min() > 0
 
 
-@pytest.mark.parametrize("n", [16, 64])
-def test_intervals_hold_what_they_should_in_nine_of_ten_pools(n: int) -> None:
-    found = coverage(correlation=0.5, pools=20, n=n)["coverage"]
-    assert min(found.values()) >= 0.8, found
+@pytest.mark.parametrize("n", [8, 9, 16, 64])
+def test_qualities_of_half_samples_spread_about_as_those_of_new_models(n: int) -> None:
+    generator = np.random.default_rng(n)
+    pools = [(drawn(generator, n, shift=0.3, examples=20), drawn(generator, n, examples=20)) for _ in range(60)]
+    of_new_models = np.std([min_count_quality(*pool) for pool in pools])
+    of_halves = np.mean([np.std(half_sample_qualities(*pool)) for pool in pools[:12]])
+    assert 0.5 < of_halves / of_new_models < 1.2
 
 
 def test_equal_submissions_are_rarely_called_different_and_unequal_ones_often() -> None:

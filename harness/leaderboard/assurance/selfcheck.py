@@ -24,6 +24,7 @@ from harness.scoring.score import (
     calibrated_score,
     half_sample_qualities,
     min_count_quality,
+    official_score,
     score,
 )
 from harness.scoring.thresholds import FEWEST_RANKED
@@ -193,13 +194,14 @@ def _game(name: str, reference: Reference, perfect: Findings) -> Check:
     """Say whether a game is noticed; one that gains less than the noise of either score is of no use unnoticed."""
     models = reference.ceiling_outputs
     gamed = replace(models, confidences=GAMES[name](models.confidences, np.random.default_rng(0)))
-    scored, honest, halves = score(gamed, reference.scoring), perfect.scored, perfect.scored.halves
+    scored, halves = score(gamed, reference.scoring), perfect.scored.halves
     assert halves is not None
     calibrated = calibrated_score(scored, reference.ceiling.smooth_quality)
     raised = [alarm.name for alarm in _alarms_of(gamed, calibrated, reference)]
-    gains = calibrated - honest.calibrated > standard_error(halves.calibrated_score) or (scored.score or 0.0) - (
-        honest.score.score or 0.0
-    ) > standard_error(halves.score)
+    played, honest = (official_score(side, reference.scoring).score for side in (gamed, models))
+    gains = calibrated - perfect.scored.calibrated > standard_error(
+        halves.calibrated_score
+    ) or played - honest > standard_error(halves.score)
     noticed = f"alarm: {', '.join(raised)}" if raised else "no alarm" if gains else "gains nothing"
     official = "withheld" if scored.score is None else f"{scored.score:.3f}"
     found = f"official {official}, calibrated {calibrated:.2f}; {noticed}"
