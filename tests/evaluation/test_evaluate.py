@@ -525,13 +525,13 @@ def test_no_process_imports_what_lies_in_the_current_folder(submission: Write, h
 
 def test_a_baseline_is_compared_with_by_its_name(harness: Harness, submission: Write, tiny_file: Path) -> None:
     file = submission(FINETUNE)
-    missing = harness("compare", file, file.with_name("nothing"), "--track", tiny_file, "--runs", 4)
+    missing = harness("compare", file, file.with_name("nothing"), "--track", tiny_file, "--runs", 8)
     assert missing.exit_code == 2
     assert "nothing; start one: harness new" in missing.output
     assert "runs ..." not in missing.output  # both files are looked at before the first is run
-    result = harness("compare", file, "baselines/identity.py", "--track", tiny_file, "--runs", 4)
+    result = harness("compare", file, "baselines/identity.py", "--track", tiny_file, "--runs", 8)
     assert result.exit_code == 0, result.output
-    assert "4 runs of each are few" in result.output
+    assert "8 runs of each are few" in result.output
 
 
 def test_a_damaged_run_file_is_made_again(evaluated: Evaluated, submission: Write, home: Path) -> None:
@@ -676,25 +676,26 @@ def test_compare_under_another_time_limit_says_so_and_keeps_its_runs_apart(
     out = tmp_path / "out.json"
     file = submission(DESTROY)
     result = harness(
-        "compare", file, "retrained", "--track", tiny_file, "--runs", 4, "--time-limit", 0.2, "--json", out
+        "compare", file, "retrained", "--track", tiny_file, "--runs", 8, "--time-limit", 0.2, "--json", out
     )
     assert result.exit_code == 0, result.output
     assert json.loads(out.read_text())["time_limit_override"] == 0.2
-    assert len(list(home.glob("results/*/*-limit0.2-*/run-*.npz"))) == 4
+    assert len(list(home.glob("results/*/*-limit0.2-*/run-*.npz"))) == 8
 
 
 def test_compare_refuses_too_few_runs_before_it_makes_any(
     harness: Harness, submission: Write, tiny_file: Path, home: Path
 ) -> None:
-    result = harness("compare", submission(DESTROY), "retrained", "--track", tiny_file, "--runs", 3)
+    result = harness("compare", submission(DESTROY), "retrained", "--track", tiny_file, "--runs", 7)
     assert result.exit_code == 2, result.output
-    assert "3 runs are too few to compare; ask for at least 4: --runs 16" in " ".join(result.output.split())
+    assert "7 runs are too few to compare; ask for at least 8: --runs 16" in " ".join(result.output.split())
     assert not run_files(home)
 
 
 def test_compare_shows_the_failure_of_a_submission_that_fails(
     harness: Harness, submission: Write, tiny_file: Path
 ) -> None:
-    result = harness("compare", submission("def unlearn(a, b, c, d): 1 / 0"), "retrained", "--track", tiny_file)
+    file = submission("def unlearn(a, b, c, d): 1 / 0")
+    result = harness("compare", file, "retrained", "--track", tiny_file, "--runs", 8)
     assert result.exit_code == 3
     assert "ZeroDivisionError" in result.output
