@@ -143,9 +143,10 @@ def test_loading_an_evaluation_scores_what_is_stored_and_runs_nothing(evaluated:
     command = r"harness evaluate \S+finetune\.py --track tiny (--device cpu )?--runs 16$"
     with pytest.raises(UsageError, match=rf"1 of 16 runs of .* are not stored; .*make them with: {command}"):
         load_evaluation(submission, tiny, "cpu", runs=16, home=evaluated)
-    other = read_submission(submission.path, source_kb=256, constants={"EPOCHS": "2"})
+    file = Path(__file__).parents[2] / "baselines" / "finetune.py"
+    other = read_submission(file, source_kb=256, constants={"EPOCHS": "2"})
     options = r"--track tiny (--device cpu )?--set EPOCHS=2 --time-limit 0.2 --require-isolation full --runs 16$"
-    with pytest.raises(UsageError, match=rf"16 of 16 runs of .* make them with: harness evaluate \S+ {options}"):
+    with pytest.raises(UsageError, match=rf"16 of 16 runs .* make them with: harness evaluate \S+ {options}"):
         load_evaluation(other, tiny, "cpu", runs=16, home=evaluated, time_limit=0.2, required_isolation="full")
 
 
