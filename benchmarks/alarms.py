@@ -74,11 +74,10 @@ def false_alarms(sd: float, *, pools: int = 20, oracles: int = 5, n: int = 64, e
         scoring, others = drawn(), drawn()
         of = null_of(scoring.confidences, others.confidences, val_advantage=generator.normal(0, 0.014, 2 * n))
         best = ceiling(scoring, others)
-        assert best.half_sample_qualities is not None
         found = []
         for unlearned in (drawn() for _ in range(oracles)):
             above = min_count_quality(unlearned, scoring) / best.smooth_quality - 1
-            error = standard_error(half_sample_qualities(unlearned, scoring) / best.half_sample_qualities)
+            error = standard_error(half_sample_qualities(unlearned, scoring)) / best.smooth_quality
             test = set_level_test(unlearned.confidences, scoring.confidences, generator=generator)
             runs = honest(unlearned.confidences, generator)
             found.append(_names(alarms(runs, scoring.confidences, of, Standing(above, error, (test.p_value,)))))

@@ -47,10 +47,9 @@ def coverage(*, correlation: float, pools: int = 200, n: int = 64, examples: int
             models(generator, n, examples, shift=by, correlation=correlation) for by in (shift, 0, 0, 0)
         )
         best = ceiling(retrained, others)
-        assert best.half_sample_qualities is not None
         assert best.interval is not None
         found = score(unlearned, retrained)
-        halves = half_sample_scores(unlearned, retrained, best.half_sample_qualities)
+        halves = half_sample_scores(unlearned, retrained, best.smooth_quality)
         calibrated = calibrated_score(found, best.smooth_quality)
         intervals = (
             interval(official_score(unlearned, retrained).score, halves.score),

@@ -28,7 +28,6 @@ from harness.scoring.audit import audit
 from harness.scoring.epsilons import min_count_epsilons, smooth_quality
 from harness.scoring.official import example_epsilons, forgetting_quality
 from harness.scoring.score import Outputs, half_sample_min_count, half_sample_rows, half_sample_scores, score
-from harness.scoring.uncertainty import N_HALF_SAMPLES
 from harness.storage import write_json
 
 RESULT = Path(__file__).parent / "results" / "scoring.json"
@@ -127,7 +126,7 @@ def default_audit(unlearned: np.ndarray, retrained: np.ndarray) -> None:
 
 def half_samples(unlearned: np.ndarray, retrained: np.ndarray) -> list[float]:
     """Return the 200 scores of half-samples that every evaluation keeps, and Q on each."""
-    halves = half_sample_scores(outputs(unlearned), outputs(retrained), np.ones(N_HALF_SAMPLES))
+    halves = half_sample_scores(outputs(unlearned), outputs(retrained), 1.0)
     return [*halves.score.tolist(), *halves.smooth_quality.tolist()]
 
 
@@ -147,7 +146,7 @@ def scored_runs(unlearned: np.ndarray, retrained: np.ndarray) -> None:
     """
     ours, theirs = outputs(unlearned), outputs(retrained)
     score(ours, theirs)
-    half_sample_scores(ours, theirs, np.ones(N_HALF_SAMPLES))
+    half_sample_scores(ours, theirs, 1.0)
     audit(unlearned, retrained, logits=(logits(unlearned), logits(retrained)), seed=0)
     n, ones = len(unlearned), np.ones(len(unlearned))
     few = retrained[:4, :1]

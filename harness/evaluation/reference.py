@@ -14,6 +14,7 @@ from harness.scoring.ceiling import Ceiling, ceiling
 from harness.scoring.coupling import similarities
 from harness.scoring.epsilons import min_count_epsilons, smooth_credits
 from harness.scoring.score import (
+    MIN_HALVED,
     SCORER_VERSION,
     HalfSamples,
     Outputs,
@@ -67,9 +68,9 @@ class Reference:
     def score(self, unlearned: Outputs) -> Scored:
         """Score unlearned models, as many as this reference has retrained ones."""
         scored = score(unlearned, self.scoring)
-        qualities = self.ceiling.half_sample_qualities
-        halves = None if qualities is None else half_sample_scores(unlearned, self.scoring, qualities)
-        calibrated = calibrated_score(scored, self.ceiling.smooth_quality)
+        best = self.ceiling.smooth_quality
+        halves = half_sample_scores(unlearned, self.scoring, best) if len(unlearned) >= MIN_HALVED else None
+        calibrated = calibrated_score(scored, best)
         return Scored(scored, calibrated, halves, self._error_over_subjects(unlearned, calibrated))
 
     def _error_over_subjects(self, unlearned: Outputs, calibrated: float) -> float | None:
@@ -91,13 +92,13 @@ class Ends:
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         kept = {"floor": dataclasses.asdict(self.floor), "null": self.null and dataclasses.asdict(self.null)}
-        return {"ceiling": self.ceiling.to_json(), **kept}
+        return {"ceiling": dataclasses.asdict(self.ceiling), **kept}
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "Ends":
         """Return what `to_json` returned. Raises KeyError or TypeError if it is something else."""
         null = None if stored["null"] is None else Null(**stored["null"])
-        return cls(Ceiling.from_json(stored["ceiling"]), Score(**stored["floor"]), null)
+        return cls(Ceiling(**stored["ceiling"]), Score(**stored["floor"]), null)
 
 
 def load_reference(track: Track, n: int, cache: Path) -> Reference:

@@ -6,24 +6,15 @@ is as noisy as a submission's score.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from harness.scoring.score import (
-    MIN_HALVED,
-    Outputs,
-    half_sample_min_count,
-    min_count_quality,
-    official_score,
-    reference_halves,
-)
+from harness.scoring.score import Outputs, min_count_quality, official_score
 
 __all__ = ["Ceiling", "ceiling"]
 
 N_SPLITS = 20
 REACH = 2.145  # deviations of 20 splits about their mean that hold 95 % of others: t(19) = 2.093 times sqrt(1 + 1 / 20)
-N_HALF_SAMPLE_SPLITS = 4  # of every half-sample: there are 200 of them
 
 
 @dataclass(frozen=True)
@@ -33,7 +24,6 @@ class Ceiling:
     score: float | None  # official; None where that of most perfect submissions would be withheld
     deviation: float | None  # standard deviation of the official score of one split: of one perfect submission
     smooth_quality: float  # Q*
-    half_sample_qualities: np.ndarray | None  # Q* on the common half-samples, (n_samples,); None with too few models
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -42,17 +32,6 @@ class Ceiling:
             return None
         reach = REACH * self.deviation
         return self.score - reach, self.score + reach
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        qualities = self.half_sample_qualities
-        return {**vars(self), "half_sample_qualities": None if qualities is None else qualities.tolist()}
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> "Ceiling":
-        """Return what `to_json` returned. Raises KeyError or TypeError if it is something else."""
-        qualities = stored["half_sample_qualities"]
-        return cls(**{**stored, "half_sample_qualities": None if qualities is None else np.array(qualities)})
 
 
 def ceiling(first_pool: Outputs, second_pool: Outputs, *, seed: int = 0) -> Ceiling:
@@ -67,25 +46,7 @@ def ceiling(first_pool: Outputs, second_pool: Outputs, *, seed: int = 0) -> Ceil
         score=None if withheld else float(np.mean(scores)),
         deviation=None if withheld else float(np.std(scores, ddof=1)),
         smooth_quality=float(np.mean([min_count_quality(*split) for split in splits])),
-        half_sample_qualities=_half_sample_qualities(first_pool, second_pool, generator),
     )
-
-
-def _half_sample_qualities(
-    first_pool: Outputs, second_pool: Outputs, generator: np.random.Generator
-) -> np.ndarray | None:
-    """Return Q* from half of either pool: of the first one the halves that submissions are scored against."""
-    if len(first_pool) < MIN_HALVED:
-        return None
-    halves = reference_halves(len(first_pool))
-    others = [generator.permutation(len(second_pool))[: halves.shape[1]] for _ in halves]
-    min_count = half_sample_min_count(len(first_pool))
-    qualities = []
-    for rows, other_rows in zip(halves, others, strict=True):
-        half = Outputs.concatenate(first_pool[rows], second_pool[other_rows])
-        splits = (_split(half, generator) for _ in range(N_HALF_SAMPLE_SPLITS))
-        qualities.append(np.mean([min_count_quality(*split, min_count=min_count) for split in splits]))
-    return np.array(qualities)
 
 
 def _split(models: Outputs, generator: np.random.Generator) -> tuple[Outputs, Outputs]:

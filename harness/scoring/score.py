@@ -39,7 +39,6 @@ __all__ = [
     "half_sample_scores",
     "min_count_quality",
     "official_score",
-    "reference_halves",
     "score",
 ]
 
@@ -162,11 +161,6 @@ class HalfSamples:
     calibrated_score: np.ndarray
 
 
-def reference_halves(n: int, *, seed: int = 0) -> np.ndarray:
-    """Return the half-samples of n retrained models that all submissions are scored against, (n_samples, n // 2)."""
-    return half_samples(np.zeros(n, int), seed=seed)
-
-
 def half_sample_min_count(n: int) -> float:
     """Return the k of half-samples of n models, whole or not: the same share of them as k is of n.
 
@@ -177,8 +171,11 @@ def half_sample_min_count(n: int) -> float:
 
 
 def half_sample_rows(unlearned: Outputs, n_retrained: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of half-samples of either side, drawn apart even where both have one stratum."""
-    return half_samples(unlearned.original, seed=seed + 1), reference_halves(n_retrained, seed=seed)
+    """Return the rows of half-samples of either side, (n_samples, n // 2) each.
+
+    Those of the reference are the same for all submissions. The two are drawn apart even where both have one stratum.
+    """
+    return half_samples(unlearned.original, seed=seed + 1), half_samples(np.zeros(n_retrained, int), seed=seed)
 
 
 def half_sample_qualities(unlearned: Outputs, retrained: Outputs, *, seed: int = 0) -> np.ndarray:
@@ -192,13 +189,12 @@ def _half_sample_qualities(unlearned: Outputs, retrained: Outputs, ours: np.ndar
     return np.array([smooth_quality(sample) for sample in of_samples])
 
 
-def half_sample_scores(
-    unlearned: Outputs, retrained: Outputs, ceiling_qualities: np.ndarray, *, seed: int = 0
-) -> HalfSamples:
+def half_sample_scores(unlearned: Outputs, retrained: Outputs, ceiling_quality: float, *, seed: int = 0) -> HalfSamples:
     """Score half-samples of both sides, stratified by original; for the spread only, never for a score.
 
     The half-samples of the reference depend on the seed and on n alone, so that two submissions are compared on the
-    same ones. ceiling_qualities: Q* on these half-samples, (n_samples,). Both sides have at least MIN_HALVED models.
+    same ones. ceiling_quality: Q* of all models; one of each half-sample would be other noise, not the same again. Both
+    sides have at least MIN_HALVED models.
     """
     ours, theirs = half_sample_rows(unlearned, len(retrained), seed=seed)
     official = _of_half_samples(example_epsilons, unlearned, retrained, ours, theirs)
@@ -208,7 +204,7 @@ def half_sample_scores(
         score=np.array([_over_resolved(*half, ours.shape[1]) for half in zip(official, ratios, strict=True)]),
         smooth_quality=qualities,
         calibrated_score=np.array(
-            [_calibrated(q, c, *pair) for q, c, pair in zip(qualities, ceiling_qualities, ratios, strict=True)]
+            [_calibrated(q, ceiling_quality, *pair) for q, pair in zip(qualities, ratios, strict=True)]
         ),
     )
 

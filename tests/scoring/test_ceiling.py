@@ -1,17 +1,13 @@
 """The ceiling: a mean over splits that hardly depends on which pool is which, and a noise that matches its draws."""
 
-import json
-
 import numpy as np
 import pytest
 
-from harness.scoring.ceiling import Ceiling, ceiling
+from harness.scoring.ceiling import ceiling
 from harness.scoring.score import (
     Official,
     Outputs,
     calibrated_quality,
-    half_sample_min_count,
-    min_count_quality,
     official_score,
     score,
 )
@@ -45,15 +41,6 @@ def test_fresh_retrained_models_score_within_its_interval_and_1_when_calibrated(
     assert np.mean(calibrated) == pytest.approx(1, abs=0.1)
 
 
-def test_half_samples_of_the_ceiling_lie_about_that_of_the_half_pools() -> None:
-    found = ceiling(drawn(1), drawn(2))
-    assert found.half_sample_qualities is not None
-    assert found.half_sample_qualities.shape == (200,)
-    first, second = drawn(1)[: N // 2], drawn(2)[: N // 2]
-    half = min_count_quality(first, second, min_count=half_sample_min_count(N))
-    assert found.half_sample_qualities.mean() == pytest.approx(half, rel=0.15)
-
-
 @pytest.mark.parametrize(("n_withheld", "is_known"), [(0, True), (10, True), (11, False), (20, False)])
 def test_a_ceiling_is_withheld_where_most_of_its_splits_would_be(
     monkeypatch: pytest.MonkeyPatch, n_withheld: int, is_known: bool
@@ -75,14 +62,3 @@ def test_examples_that_no_model_tells_apart_leave_no_ceiling_and_a_score_over_th
     assert ceiling(*sides).score is None
     assert official_score(*sides).withheld
     assert official_score(*sides).score > 0
-
-
-def test_a_ceiling_is_stored_as_json_and_read_back() -> None:
-    found = ceiling(drawn(1), drawn(2))
-    again = Ceiling.from_json(json.loads(json.dumps(found.to_json())))
-    assert (again.score, again.deviation, again.smooth_quality) == (found.score, found.deviation, found.smooth_quality)
-    assert np.array_equal(again.half_sample_qualities, found.half_sample_qualities)  # type: ignore[arg-type]
-
-
-def test_with_too_few_models_there_is_a_ceiling_and_no_noise() -> None:
-    assert ceiling(drawn(1, 3), drawn(2, 3)).half_sample_qualities is None

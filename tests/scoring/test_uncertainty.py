@@ -65,7 +65,7 @@ def test_two_sides_of_one_stratum_do_not_take_the_same_rows() -> None:
 def test_half_sample_scores_are_those_of_their_parts() -> None:
     generator = np.random.default_rng(5)
     unlearned, retrained = drawn(generator, 32, examples=5), drawn(generator, 32, examples=5)
-    halves = half_sample_scores(unlearned, retrained, np.full(200, 0.5), seed=1)
+    halves = half_sample_scores(unlearned, retrained, 0.5, seed=1)
     ours, theirs = (rows[7] for rows in half_sample_rows(unlearned, 32, seed=1))
     half = score(unlearned[ours], retrained[theirs])
     quality = min_count_quality(unlearned[ours], retrained[theirs], min_count=2.5)
@@ -81,7 +81,7 @@ def test_half_samples_have_a_score_over_what_is_resolved_where_one_of_all_would_
     unlearned, retrained = (drawn(generator, 16, examples=50) for _ in range(2))
     for side in (unlearned, retrained):
         side.confidences[:, :2] = 2.75  # the same for all models: unresolved
-    scored, halves = score(unlearned, retrained), half_sample_scores(unlearned, retrained, np.ones(200))
+    scored, halves = score(unlearned, retrained), half_sample_scores(unlearned, retrained, 1.0)
     assert scored.score is None
     assert halves.score.min() > 0
 
