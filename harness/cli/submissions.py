@@ -207,11 +207,11 @@ def compare_command(
 
     track = api.open_track(track_name)
     n_runs = runs or track.usual_runs
-    require_enough(n_runs)
     files = {name: submission_path(name) for name in (first, second) if name != RETRAINED}
     for file in files.values():  # both are looked at before the first is run
         if (submission := read_submission(file, source_kb=track.declaration.limits.source_kb)).is_learner:
             raise UsageError(no_comparison(submission))
+    require_enough(n_runs)
     conditions = {"isolation": isolation, "require_isolation": require_isolation, "time_limit": time_limit}
     scored = {
         name: _scored(file, track, n_runs, jobs=jobs, device=chosen_device(device), **conditions)
