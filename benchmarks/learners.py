@@ -31,10 +31,7 @@ TRACKS = {  # by file; the others are made for CONVEX
 }
 CONVEX = "digits-linear"
 VARIANTS: dict[str, tuple[dict[str, str], ...]] = {"descent_to_delete": ({"GUARANTEE": "perfect"},)}
-KEPT = (
-    *("outcome", "score", "score_interval", "calibrated_score", "calibrated_interval", "retain_ratio", "test_ratio"),
-    "learner",
-)
+KEPT = ("outcome", "score", "score_interval", "calibrated_score", "calibrated_interval", "retain_ratio", "test_ratio")
 
 
 @click.command()
@@ -62,17 +59,8 @@ def row_of(file: Path, constants: Mapping[str, str], runs: int, device: str) -> 
         file, track=harness.open_track(track), constants=dict(constants), runs=runs, device=device
     )
     result = evaluation.score_file.to_json()
-    kept = (
-        "outcome",
-        "score",
-        "score_interval",
-        "calibrated_score",
-        "calibrated_interval",
-        "retain_ratio",
-        "test_ratio",
-    )
     alarms = [alarm["name"] for alarm in result["alarms"] or ()]
-    return {"track": track, **{name: result[name] for name in kept}, "learner": result["learner"], "alarms": alarms}
+    return {"track": track, **{name: result[name] for name in KEPT}, "learner": result["learner"], "alarms": alarms}
 
 
 def table() -> str:

@@ -134,9 +134,9 @@ def official_score(unlearned: Outputs, retrained: Outputs) -> Official:
     return Official(_over_resolved(epsilons, _ratios(unlearned, retrained), len(unlearned)), withheld)
 
 
-def min_count_quality(unlearned: Outputs, retrained: Outputs, *, min_count: float | None = None) -> float:
-    """Return Q, the smooth forgetting quality, of some models; min_count: that of `min_count_epsilons`."""
-    return smooth_quality(min_count_epsilons(unlearned.confidences, retrained.confidences, min_count=min_count))
+def min_count_quality(unlearned: Outputs, retrained: Outputs) -> float:
+    """Return Q, the smooth forgetting quality, of some models."""
+    return smooth_quality(min_count_epsilons(unlearned.confidences, retrained.confidences))
 
 
 def calibrated_score(score: Score, ceiling_quality: float) -> float:
@@ -166,8 +166,7 @@ def half_sample_min_count(n: int) -> float:
 
     With as large a k as all models have, half of few models would hardly tell the sides apart, and Q hardly spread.
     """
-    half = n // 2
-    return min(half, default_min_count(n) * half / n)
+    return default_min_count(n) * (n // 2) / n
 
 
 def half_sample_rows(unlearned: Outputs, n_retrained: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

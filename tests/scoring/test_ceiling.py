@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 
 from harness.scoring.ceiling import ceiling
-from harness.scoring.score import (
-    Official,
-    Outputs,
-    calibrated_quality,
-    official_score,
-    score,
-)
+from harness.scoring.score import Official, Outputs, calibrated_quality, official_score, score
 
 N, EXAMPLES = 64, 30
 

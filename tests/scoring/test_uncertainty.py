@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from harness.scoring.epsilons import min_count_epsilons, smooth_quality
 from harness.scoring.official import example_epsilons, forgetting_quality
 from harness.scoring.score import (
     Outputs,
@@ -68,10 +69,11 @@ def test_half_sample_scores_are_those_of_their_parts() -> None:
     halves = half_sample_scores(unlearned, retrained, 0.5, seed=1)
     ours, theirs = (rows[7] for rows in half_sample_rows(unlearned, 32, seed=1))
     half = score(unlearned[ours], retrained[theirs])
-    quality = min_count_quality(unlearned[ours], retrained[theirs], min_count=2.5)
+    sides = unlearned.confidences[ours], retrained.confidences[theirs]
+    quality = smooth_quality(min_count_epsilons(*sides, min_count=2.5))
     assert halves.smooth_quality[7] == pytest.approx(quality)
     assert halves.calibrated_score[7] == pytest.approx(calibrated_score(replace(half, smooth_quality=quality), 0.5))
-    credit = forgetting_quality(example_epsilons(unlearned.confidences[ours], retrained.confidences[theirs]), 16)
+    credit = forgetting_quality(example_epsilons(*sides), 16)
     assert halves.score[7] == pytest.approx(credit * half.retain_ratio * half.test_ratio)
     assert np.array_equal(half_sample_qualities(unlearned, retrained, seed=1), halves.smooth_quality)
 
